@@ -1,0 +1,5 @@
+"""`python -m dicomcrypt`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,362 @@
+"""The public functions: one object at a time, in memory or in files.
+
+Exported by `dicomcrypt`; the trees of whole archives are in `dicomcrypt.trees`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from .ciphers.transform import method_number
+from .container.header import BatchKeyCache
+from .container.reader import Container
+from .container.stanza import Identity, Recipient
+from .errors import UsageError
+from .keys.batch import Envelope, scoped_recipients
+from .objects.buffers import (
+    FileSource,
+    GrowingSink,
+    MemorySink,
+    MemorySource,
+    StreamSource,
+    byte_view,
+)
+from .objects.decoder import PIECE, MemoryOutput, decode
+from .objects.encoder import BAND, Encoder, encode_memory
+from .objects.files import SUFFIX, Buffers, decrypt_path, encrypt_path
+
+if TYPE_CHECKING:
+    from .objects.opened import OpenedObject
+
+PathLike = str | os.PathLike[str]
+
+
+def _stored_name(source: PathLike, target: PathLike) -> bytes | None:
+    """The base name to keep in the object, unless the target's name tells it."""
+    base = os.path.basename(os.fspath(source))
+    return None if os.path.basename(os.fspath(target)) == base + SUFFIX else os.fsencode(base)
+
+
+class Batch:
+    """Encrypts many objects to the same recipients: one public-key operation a recipient
+    for all of them, buffers reused.
+
+    recipients: may read everything; tags_to: the tags only; pixels_to: the pixel data only.
+    method: "randomized", "aes-transposition", "vigenere", "multilevel" or "none".
+    allow_classical: see docs/threat-model.md; allow_mixed: a passphrase beside others.
+    Whoever holds an identity of a batch can open all of its objects. Not for several threads at
+    once: make one Batch a thread.
+
+    Raises UsageError for recipients that may not stand together.
+    """
+
+    def __init__(
+        self,
+        recipients: Sequence[Recipient] = (),
+        *,
+        tags_to: Sequence[Recipient] = (),
+        pixels_to: Sequence[Recipient] = (),
+        method: str = "randomized",
+        allow_classical: bool = False,
+        allow_mixed: bool = False,
+        force_scopes: bool = False,
+        batch: bool = True,
+    ) -> None:
+        self._method = method_number(method)
+        self._envelope = Envelope(
+            scoped_recipients(recipients, tags_to, pixels_to),
+            batch=batch,
+            allow_classical=allow_classical,
+            allow_mixed=allow_mixed,
+        )
+        self._force_scopes = force_scopes
+        self._buffers = Buffers()
+
+    def __enter__(self) -> Batch:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Nothing to close: every object is complete when its call returns."""
+
+    def _encoder(self, sink) -> Encoder:
+        refuse = None
+        if self._envelope.has_partial and not self._force_scopes:
+            refuse = _refuse_opaque
+        return Encoder(
+            sink, self._envelope.new(), self._method, opaque_allowed=refuse,
+            scratch=self._buffers.scratch,
+        )  # fmt: skip
+
+    def encrypt_into(self, data, out) -> int:
+        """Encrypt a file's bytes into a buffer; return the object's size in bytes.
+
+        data, out: contiguous buffers that do not overlap; `encrypted_size(len(data))` bytes are
+        enough for out, except for files of very many tiny fragments. On failure `out` is wiped.
+        Raises UsageError if out is too small.
+        """
+        sink = MemorySink(out)
+        try:
+            return encode_memory(self._encoder(sink), byte_view(data))
+        except BaseException:
+            sink.wipe()
+            raise
+
+    def encrypt(self, data) -> bytes:
+        """Encrypt a file's bytes; return the object."""
+        sink = GrowingSink()
+        encode_memory(self._encoder(sink), byte_view(data))
+        return sink.value()
+
+    def encrypt_file(self, src: PathLike, dst: PathLike, *, force: bool = False) -> int:
+        """Encrypt a file; return the object's size in bytes. See `encrypt_file`."""
+        return encrypt_path(
+            src, dst, self._envelope, self._method, name=_stored_name(src, dst), force=force,
+            force_scopes=self._force_scopes, buffers=self._buffers,
+        )[1]  # fmt: skip
+
+    def encrypted_size(self, size: int) -> int:
+        """Bytes that are enough for the object of a file of `size` bytes."""
+        return encrypted_size(size) + 2 * self._envelope.new()[2]
+
+
+def _refuse_opaque() -> None:
+    raise UsageError(
+        "not DICOM that can be followed, so it has no tags or pixels to give to some recipients "
+        "alone; leave tags_to and pixels_to out, or set force_scopes"
+    )
+
+
+def encrypted_size(size: int) -> int:
+    """Bytes that are enough for an object of a file of `size` bytes with a dozen recipients."""
+    return size + size // 512 + 96 * 1024
+
+
+def encrypt(data, recipients: Sequence[Recipient] = (), **options: Any) -> bytes:
+    """Encrypt a file's bytes, any contiguous buffer; return the object.
+
+    Options as for `Batch`. The bytes need not be DICOM; whatever they are,
+    `decrypt` gives them back. Raises UsageError.
+    """
+    return Batch(recipients, batch=False, **options).encrypt(data)
+
+
+def encrypt_into(data, out, recipients: Sequence[Recipient] = (), **options: Any) -> int:
+    """Encrypt a file's bytes into a buffer; return the object's size. See `Batch.encrypt_into`."""
+    return Batch(recipients, batch=False, **options).encrypt_into(data, out)
+
+
+def encrypt_file(
+    src: PathLike,
+    dst: PathLike,
+    recipients: Sequence[Recipient] = (),
+    *,
+    force: bool = False,
+    **options: Any,
+) -> int:
+    """Encrypt a file into an object; return the object's size in bytes.
+
+    dst appears when it is complete; an existing one is kept (OutputExistsError) unless
+    force is set. Mode and time are kept inside, the name where dst does not tell it.
+    Options as for `Batch`. Memory is bounded whatever the file's size.
+    """
+    return Batch(recipients, batch=False, **options).encrypt_file(src, dst, force=force)
+
+
+def decrypt(blob, identities: Sequence[Identity], *, part: str = "all") -> bytes:
+    """Decrypt an object in memory; return the file's bytes.
+
+    part: "tags" or "pixels" for identities of these scopes. Raises NoIdentityError,
+    DamagedError; nothing unverified is returned.
+    """
+    opened = Container(MemorySource(blob)).unlock(identities)
+    return _decrypt_memory(opened, None, part)
+
+
+def decrypt_into(blob, out, identities: Sequence[Identity]) -> int:
+    """Decrypt an object into a buffer of at least the file's size; return that size.
+
+    On failure everything that was written is wiped. blob and out must not overlap.
+    """
+    opened = Container(MemorySource(blob)).unlock(identities)
+    return _decrypt_memory(opened, byte_view(out), "all")
+
+
+def _decrypt_memory(opened, out: memoryview | None, part: str):
+    from .objects.decoder import PARTS
+
+    if part not in PARTS:
+        raise UsageError(f"unknown part {part!r}: use all, tags or pixels")
+    streams = None if part == "all" else PARTS[part]
+    if streams is None:
+        opened.require(opened.streams, "the whole file")
+    size = sum(opened.payload_size(sid) for sid in opened.streams if sid in PARTS[part])
+    result = bytearray(size) if out is None else None
+    target = memoryview(result) if result is not None else out
+    if len(target) < size:
+        raise UsageError(f"the output buffer is too small: the file has {size} bytes")
+    output = MemoryOutput(target[:size])
+    try:
+        decode(opened, output, bytearray(2 * PIECE), streams)
+    except BaseException:
+        output.wipe()
+        raise
+    return bytes(result) if result is not None else size
+
+
+def decrypt_file(
+    src: PathLike,
+    dst: PathLike,
+    identities: Sequence[Identity],
+    *,
+    force: bool = False,
+    part: str = "all",
+) -> int:
+    """Decrypt an object into a file with its old mode and time; return its size in bytes.
+
+    dst appears when its last byte was verified; an existing one is kept
+    (OutputExistsError) unless force is set. Raises NoIdentityError, DamagedError.
+    """
+    return decrypt_path(src, dst, identities, part=part, force=force)
+
+
+def open(
+    source: PathLike | BinaryIO | Any, identities: Sequence[Identity],
+    *, cache: BatchKeyCache | None = None,
+) -> OpenedObject:
+    """Open an object for reading in parts: data set, frames, ranges.
+
+    source: a path, a seekable binary file, or anything with `size() -> int` and
+    `read_range(offset, length) -> bytes`. Raises NoIdentityError, DamagedError.
+    """
+    from .objects.opened import OpenedObject
+
+    if isinstance(source, str | os.PathLike):
+        opened_source: Any = FileSource(source)
+    elif hasattr(source, "read_range"):
+        opened_source = source
+    elif isinstance(source, bytes | bytearray | memoryview):
+        opened_source = MemorySource(source)
+    else:
+        opened_source = StreamSource(source)
+    own = isinstance(source, str | os.PathLike)
+    close = opened_source.close if own else None
+    try:
+        return OpenedObject(Container(opened_source).unlock(identities, cache), close)
+    except BaseException:
+        if close is not None:
+            close()
+        raise
+
+
+class ObjectWriter:
+    """Encrypts a file whose bytes come piece by piece, of unknown length, in one pass.
+
+    sink: anything with `write(buffer)`; recipients and options as for `Batch` (or
+    batch=Batch(...) to share one). Memory is bounded (a unit of the block layer, 4 MiB).
+    Without `close` the object has no trailer and cannot be opened.
+
+    >>> with ObjectWriter(sink, recipients=[...]) as writer:   # doctest: +SKIP
+    ...     writer.write(piece)
+    """
+
+    def __init__(
+        self,
+        sink: BinaryIO,
+        recipients: Sequence[Recipient] = (),
+        *,
+        batch: Batch | None = None,
+        **options: Any,
+    ) -> None:
+        from .objects.buffers import FileSink
+
+        if batch is None:
+            batch = Batch(recipients, batch=False, **options)
+        self._sink = FileSink(sink)
+        self._encoder = batch._encoder(self._sink)
+        self._encoder._scratch = bytearray(BAND)  # a batch's buffers serve one object at a time
+        self._buffer = bytearray()
+        self._low = 0
+        self._closed = False
+
+    def __enter__(self) -> ObjectWriter:
+        return self
+
+    def __exit__(self, kind, *exc: object) -> None:
+        if kind is None:
+            self.close()
+        self._closed = True
+
+    def write(self, data) -> int:
+        """Take the next piece; return its size in bytes."""
+        if self._closed:
+            raise UsageError("the object is closed")
+        view = byte_view(data)
+        self._buffer += view
+        end = self._low + len(self._buffer)
+        if end >= self._encoder.wanted and len(self._buffer) >= BAND:
+            self._feed(last=False)
+        return len(view)
+
+    def _feed(self, *, last: bool) -> None:
+        with memoryview(self._buffer) as window:
+            keep = self._encoder.feed(window, self._low, last)
+        del self._buffer[: keep - self._low]
+        self._low = keep
+
+    def close(self) -> int:
+        """Complete the object; return its size in bytes. The sink stays open."""
+        if not self._closed:
+            self._feed(last=True)
+            self._sink.flush()
+            self._closed = True
+        return self._encoder.size
+
+
+def inspect(path: PathLike, identities: Sequence[Identity] = ()) -> dict[str, Any]:
+    """Return what can be said of an object without a key, and with one.
+
+    Without: version, suite, sizes, the recipients' types and hints (not authenticated). With:
+    tags, frames, transfer syntax and the method map of the blocks, as far as the
+    scope reaches.
+    """
+    from .objects.inspection import inspect_path
+
+    return inspect_path(path, identities)
+
+
+def rewrap(
+    path: PathLike,
+    identities: Sequence[Identity],
+    *,
+    add: Sequence[Recipient] = (),
+    remove: Sequence[Recipient | bytes] = (),
+    keep_key: bool = False,
+    allow_classical: bool = False,
+    allow_mixed: bool = False,
+) -> dict[str, Any]:
+    """Change who may open an object.
+
+    Adding rewrites the header in place. Removing encrypts the object anew under a new key, since
+    whoever is removed knew the old one: then `add` must hold the public keys of all who
+    stay, besides the identity that does it. keep_key: only drop the stanza, which takes nothing
+    from somebody who kept the key or a copy. remove: recipients, or hints of 8 bytes.
+    Returns {"recipients": [...], "rewritten": bool}.
+    """
+    from .objects.rewrap import rewrap_path
+
+    return rewrap_path(
+        path, identities, add=add, remove=remove, keep_key=keep_key,
+        allow_classical=allow_classical, allow_mixed=allow_mixed,
+    )  # fmt: skip
+
+
+def salvage(path: PathLike, dst: PathLike, identities: Sequence[Identity], *, force: bool = False):
+    """Write what authenticates of a damaged object, zeros in place of what does not.
+
+    Returns a report (dict) of what was lost. Never use it where `decrypt_file` works.
+    """
+    from .objects.salvage import salvage_path
+
+    return salvage_path(path, dst, identities, force=force)

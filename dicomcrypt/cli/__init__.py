@@ -1,0 +1,70 @@
+"""The command line. Terminal rules are in `console`, one module a group of commands."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from .._version import __version__
+from .commands import decrypt, encrypt, frame, inspect, keygen, rewrap, verify
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  dicomcrypt keygen -o doctor.key                    makes doctor.key and doctor.pub
+  dicomcrypt encrypt archive/ -r doctor.pub -o safe/
+  dicomcrypt decrypt safe/ -i doctor.key -o back/
+  dicomcrypt inspect safe/ct.dcm.dcmx -i doctor.key
+  dicomcrypt frame safe/us.dcm.dcmx -n 3 -i doctor.key -o frame.png
+
+\b
+Exit status: 0 all done, 1 some inputs failed, 2 wrong usage, 3 no identity fits,
+4 damaged or forged, 5 refused by policy, 6 card or reader trouble, 130 interrupted.
+""",
+)
+@click.version_option(__version__, prog_name="dicomcrypt")
+def cli() -> None:
+    """Encrypt DICOM files and archives, and get every byte back.
+
+    Every file is taken, DICOM or not, broken or not, and comes back byte for byte.
+    """
+
+
+for command in (keygen, encrypt, decrypt, inspect, verify, frame, rewrap):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; the process ends with the status of architecture.md."""
+    from .console import complain
+
+    try:
+        status = cli.main(prog_name="dicomcrypt", standalone_mode=False)
+    except click.exceptions.Abort:
+        complain("interrupted: the same command with --resume goes on")
+        status = 130
+    except KeyboardInterrupt:
+        complain("interrupted: the same command with --resume goes on")
+        status = 130
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = 1
+    except Exception as error:
+        from ..errors import DicomcryptError
+
+        if isinstance(error, DicomcryptError):
+            complain(str(error))
+            status = error.exit_status
+        elif isinstance(error, OSError):
+            name = f"{error.filename!r}: " if error.filename else ""
+            complain(f"{name}{(error.strerror or str(error)).lower()}")
+            status = 1
+        else:
+            raise
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,106 @@
+"""Options that mean the same everywhere, and what they give."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from .console import ask_passphrase
+
+METHODS = ["randomized", "aes-transposition", "vigenere", "multilevel", "none"]
+
+
+def shared(*decorators):
+    """Combine options into one decorator, in the order of their mention."""
+
+    def apply(function):
+        return functools.reduce(lambda f, decorator: decorator(f), reversed(decorators), function)
+
+    return apply
+
+
+output_style = shared(
+    click.option("--json", "as_json", is_flag=True, help="Machine-readable output."),
+    click.option("-q", "--quiet", is_flag=True, help="Only failures."),
+    click.option("-v", "--verbose", is_flag=True, help="One line for each file."),
+)
+passphrase = shared(
+    click.option("-p", "--passphrase", "ask", is_flag=True, help="Ask for a passphrase."),
+    click.option("--passphrase-file", metavar="FILE", help="Take the passphrase from a file's "
+                 "first line (- for standard input)."),
+)
+identity = shared(
+    click.option("-i", "--identity", "identity_files", multiple=True, metavar="FILE",
+                 help="Identity (secret key) file; repeatable."),
+    passphrase,
+)
+jobs = click.option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N",
+                    help="Processes for trees; by default one a processor.")
+force = click.option("-f", "--force", is_flag=True, help="Overwrite what exists.")
+classical = shared(
+    click.option("--allow-classical", is_flag=True,
+                 help="Allow X25519 recipients beside post-quantum ones."),
+    click.option("--allow-mixed", is_flag=True, help="Allow a passphrase beside recipients."),
+)
+kdf = click.option("--kdf", type=click.Choice(["argon2id", "scrypt"]), default="argon2id",
+                   show_default=True, help="How a passphrase becomes a key.")
+
+
+def read_passphrase(ask: bool, passphrase_file: str | None, *, confirm: bool) -> str | None:
+    """Return the passphrase asked for, if one is."""
+    if passphrase_file is not None:
+        try:
+            with click.open_file(passphrase_file, "r", encoding="utf-8") as file:
+                line = file.readline(65536).rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise UsageError(f"passphrase file {passphrase_file!r} is not UTF-8") from None
+        except OSError as error:
+            raise UsageError(
+                f"cannot read passphrase file {passphrase_file!r}: {(error.strerror or '').lower()}"
+            ) from None
+        if not line:
+            raise UsageError(f"the first line of passphrase file {passphrase_file!r} is empty")
+        return line
+    return ask_passphrase(confirm=confirm) if ask else None
+
+
+def load_identity_files(
+    files: tuple[str, ...], ask: bool, passphrase_file: str | None
+) -> list[Any]:
+    """Return the identities of -i and -p.
+
+    A passphrase opens sealed identity files if -i names one, objects otherwise."""
+    from .. import api
+    from ..keys.keyfile import load_identities
+    from ..keys.passphrase import Passphrase
+
+    if not files and not ask and passphrase_file is None:
+        raise UsageError("no identity: give --identity FILE or --passphrase")
+    found: list[Any] = []
+    entered: list[Passphrase] = []
+    used: list[bool] = []
+
+    def entered_passphrase() -> Passphrase:
+        if not entered:
+            text = read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
+            entered.append(Passphrase(text))
+        return entered[0]
+
+    def open_sealed(blob: bytes) -> bytes:
+        used.append(True)
+        return api.decrypt(blob, [entered_passphrase()])
+
+    for path in files:
+        found += load_identities(path, open_sealed)
+    if (ask or passphrase_file is not None) and not used:
+        found.append(entered_passphrase())
+    return found
+
+
+def load_recipient_files(files: tuple[str, ...]) -> list[Any]:
+    from ..keys.keyfile import load_recipients
+
+    return [recipient for path in files for recipient in load_recipients(path)]

@@ -1,0 +1,132 @@
+"""Opening an object: header, trailer, indexes, and the streams behind them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+from ..errors import DamagedError
+from .header import BatchKeyCache, Slot, Unlocked, missing_scope, parse_slots, unlock
+from .index import MAX_INDEX, Index, parse_index
+from .layout import (
+    OPAQUE,
+    PREFIX_SIZE,
+    STREAM_NAMES,
+    TAGS,
+    TAIL,
+    TRAILER_SIZE,
+    Prefix,
+    parse_prefix,
+    parse_trailer,
+)
+from .stanza import Identity
+from .streams import ChunkReader, Source, StreamOpener, plain_size
+
+
+class Container:
+    """An object's public parts: what can be said without a key.
+
+    Raises DamagedError for what is not a whole DCMX object of version 1.
+    """
+
+    def __init__(self, source: Source, *, need_trailer: bool = True) -> None:
+        self.source = source
+        self.size = source.size()
+        self.prefix: Prefix = parse_prefix(bytes(source.read_range(0, min(self.size, PREFIX_SIZE))))
+        end = self.prefix.streams_offset
+        if end > self.size:
+            raise DamagedError("the object is cut off in its header")
+        slots = bytes(source.read_range(PREFIX_SIZE, end - PREFIX_SIZE))
+        self.streams: dict[int, tuple[int, int]] = {}
+        if need_trailer:
+            start = max(end, self.size - TRAILER_SIZE)
+            trailer = bytes(source.read_range(start, self.size - start))
+            self.streams = parse_trailer(trailer, self.prefix, self.size)
+        self.slots: list[Slot] = parse_slots(slots, self.prefix)
+
+    def unlock(
+        self, identities: Iterable[Identity], cache: BatchKeyCache | None = None
+    ) -> OpenContainer:
+        """Open the header; raises NoIdentityError or DamagedError."""
+        return OpenContainer(self, unlock(self.prefix, self.slots, identities, cache))
+
+
+class OpenContainer:
+    """An object whose header was opened."""
+
+    def __init__(self, container: Container, unlocked: Unlocked) -> None:
+        self.container = container
+        self.unlocked = unlocked
+        self.keys = unlocked.keys
+        self.streams = container.streams
+        self._readers: dict[int, ChunkReader] = {}
+        self._indexes: dict[int, Index] = {}
+
+    @property
+    def closing_stream(self) -> int:
+        """The stream whose index lists all others."""
+        return TAIL if TAGS in self.streams else OPAQUE
+
+    def require(self, streams: Iterable[int], wanted: str) -> None:
+        """Raise NoIdentityError unless every one of these streams can be opened."""
+        if not all(self.keys.opens(sid) for sid in streams):
+            raise missing_scope(self.keys, wanted)
+
+    def reader(self, sid: int) -> ChunkReader:
+        """Random access to a stream's plaintext."""
+        if sid not in self._readers:
+            self.require([sid], f"the {STREAM_NAMES[sid]}")
+            self._readers[sid] = ChunkReader(
+                self.container.source, sid, *self.streams[sid], self.keys
+            )
+        return self._readers[sid]
+
+    def opener(self, sid: int) -> StreamOpener:
+        """A stream's plaintext from its beginning."""
+        self.require([sid], f"the {STREAM_NAMES[sid]}")
+        return StreamOpener(self.container.source, sid, *self.streams[sid], self.keys)
+
+    def index(self, sid: int) -> Index:
+        """The index at the end of a stream (not TAGS, whose runs are in TAIL's)."""
+        if sid not in self._indexes:
+            self._indexes[sid] = read_index(self.reader(sid), sid)
+        return self._indexes[sid]
+
+    def closing_index(self) -> Index:
+        """The closing index, checked against the streams that are here."""
+        index = self.index(self.closing_stream)
+        self._check_lengths(index)
+        return index
+
+    def payload_size(self, sid: int) -> int:
+        if sid == TAGS:
+            return plain_size(self.streams[TAGS][1])
+        return self.index(sid).lengths[sid]
+
+    def _check_lengths(self, closing: Index) -> None:
+        if set(closing.lengths) != set(self.streams):
+            raise DamagedError("a stream was taken away or added")
+        for sid, size in closing.lengths.items():
+            if (sid == TAGS or self.keys.opens(sid)) and self.payload_size(sid) != size:
+                raise DamagedError(f"the {STREAM_NAMES[sid]} stream has the wrong length")
+        total = sum(closing.lengths.values())
+        if closing.size != total:
+            raise DamagedError("the streams do not add up to the original size")
+        if closing.meta.link is not None and (total or set(self.streams) != {OPAQUE}):
+            raise DamagedError("the index is wrong about the link")
+
+
+def read_index(reader: ChunkReader, sid: int) -> Index:
+    """Read and check the index at the end of a stream."""
+    end = reader.read_end(4)
+    if len(end) < 4:
+        raise DamagedError(f"the {STREAM_NAMES[sid]} stream has no index")
+    (size,) = struct.unpack_from("<I", end, len(end) - 4)
+    payload = reader.size - 4 - size
+    if size > MAX_INDEX or payload < 0:
+        raise DamagedError(f"the {STREAM_NAMES[sid]} stream has no index")
+    if size + 4 > len(end):
+        data = reader.read(payload, reader.size - 4)
+    else:
+        data = end[len(end) - 4 - size : -4]
+    return parse_index(data, sid, payload)

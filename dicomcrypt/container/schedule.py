@@ -1,0 +1,82 @@
+"""From the object key to the key of every stream (docs/spec/dcmx-v1.md section 3)."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from .layout import OPAQUE, PIXELS, TAGS, TAIL
+from .stanza import FULL, PIXELS_SCOPE, TAGS_SCOPE
+
+#: Which streams a scope opens, ascending id.
+SCOPE_STREAMS = {FULL: (OPAQUE,), TAGS_SCOPE: (TAGS, TAIL), PIXELS_SCOPE: (PIXELS,)}
+STREAM_SCOPE = {sid: scope for scope, streams in SCOPE_STREAMS.items() for sid in streams}
+
+_SHA512 = SHA512()
+
+
+def expand(key: bytes, info: bytes, length: int) -> bytes:
+    """HKDF-Expand with SHA-512 (RFC 5869 section 2.3)."""
+    return HKDFExpand(_SHA512, length, info).derive(key)
+
+
+def label(name: bytes, number: int, core: bytes) -> bytes:
+    """L(name, number) of the specification."""
+    return b"dcmx/1 " + name + b"\0" + bytes((number,)) + core
+
+
+class KeySchedule:
+    """The keys that an object key, or one scope's key, gives for an object.
+
+    scopes: {scope: key}; build it with `from_object_key` or `from_scope_key`.
+    """
+
+    __slots__ = ("_mac", "_streams", "core", "scopes")
+
+    def __init__(self, scopes: dict[int, bytes], core: bytes) -> None:
+        self.scopes = scopes
+        self.core = core
+        self._mac: dict[int, bytes] = {}
+        self._streams: dict[int, tuple[bytes, bytes]] = {}
+        for scope, key in scopes.items():
+            streams = SCOPE_STREAMS[scope]
+            keys = expand(key, label(b"scope", scope, core), 32 + 96 * len(streams))
+            self._mac[scope] = keys[:32]
+            for n, sid in enumerate(streams):
+                at = 32 + 96 * n
+                self._streams[sid] = (keys[at : at + 32], keys[at + 32 : at + 96])
+
+    @classmethod
+    def from_object_key(cls, key: bytes, core: bytes) -> KeySchedule:
+        keys = expand(key, label(b"scopes", 0, core), 96)
+        return cls({1: keys[:32], 2: keys[32:64], 3: keys[64:]}, core)
+
+    @classmethod
+    def from_scope_key(cls, key: bytes, scope: int, core: bytes) -> KeySchedule:
+        return cls({scope: key}, core)
+
+    def __repr__(self) -> str:
+        return f"KeySchedule(scopes={sorted(self.scopes)})"
+
+    def merge(self, other: KeySchedule) -> None:
+        """Take over the scopes that another schedule of the same object opens."""
+        self.scopes |= other.scopes
+        self._mac |= other._mac
+        self._streams |= other._streams
+
+    def mac_key(self, scope: int) -> bytes:
+        return self._mac[scope]
+
+    def opens(self, sid: int) -> bool:
+        return sid in self._streams
+
+    def input_key(self, sid: int) -> bytes:
+        """The stream's chunked-encryption input key, 32 bytes."""
+        return self._streams[sid][0]
+
+    def block_key(self, sid: int) -> bytes:
+        """The stream's block-layer key, 64 bytes."""
+        return self._streams[sid][1]
+
+    def context(self, sid: int) -> bytes:
+        return label(b"stream", sid, self.core)

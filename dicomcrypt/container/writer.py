@@ -1,0 +1,42 @@
+"""Putting an object together: header, streams in order, trailer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .header import pack_header
+from .layout import TRAILER_SIZE, pack_trailer
+from .schedule import KeySchedule
+from .stanza import Stanza
+from .streams import Sink, StreamSealer
+
+
+class ContainerWriter:
+    """Writes one object into a sink, in one pass."""
+
+    def __init__(
+        self, sink: Sink, schedule: KeySchedule, stanzas: Sequence[Stanza], capacity: int
+    ) -> None:
+        self._sink = sink
+        self._start = sink.position
+        self.keys = schedule
+        self.streams: dict[int, tuple[int, int]] = {}
+        self._put(pack_header(schedule.core, capacity, stanzas, schedule))
+
+    def _put(self, data: bytes) -> None:
+        self._sink.reserve(len(data))[:] = data
+        self._sink.commit(len(data))
+
+    def begin(self, sid: int) -> StreamSealer:
+        """Begin a stream; streams come in the order of the specification."""
+        return StreamSealer(sid, self.keys, self._sink)
+
+    def end(self, sid: int, sealer: StreamSealer) -> None:
+        offset, length = sealer.finish()
+        self.streams[sid] = (offset - self._start, length)
+
+    def close(self) -> int:
+        """Write the trailer; return the object's size in bytes."""
+        total = self._sink.position - self._start + TRAILER_SIZE
+        self._put(pack_trailer(self.streams, total))
+        return total

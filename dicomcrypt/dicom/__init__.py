@@ -1,0 +1,1 @@
+"""What dicomcrypt itself knows about DICOM files, without pydicom."""

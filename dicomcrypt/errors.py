@@ -1,0 +1,77 @@
+"""Everything that dicomcrypt raises on purpose.
+
+    DicomcryptError              exit status
+    ├── UsageError               2  the call or the options cannot be meant
+    ├── KernelError              2  the demanded kernel cannot run here
+    ├── MissingExtraError        2  an optional library is not installed
+    ├── NoIdentityError          3  no identity fits, or the passphrase is wrong
+    ├── DamagedError             4  damaged, forged, or not a DCMX object at all
+    ├── PolicyError              5  refused by policy
+    ├── SourceChangedError       1  the file changed while it was read
+    ├── OutputExistsError        1  the output exists and --force was not given
+    ├── UnsafePathError          1  a path or link would leave the output tree
+    └── FrameError               1  the object has no such frame, or it cannot be shown
+
+A message is one line, in lower case: what failed, on which file, what to do next. No message
+contains a key, a passphrase or patient data.
+"""
+
+from __future__ import annotations
+
+
+class DicomcryptError(Exception):
+    """Base of all errors of this package; `exit_status` is what the command line ends with."""
+
+    exit_status = 1
+
+
+class UsageError(DicomcryptError, ValueError):
+    """The call or the options cannot be meant."""
+
+    exit_status = 2
+
+
+class KernelError(DicomcryptError):
+    """The kernel that `DICOMCRYPT_KERNEL` demands cannot run here."""
+
+    exit_status = 2
+
+
+class MissingExtraError(DicomcryptError, ImportError):
+    """An optional library is not installed; the message names the extra."""
+
+    exit_status = 2
+
+
+class NoIdentityError(DicomcryptError):
+    """No identity fits, a passphrase is wrong, or its scope does not reach that far."""
+
+    exit_status = 3
+
+
+class DamagedError(DicomcryptError):
+    """The object is damaged, forged, cut short, or not a DCMX object."""
+
+    exit_status = 4
+
+
+class PolicyError(DicomcryptError):
+    """Refused by policy."""
+
+    exit_status = 5
+
+
+class SourceChangedError(DicomcryptError):
+    """The input changed while it was read; encrypt it again."""
+
+
+class OutputExistsError(DicomcryptError, FileExistsError):
+    """The output exists; it is overwritten only with force."""
+
+
+class UnsafePathError(DicomcryptError):
+    """A stored path or link would leave the output tree."""
+
+
+class FrameError(DicomcryptError):
+    """The object has no such frame, or the frame cannot be shown."""

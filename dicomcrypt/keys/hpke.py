@@ -1,0 +1,98 @@
+"""What the HPKE key types share: stanza types 1 and 4 (docs/spec/dcmx-v1.md section 4.2)."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, ClassVar
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, Suite
+
+from ..container.stanza import Stanza, stanza_info
+
+
+class HpkeRecipient:
+    """A public key that wraps by HPKE (RFC 9180, base mode).
+
+    Subclasses set `algorithm`, `stanza_type`, `kem` and build `_key` from the raw bytes.
+    """
+
+    algorithm: ClassVar[str]
+    stanza_type: ClassVar[int]
+    kem: ClassVar[Any]
+
+    def __init__(self, public_bytes: bytes) -> None:
+        self.public_bytes = bytes(public_bytes)
+        self.hint = hashlib.sha256(self.public_bytes).digest()[:8]
+        self._key = self._load(self.public_bytes)
+
+    @staticmethod
+    def _load(public_bytes: bytes) -> Any:
+        raise TypeError("an abstract recipient has no key")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(hint={self.hint.hex()})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.public_bytes == self.public_bytes
+
+    def __hash__(self) -> int:
+        return hash(self.public_bytes)
+
+    def __reduce__(self):
+        return type(self), (self.public_bytes,)
+
+    def wrap(self, key: bytes, scope: int, binding: bytes) -> Stanza:
+        """Wrap 32 bytes of key into a stanza."""
+        info = stanza_info(self.stanza_type, scope, binding)
+        suite = Suite(self.kem, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+        body = suite.encrypt(key, self._key, info=info)
+        return Stanza(self.stanza_type, scope, self.hint, body)
+
+
+class HpkeIdentity:
+    """A private key whose public half is an HpkeRecipient.
+
+    private_bytes: 32 bytes. Never shown, logged or pickled into anything but a pipe.
+    """
+
+    recipient_type: ClassVar[type[HpkeRecipient]]
+
+    def __init__(self, private_bytes: bytes) -> None:
+        if len(private_bytes) != 32:
+            raise ValueError("a private key is 32 bytes long")
+        self._private_bytes = bytes(private_bytes)
+        self._key, public_bytes = self._load(self._private_bytes)
+        self.recipient = self.recipient_type(public_bytes)
+
+    @staticmethod
+    def _load(private_bytes: bytes) -> tuple[Any, bytes]:
+        raise TypeError("an abstract identity has no key")
+
+    @property
+    def algorithm(self) -> str:
+        return self.recipient.algorithm
+
+    def private_bytes(self) -> bytes:
+        """Return the 32 private bytes, for a key file."""
+        return self._private_bytes
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(hint={self.recipient.hint.hex()})"
+
+    def __reduce__(self):
+        return type(self), (self._private_bytes,)
+
+    def matches(self, stanza: Stanza) -> bool:
+        return stanza.type == self.recipient.stanza_type and stanza.hint == self.recipient.hint
+
+    def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
+        """Return the wrapped key, or None if the stanza is not for this key."""
+        if not self.matches(stanza):
+            return None
+        info = stanza_info(stanza.type, stanza.scope, binding)
+        suite = Suite(self.recipient.kem, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+        try:
+            return suite.decrypt(stanza.body, self._key, info=info)
+        except (InvalidTag, ValueError):
+            return None

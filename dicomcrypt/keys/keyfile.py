@@ -1,0 +1,173 @@
+"""Key files: identities and recipients as text.
+
+A line `dcmx-identity-1:ALGORITHM:DATA` or `dcmx-recipient-1:ALGORITHM:DATA`, DATA being
+base64url without padding of the key and a four-byte checksum (the first bytes of SHA-256
+over the text before DATA and the key). Lines with # are comments. An identity file may
+itself be a DCMX object sealed with a passphrase, whose content is such text.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ..container.layout import looks_like_object
+from ..errors import OutputExistsError, UsageError
+from .hpke import HpkeIdentity, HpkeRecipient
+from .hybrid import HybridIdentity
+from .x25519 import X25519Identity
+
+ALGORITHMS: dict[str, type[HpkeIdentity]] = {
+    kind.recipient_type.algorithm: kind for kind in (HybridIdentity, X25519Identity)
+}
+_IDENTITY, _RECIPIENT = "dcmx-identity-1", "dcmx-recipient-1"
+_LIMIT = 1 << 20
+
+
+def _line(prefix: str, algorithm: str, key: bytes) -> str:
+    head = f"{prefix}:{algorithm}:"
+    check = hashlib.sha256(head.encode() + key).digest()[:4]
+    return head + base64.urlsafe_b64encode(key + check).decode().rstrip("=")
+
+
+def _parse_line(line: str, prefix: str) -> tuple[type[HpkeIdentity], bytes]:
+    parts = line.split(":")
+    if len(parts) != 3 or parts[0] != prefix:
+        wanted = "an identity" if prefix == _IDENTITY else "a recipient"
+        raise UsageError(f"not {wanted} line")
+    if parts[1] not in ALGORITHMS:
+        raise UsageError(f"unknown key algorithm; this version knows {', '.join(ALGORITHMS)}")
+    try:
+        data = base64.b64decode(
+            parts[2] + "=" * (-len(parts[2]) % 4), altchars=b"-_", validate=True
+        )
+    except (binascii.Error, ValueError):
+        raise UsageError("the key is not base64url: was it copied whole?") from None
+    key, check = data[:-4], data[-4:]
+    expected = hashlib.sha256(f"{parts[0]}:{parts[1]}:".encode() + key).digest()[:4]
+    if check != expected:
+        raise UsageError("the key's checksum is wrong: was it copied whole?")
+    return ALGORITHMS[parts[1]], key
+
+
+def recipient_text(recipient: HpkeRecipient) -> str:
+    """Return the text of a recipient file."""
+    return (
+        f"# dicomcrypt recipient, public: give it to whoever encrypts to you\n"
+        f"# hint {recipient.hint.hex()}\n"
+        f"{_line(_RECIPIENT, recipient.algorithm, recipient.public_bytes)}\n"
+    )
+
+
+def identity_text(identity: HpkeIdentity) -> str:
+    """Return the text of an identity file. It is secret."""
+    return (
+        f"# dicomcrypt identity, SECRET: whoever has this file can decrypt\n"
+        f"# hint {identity.recipient.hint.hex()}\n"
+        f"{_line(_IDENTITY, identity.algorithm, identity.private_bytes())}\n"
+    )
+
+
+def _lines(text: str) -> Iterable[str]:
+    for line in text.splitlines():
+        line = line.strip()
+        if line and not line.startswith("#"):
+            yield line
+
+
+def parse_identities(text: str) -> list[HpkeIdentity]:
+    """Parse an identity file's text; raises UsageError, never showing what it read."""
+    found = [kind(key) for kind, key in (_parse_line(x, _IDENTITY) for x in _lines(text))]
+    if not found:
+        raise UsageError("no identity in it")
+    return found
+
+
+def parse_recipients(text: str) -> list[HpkeRecipient]:
+    """Parse a recipient file's text; one recipient a line."""
+    try:
+        found = [
+            kind.recipient_type(key) for kind, key in (_parse_line(x, _RECIPIENT) for x in
+                                                       _lines(text))
+        ]
+    except ValueError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError("the public key is not valid") from None
+    if not found:
+        raise UsageError("no recipient in it")
+    return found
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_LIMIT + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read key file {os.fspath(path)!r}: {error.strerror}") from None
+    if len(data) > _LIMIT:
+        raise UsageError(f"{os.fspath(path)!r} is too large for a key file")
+    return data
+
+
+def load_recipients(path: str | os.PathLike[str]) -> list[HpkeRecipient]:
+    """Read the recipients of a file.
+
+    Raises UsageError naming the file if it has none, or is an identity file: a secret key
+    does not belong where a public one is asked for.
+    """
+    try:
+        return parse_recipients(_read(path).decode("utf-8", "replace"))
+    except UsageError as error:
+        raise UsageError(f"recipient file {os.fspath(path)!r}: {error}") from None
+
+
+def load_identities(
+    path: str | os.PathLike[str], open_sealed: Callable[[bytes], bytes] | None = None
+) -> list[HpkeIdentity]:
+    """Read the identities of a file; raises UsageError naming it.
+
+    open_sealed: decrypts an identity file that is sealed with a passphrase.
+    """
+    data = _read(path)
+    if looks_like_object(data):
+        if open_sealed is None:
+            raise UsageError(f"identity file {os.fspath(path)!r} is sealed with a passphrase")
+        data = open_sealed(data)
+    try:
+        return parse_identities(data.decode("utf-8", "replace"))
+    except UsageError as error:
+        raise UsageError(f"identity file {os.fspath(path)!r}: {error}") from None
+
+
+def write_private(path: str | os.PathLike[str], data: bytes, *, force: bool = False) -> None:
+    """Write a secret file with mode 0600 from its first byte on.
+
+    Raises OutputExistsError if it exists and force is not set.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.urandom(6).hex()}.part")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if force:
+            os.replace(temporary, target)
+        else:
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                raise OutputExistsError(
+                    f"key file {os.fspath(path)!r} exists: overwriting a key loses what was "
+                    "encrypted to it; choose another name, or give --force"
+                ) from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)

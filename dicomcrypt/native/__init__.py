@@ -1,0 +1,1 @@
+"""The native modules: the block engine and the DICOM scanner."""

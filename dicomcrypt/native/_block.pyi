@@ -1,0 +1,39 @@
+from collections.abc import Buffer, Callable
+
+TILE: int
+LINEAR_UNIT: int
+RANDOMIZED: int
+
+def kernels() -> dict[str, str]: ...
+def lookup(name: str) -> tuple[int, str]: ...
+
+class StreamCipher:
+    kernel: int
+    def __init__(
+        self, key: Buffer, kernel: int, keystream: Callable[[bytes, bytes, int], bytes]
+    ) -> None: ...
+
+class Run:
+    def __init__(
+        self,
+        cipher: StreamCipher,
+        offset: int,
+        length: int,
+        *,
+        rows: int = 0,
+        row_bytes: int = 0,
+        split: int = 0,
+        first_unit: int = 0,
+        method: int = -1,
+        sample_bytes: int = 1,
+        inverse: bool = False,
+        methods: bytes | None = None,
+    ) -> None: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def methods(self) -> bytes: ...
+    @property
+    def wanted(self) -> int: ...
+    def cut(self, end: int) -> None: ...
+    def advance(self, dst: Buffer, dst_offset: int, src: Buffer, src_offset: int) -> int: ...

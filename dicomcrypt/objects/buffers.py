@@ -1,0 +1,177 @@
+"""Where objects are read from and written to: memory and files, without copies of payload."""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+from ..errors import DamagedError, UsageError
+
+FLUSH = 256 * 1024
+
+
+def byte_view(data) -> memoryview:
+    """Return a flat view of any contiguous buffer; UsageError for anything else."""
+    try:
+        return memoryview(data).cast("B")
+    except TypeError:
+        raise UsageError("the data must be a contiguous buffer of bytes") from None
+
+
+class MemorySink:
+    """A caller's writable buffer, filled from its start."""
+
+    def __init__(self, out) -> None:
+        self._out = byte_view(out)
+        if self._out.readonly:
+            raise UsageError("the output buffer is read-only")
+        self.position = 0
+
+    def reserve(self, size: int) -> memoryview:
+        end = self.position + size
+        if end > len(self._out):
+            raise UsageError(
+                f"the output buffer is too small: {len(self._out)} bytes; see encrypted_size()"
+            )
+        return self._out[self.position : end]
+
+    def commit(self, size: int) -> None:
+        self.position += size
+
+    def wipe(self) -> None:
+        """Zero what was written, after a failure."""
+        self._out[: self.position] = bytes(self.position)
+
+
+class GrowingSink:
+    """A bytearray that grows as needed."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(FLUSH)
+        self.position = 0
+
+    def reserve(self, size: int) -> memoryview:
+        end = self.position + size
+        if end > len(self._buffer):
+            grown = bytearray(max(end, 2 * len(self._buffer)))
+            grown[: self.position] = memoryview(self._buffer)[: self.position]
+            self._buffer = grown
+        return memoryview(self._buffer)[self.position : end]
+
+    def commit(self, size: int) -> None:
+        self.position += size
+
+    def value(self) -> bytes:
+        return bytes(memoryview(self._buffer)[: self.position])
+
+
+class FileSink:
+    """Anything with `write(buffer)`, through one reused buffer.
+
+    buffer: a bytearray to reuse between files, grown as needed.
+    """
+
+    def __init__(self, file: BinaryIO, buffer: bytearray | None = None) -> None:
+        self._write = file.write
+        self._buffer = bytearray(FLUSH) if buffer is None else buffer
+        self._view = memoryview(self._buffer)
+        self._fill = 0
+        self.position = 0
+
+    def reserve(self, size: int) -> memoryview:
+        if self._fill + size > len(self._buffer):
+            self.flush()
+            if size > len(self._buffer):
+                self._view.release()
+                self._buffer.extend(bytes(size - len(self._buffer)))
+                self._view = memoryview(self._buffer)
+        return self._view[self._fill : self._fill + size]
+
+    def commit(self, size: int) -> None:
+        self._fill += size
+        self.position += size
+        if self._fill >= FLUSH // 2:
+            self.flush()
+
+    def flush(self) -> None:
+        view = self._view[: self._fill]
+        while len(view):
+            written = self._write(view)
+            view = view[len(view) if written is None else written :]
+        self._fill = 0
+
+
+class MemorySource:
+    """An object in memory."""
+
+    def __init__(self, data) -> None:
+        self._data = byte_view(data)
+
+    def size(self) -> int:
+        return len(self._data)
+
+    def read_range(self, offset: int, length: int) -> memoryview:
+        piece = self._data[offset : offset + length]
+        if offset < 0 or len(piece) != length:
+            raise DamagedError("the object is cut off")
+        return piece
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class FileSource:
+    """An object in a file, read by position; several threads may share it.
+
+    `bytes_read` counts what was read, for those who pay by the byte.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
+                                   | getattr(os, "O_BINARY", 0))
+        self._size = os.fstat(self._descriptor).st_size
+        self.bytes_read = 0
+
+    def size(self) -> int:
+        return self._size
+
+    def read_range(self, offset: int, length: int) -> bytes:
+        if offset < 0 or length < 0 or offset + length > self._size:
+            raise DamagedError("the object is cut off")
+        data = os.pread(self._descriptor, length, offset)
+        while len(data) < length:
+            more = os.pread(self._descriptor, length - len(data), offset + len(data))
+            if not more:
+                raise DamagedError("the object is cut off")
+            data += more
+        self.bytes_read += length
+        return data
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class StreamSource:
+    """An object in a seekable file object that somebody else opened."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+
+    def size(self) -> int:
+        return self._size
+
+    def read_range(self, offset: int, length: int) -> bytes:
+        self._file.seek(offset)
+        data = self._file.read(length)
+        while len(data) < length:
+            more = self._file.read(length - len(data))
+            if not more:
+                raise DamagedError("the object is cut off")
+            data += more
+        return data
+
+    def close(self) -> None:
+        """The file belongs to the caller."""

@@ -1,0 +1,142 @@
+"""One frame as an array or a picture, through pydicom's decoders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import FrameError, MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from .opened import OpenedObject
+
+_FLOAT = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
+FORMATS = (".png", ".bmp", ".raw", ".npy")
+
+
+def _bits(obj: OpenedObject, number: int) -> np.ndarray:
+    """One frame of one-bit pixels; frames need not begin at a byte's border."""
+    g = obj.geometry
+    pixels = g.rows * g.columns * (g.samples or 1)
+    skip = number * pixels % 8
+    data = np.frombuffer(obj.frame_bytes(number), np.uint8)
+    bits = np.unpackbits(data, bitorder="little")[skip : skip + pixels]
+    return bits.reshape(g.rows, g.columns)
+
+
+def decode_frame(obj: OpenedObject, number: int) -> np.ndarray:
+    """Return one frame decoded; raises FrameError with what is missing."""
+    from pydicom import Dataset
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    g = obj.geometry
+    encapsulated = obj.container.index(2).frames is not None
+    if g.bits_allocated == 1 and not encapsulated:
+        return _bits(obj, number)
+    frame = obj.frame_bytes(number)
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    syntax = obj.transfer_syntax
+    if not encapsulated and syntax not in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
+        syntax = ExplicitVRBigEndian if g.big_endian else ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.Rows, dataset.Columns = g.rows, g.columns
+    dataset.SamplesPerPixel = g.samples or 1
+    dataset.PhotometricInterpretation = g.photometric or "MONOCHROME2"
+    dataset.BitsAllocated = g.bits_allocated
+    dataset.BitsStored = g.bits_stored or g.bits_allocated
+    dataset.HighBit = g.high_bit or dataset.BitsStored - 1
+    dataset.PixelRepresentation = g.pixel_representation
+    if dataset.SamplesPerPixel > 1:
+        dataset.PlanarConfiguration = g.planar
+    dataset.NumberOfFrames = 1
+    if g.tag in _FLOAT:
+        setattr(dataset, _FLOAT[g.tag], frame)
+    else:
+        dataset.PixelData = encapsulate([frame]) if encapsulated else frame + b"\0" * (
+            len(frame) % 2
+        )
+        dataset["PixelData"].VR = "OB" if encapsulated or g.bits_allocated <= 8 else "OW"
+    if encapsulated:
+        dataset["PixelData"].is_undefined_length = True
+    try:
+        return np.asarray(dataset.pixel_array)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        hint = ""
+        if "missing" in reason or "Unable to decompress" in reason or "require" in reason:
+            hint = "; pip install 'dicomcrypt[images]' brings decoders for JPEG and JPEG 2000"
+        raise FrameError(
+            f"frame {number} ({getattr(syntax, 'name', syntax)}) cannot be decoded: {reason}{hint}"
+        ) from None
+
+
+def as_picture(array: np.ndarray, obj: OpenedObject) -> np.ndarray:
+    """Return the frame as 8-bit grey or RGB for the eye: VOI window if the tags are
+    readable and have one, otherwise the frame's own range."""
+    if array.ndim == 3 and array.shape[-1] in (3, 4):
+        shown = array[..., :3]
+        if shown.dtype == np.uint8:
+            return shown
+        top = float(np.iinfo(shown.dtype).max) if shown.dtype.kind in "ui" else 1.0
+        return (shown.astype(np.float64) / top * 255).clip(0, 255).astype(np.uint8)
+    values = array.astype(np.float64)
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    photometric = obj.geometry.photometric
+    if obj.container.keys.opens(1) and obj.geometry.tag == 0x7FE00010:
+        values, low, high = _windowed(array, obj, values, low, high)
+    else:
+        finite = values[np.isfinite(values)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    span = high - low or 1.0
+    grey = ((np.nan_to_num(values, nan=low) - low) / span * 255).clip(0, 255).astype(np.uint8)
+    return 255 - grey if photometric == "MONOCHROME1" else grey
+
+
+def _windowed(array, obj, values, low, high):
+    """Modality LUT and VOI window (PS3.3 C.11.1, C.11.2), as far as the tags give them."""
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+    try:
+        dataset = obj.dataset
+        if "PALETTE" in obj.geometry.photometric:
+            return values, low, high
+        values = np.asarray(apply_modality_lut(array, dataset), dtype=np.float64)
+        if "WindowCenter" in dataset or "VOILUTSequence" in dataset:
+            values = np.asarray(apply_voi_lut(values, dataset), dtype=np.float64)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, NotImplementedError):
+        values = array.astype(np.float64)  # tags that contradict the pixels: show them plainly
+    return values, float(values.min(initial=values.flat[0] if values.size else 0)), float(
+        values.max(initial=values.flat[0] if values.size else 0)
+    )
+
+
+def write_frame(obj: OpenedObject, number: int, path: str | os.PathLike[str], file) -> None:
+    """Write one frame into an open binary file, in the format of the path's ending.
+
+    .raw: the frame's bytes as encoded; .npy: the decoded array; .png, .bmp: a picture for the
+    eye, 8 bits a sample. Raises UsageError for other endings.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in FORMATS:
+        raise UsageError(f"unknown picture format {ending!r}: use one of {', '.join(FORMATS)}")
+    if ending == ".raw":
+        file.write(obj.frame_bytes(number))
+        return
+    if ending != ".npy":
+        try:
+            from PIL import Image
+        except ImportError:
+            raise MissingExtraError(
+                "pictures need Pillow: pip install 'dicomcrypt[images]', or write .raw or .npy"
+            ) from None
+    array = obj.frame_array(number)
+    if ending == ".npy":
+        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+        return
+    Image.fromarray(as_picture(array, obj)).save(file, format=ending[1:].upper())

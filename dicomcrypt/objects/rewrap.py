@@ -1,0 +1,270 @@
+"""Changing who may open an object (docs/spec/dcmx-v1.md section 4.1)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from typing import Any
+
+from ..container.header import (
+    Unlocked,
+    check_passphrase_rule,
+    default_capacity,
+    fits,
+    pack_slot,
+)
+from ..container.layout import PREFIX_SIZE, TRAILER_SIZE, pack_capacity, pack_trailer
+from ..container.reader import Container, OpenContainer
+from ..container.stanza import (
+    BATCH,
+    BATCH_SCOPE,
+    CLASSICAL_TYPES,
+    FULL,
+    HYBRID,
+    NO_HINT,
+    PASSPHRASE_TYPES,
+    Identity,
+    Recipient,
+    Stanza,
+)
+from ..errors import DamagedError, NoIdentityError, UsageError
+from ..keys.batch import Envelope
+from .buffers import FileSink, FileSource
+from .decoder import decode
+from .encoder import Encoder
+from .files import AtomicFile, Buffers
+
+COPY = 1 << 20
+
+
+def _hint(entry: Recipient | bytes) -> bytes:
+    return bytes(entry) if isinstance(entry, bytes | bytearray) else entry.hint
+
+
+def _same(stanza: Stanza, recipient: Recipient) -> bool:
+    return stanza.type == recipient.stanza_type and stanza.hint == recipient.hint
+
+
+def _names_of(stanzas: Sequence[Stanza]) -> str:
+    return ", ".join(
+        s.type_name if s.hint == NO_HINT else f"{s.type_name} {s.hint.hex()}" for s in stanzas
+    )
+
+
+def _removed(stanzas: Sequence[Stanza], remove: Sequence[Recipient | bytes]) -> list[Stanza]:
+    """The stanzas that are to go; UsageError if one of `remove` names nobody."""
+    gone: list[Stanza] = []
+    for entry in remove:
+        hint = _hint(entry)
+        if hint == NO_HINT:
+            found = [s for s in stanzas if s.type in PASSPHRASE_TYPES]
+        else:
+            found = [s for s in stanzas if s.hint == hint and s.type != BATCH]
+        if not found:
+            raise UsageError("a recipient that is to be removed is not in the object")
+        gone += found
+    return gone
+
+
+def rewrap_path(
+    path: str | os.PathLike[str],
+    identities: Sequence[Identity],
+    *,
+    add: Sequence[Recipient] = (),
+    remove: Sequence[Recipient | bytes] = (),
+    keep_key: bool = False,
+    allow_classical: bool = False,
+    allow_mixed: bool = False,
+) -> dict[str, Any]:
+    """See `dicomcrypt.rewrap`."""
+    if not add and not remove:
+        raise UsageError("nothing to do: give a recipient to add or to remove")
+    source = FileSource(path)
+    try:
+        container = Container(source)
+        opened = container.unlock(identities)
+        unlocked = opened.unlocked
+        if unlocked.object_key is None:
+            raise NoIdentityError("only who may read the whole object can change its recipients")
+        gone = _removed(unlocked.slot.stanzas, remove)
+        if gone and not keep_key:
+            _encrypt_anew(path, opened, add, gone, allow_classical, allow_mixed)
+            return {"rewritten": True, "recipients": None}
+        stanzas = [s for s in unlocked.slot.stanzas if s not in gone]
+        for recipient in add:
+            stanzas = [s for s in stanzas
+                       if not (_same(s, recipient) and s.scope == FULL and s.hint != NO_HINT)]
+            stanzas.append(recipient.wrap(unlocked.object_key, FULL, container.prefix.core))
+        _check(stanzas, container.prefix.flags, allow_classical, allow_mixed)
+        rewritten = not fits(stanzas, container.prefix.capacity)
+        if rewritten:
+            _with_larger_slots(path, container, unlocked, stanzas)
+        else:
+            _write_slot(path, container, unlocked, stanzas)
+        return {
+            "rewritten": rewritten,
+            "recipients": [
+                {"type": s.type_name, "hint": None if s.hint == NO_HINT else s.hint.hex()}
+                for s in stanzas if s.type != BATCH
+            ],
+        }  # fmt: skip
+    finally:
+        source.close()
+
+
+def _check(
+    stanzas: Sequence[Stanza], flags: int, allow_classical: bool, allow_mixed: bool
+) -> None:
+    if not any(s.type != BATCH and s.scope in (FULL, BATCH_SCOPE) for s in stanzas):
+        raise UsageError("nobody would be left who can read the object")
+    kinds = {s.type for s in stanzas}
+    if HYBRID in kinds and kinds & CLASSICAL_TYPES and not allow_classical:
+        raise UsageError(
+            "a classical recipient beside a post-quantum one makes the object as weak as the "
+            "classical key: leave it out, or give --allow-classical"
+        )
+    try:
+        check_passphrase_rule(stanzas, flags)
+    except DamagedError:
+        hint = "" if not allow_mixed else " (the object was not made with --allow-mixed)"
+        raise UsageError(
+            "a passphrase cannot stand beside other recipients in this object: encrypt it "
+            f"anew with --allow-mixed{hint}"
+        ) from None
+
+
+def _write_slot(
+    path: str | os.PathLike[str], container: Container, unlocked: Unlocked,
+    stanzas: Sequence[Stanza],
+) -> None:
+    """Write the other slot, sync, then wipe the old one, sync."""
+    capacity = container.prefix.capacity
+    generation = unlocked.slot.generation + 1
+    slot = pack_slot(container.prefix.core, capacity, generation, stanzas, unlocked.keys)
+    new = PREFIX_SIZE + generation % 2 * capacity
+    old = PREFIX_SIZE + unlocked.slot.generation % 2 * capacity
+    with open(path, "r+b", buffering=0) as file:
+        for offset, data in ((new, slot), (old, bytes(capacity))):
+            file.seek(offset)
+            if file.write(data) != len(data):
+                raise OSError("the header could not be written whole")
+            os.fsync(file.fileno())
+
+
+def _with_larger_slots(
+    path: str | os.PathLike[str], container: Container, unlocked: Unlocked,
+    stanzas: Sequence[Stanza],
+) -> None:
+    """Write the object beside itself with larger slots and the same streams."""
+    core, source = container.prefix.core, container.source
+    capacity = default_capacity(stanzas)
+    generation = unlocked.slot.generation + 1
+    slot = pack_slot(core, capacity, generation, stanzas, unlocked.keys)
+    slots = (slot, bytes(capacity)) if generation % 2 == 0 else (bytes(capacity), slot)
+    start = container.prefix.streams_offset
+    shift = PREFIX_SIZE + 2 * capacity - start
+    status = os.stat(path)
+    with AtomicFile(path, force=True) as out:
+        sink = FileSink(out.raw)
+        for data in (core, pack_capacity(capacity), *slots):
+            sink.reserve(len(data))[:] = data
+            sink.commit(len(data))
+        at, end = start, container.size - TRAILER_SIZE
+        while at < end:
+            piece = source.read_range(at, min(COPY, end - at))
+            sink.reserve(len(piece))[:] = piece
+            sink.commit(len(piece))
+            at += len(piece)
+        places = {sid: (o + shift, n) for sid, (o, n) in container.streams.items()}
+        trailer = pack_trailer(places, container.size + shift)
+        sink.reserve(len(trailer))[:] = trailer
+        sink.commit(len(trailer))
+        sink.flush()
+        os.fsync(out.descriptor)
+        out.commit(mode=stat.S_IMODE(status.st_mode))
+
+
+def _encrypt_anew(
+    path: str | os.PathLike[str],
+    opened: OpenContainer,
+    add: Sequence[Recipient],
+    gone: Sequence[Stanza],
+    allow_classical: bool,
+    allow_mixed: bool,
+) -> None:
+    """Encrypt the object under a new key for those who stay."""
+    unlocked = opened.unlocked
+    staying = list(add)
+    own = getattr(unlocked.identity, "recipient", unlocked.identity)
+    own_stanzas = [s for s in unlocked.slot.stanzas if _same(s, own)]
+    if not any(s in gone for s in own_stanzas) and not any(
+        r.stanza_type == own.stanza_type and r.hint == own.hint for r in staying
+    ):
+        staying.append(own)
+    lost = [
+        s for s in unlocked.slot.stanzas
+        if s.type != BATCH and s not in gone and not any(_same(s, r) for r in staying)
+    ]  # fmt: skip
+    if lost:
+        raise UsageError(
+            "removing somebody encrypts the object anew, which needs the public keys of all who "
+            f"stay; give --add for {_names_of(lost)}, or --remove them too, or --keep-key"
+        )
+    partial = {s.scope for s in unlocked.slot.stanzas} & {2, 3}
+    if partial:
+        raise UsageError(
+            "the object has recipients of its tags or pixels alone: decrypt it and encrypt it "
+            "again for those who stay"
+        )
+    closing = opened.closing_index()
+    runs = any(opened.index(sid).runs for sid in opened.streams if sid != 1) or closing.tags_runs
+    envelope = Envelope({FULL: staying}, allow_classical=allow_classical, allow_mixed=allow_mixed)
+    status = os.stat(path)
+    buffers = Buffers()
+    with AtomicFile(path, force=True) as out:
+        sink = FileSink(out.raw, buffers.sealed)
+        encoder = Encoder(
+            sink, envelope.new(), -1 if runs or not closing.size else None, meta=closing.meta,
+            scratch=buffers.scratch,
+        )  # fmt: skip
+        pump = _Pump(encoder)
+        decode(opened, pump, buffers.window)
+        pump.finish()
+        sink.flush()
+        os.fsync(out.descriptor)
+        out.commit(mode=stat.S_IMODE(status.st_mode))
+
+
+class _Pump:
+    """A decoder's output that is an encoder's input."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._window = bytearray()
+        self._room = bytearray(256 * 1024)
+        self._low = 0
+        self.position = 0
+
+    def room(self, size: int) -> memoryview:
+        if len(self._room) < size:
+            self._room.extend(bytes(size - len(self._room)))
+        return memoryview(self._room)
+
+    def take(self, size: int, rest: int) -> None:
+        view = memoryview(self._room)
+        self._window += view[:size]
+        if rest:
+            view[:rest] = view[size : size + rest]
+        self.position += size
+        if self._low + len(self._window) >= self._encoder.wanted:
+            self._feed(last=False)
+
+    def _feed(self, *, last: bool) -> None:
+        with memoryview(self._window) as window:
+            keep = self._encoder.feed(window, self._low, last)
+        del self._window[: keep - self._low]
+        self._low = keep
+
+    def finish(self) -> None:
+        self._feed(last=True)

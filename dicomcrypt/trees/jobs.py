@@ -1,0 +1,89 @@
+"""One task a file, in this process or in several; results in the order of completion."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing import get_context
+from typing import Any
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one input. state: "done", "skipped" or "failed"."""
+
+    path: str
+    state: str
+    output: str | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    message: str = ""
+    exit_status: int = 0
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+_worker: Callable[[Any], Outcome] | None = None
+
+
+def _start(factory: Callable[..., Callable[[Any], Outcome]], arguments: tuple) -> None:
+    global _worker
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    _worker = factory(*arguments)
+
+
+def _call(tasks: list[Any]) -> list[Outcome]:
+    return [_worker(task) for task in tasks]
+
+
+def run(
+    tasks: Iterable[Any],
+    factory: Callable[..., Callable[[Any], Outcome]],
+    arguments: tuple,
+    jobs: int,
+) -> Iterator[Outcome]:
+    """Do all tasks with the worker that `factory(*arguments)` makes in each process.
+
+    The arguments, keys among them, reach the other processes through a pipe. Tasks are taken
+    from their iterator as they are needed.
+    """
+    if jobs <= 1:
+        worker = factory(*arguments)
+        for task in tasks:
+            yield worker(task)
+        return
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_start, initargs=(factory, arguments)
+    )
+    waiting: set[Future[list[Outcome]]] = set()
+    source = iter(tasks)
+    try:
+        more = True
+        while more or waiting:
+            while more and len(waiting) < 4 * jobs:
+                chunk = list(islice(source, 16))
+                more = bool(chunk)
+                if chunk:
+                    waiting.add(pool.submit(_call, chunk))
+            if waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield from future.result()
+    except BaseException:
+        for future in waiting:
+            future.cancel()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def default_jobs() -> int:
+    """As many processes as this one may use processors."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1

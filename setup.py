@@ -1,0 +1,44 @@
+"""Build the native modules; everything else stands in pyproject.toml."""
+
+import os
+import platform
+from glob import glob
+
+from setuptools import Extension, setup
+
+try:
+    from Cython.Build import cythonize
+except ImportError as error:  # only `pip install .` without build isolation gets here
+    raise SystemExit("building dicomcrypt needs Cython: pip install cython") from error
+
+# Instruction sets are chosen in the source by target pragmas, never by a flag
+# on a file; one set of flags serves every file.
+FLAGS = [] if platform.system() == "Windows" else ["-O3", "-fno-strict-aliasing"]
+HEADERS = sorted(glob("csrc/**/*.h", recursive=True))
+
+
+def extension(name: str, folders: list[str]) -> Extension:
+    sources = [f"dicomcrypt/native/{name}.pyx"]
+    for folder in folders:
+        sources += sorted(glob(f"csrc/{folder}/*.c"))
+    return Extension(
+        f"dicomcrypt.native.{name}",
+        sources,
+        include_dirs=["csrc/include", "csrc"],
+        depends=[*HEADERS, *glob("csrc/**/*.inc", recursive=True)],
+        extra_compile_args=FLAGS,
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [extension("_block", ["common", "block"]), extension("_scan", ["scan"])],
+        language_level=3,
+        nthreads=os.cpu_count() or 1,
+        compiler_directives={
+            "boundscheck": False,
+            "wraparound": False,
+            "freethreading_compatible": True,
+        },
+    ),
+)

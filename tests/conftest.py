@@ -1,0 +1,48 @@
+"""Real files for the tests, and what they share."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pathlib
+import shutil
+
+import pytest
+
+import dicomcrypt as dc
+
+METHODS = ("randomized", "aes-transposition", "vigenere", "multilevel", "none")
+
+
+def corpus_files() -> list[pathlib.Path]:
+    """Every file that pydicom and pydicom-data ship, corrupt ones included."""
+    found = []
+    for package, folder in (("pydicom", "data"), ("data_store", "data")):
+        spec = importlib.util.find_spec(package)
+        for place in spec.submodule_search_locations:
+            root = pathlib.Path(place) / folder
+            found += sorted(p for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc")
+    return found
+
+
+def need(command: str, package: str) -> str:
+    """Return a peer's path, or skip naming its package; under CI its absence is a failure."""
+    path = shutil.which(command)
+    if path is None:
+        message = f"{command} missing: apt-get install {package}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="session")
+def identity():
+    return dc.Identity.generate()
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    files = corpus_files()
+    assert len(files) > 200
+    return files
