@@ -18,7 +18,6 @@ is wrong, 4 damaged or forged or refused.
 
 import argparse
 import base64
-import binascii
 import getpass
 import hashlib
 import hmac
@@ -35,7 +34,6 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 MAGIC = b"\x89DCMX\r\n\x1a"
 END_MAGIC = b"DCMXEND1"
@@ -123,10 +121,6 @@ def hpke_open(kem, shared_secret, info, ciphertext):
     return AESGCM(key).decrypt(nonce, ciphertext, None)
 
 
-def raw_public(key):
-    return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-
-
 class X25519Identity:
     """D 4.2, type 1."""
 
@@ -134,7 +128,7 @@ class X25519Identity:
 
     def __init__(self, private):
         self.x = X25519PrivateKey.from_private_bytes(private)
-        self.public = raw_public(self.x)
+        self.public = self.x.public_key().public_bytes_raw()
 
     def open(self, enc, ciphertext, info):
         shared = self.x.exchange(X25519PublicKey.from_public_bytes(enc))
@@ -157,7 +151,8 @@ class XWingIdentity:
         raw = hashlib.shake_256(seed).digest(96)
         self.m = MLKEM768PrivateKey.from_seed_bytes(raw[:64])
         self.x = X25519PrivateKey.from_private_bytes(raw[64:])
-        self.public = raw_public(self.m) + raw_public(self.x)
+        self.public = self.m.public_key().public_bytes_raw()
+        self.public += self.x.public_key().public_bytes_raw()
 
     def open(self, enc, ciphertext, info):
         shared = self.m.decapsulate(enc[:1088])
@@ -557,12 +552,11 @@ class DcmxObject:
         raise failure
 
     def check_macs(self, keys, authenticated, macs):
-        wrong = False
         for scope, key in keys.items():
             mac = HMAC(keys_of_scope(scope, key, self.core)[0], hashes.SHA512_256())
             mac.update(self.core + self.capacity_bytes + authenticated)
-            wrong |= not hmac.compare_digest(mac.finalize(), macs[scope - 1])
-        need(not wrong, "the header is damaged or forged: a MAC is wrong")
+            right = hmac.compare_digest(mac.finalize(), macs[scope - 1])
+            need(right, "the header is damaged or forged: a MAC is wrong")
 
     def unwrap(self, stanzas, keyring):
         """{scope: scope key} of what the keyring opens in a slot; {} when nothing fits."""
@@ -681,7 +675,7 @@ def parse_identities(text, name):
         need(fine, name + ": not an identity this tool knows", "usage")
         try:
             raw = base64.b64decode(parts[2] + "=" * (-len(parts[2]) % 4), b"-_", True)
-        except (binascii.Error, ValueError):
+        except ValueError:
             raw = b""
         prefix = f"dcmx-identity-1:{parts[1]}:".encode()
         right = len(raw) == 36 and hashlib.sha256(prefix + raw[:32]).digest()[:4] == raw[32:]
@@ -848,7 +842,7 @@ def main(argv=None):
     jobs, tree = [(options.input, None)], os.path.isdir(options.input)
     if tree:
         paths = [os.path.join(base, n) for base, _, names in os.walk(options.input) for n in names]
-        found = [p for p in sorted(paths) if p.endswith(".dcmx") and p[-6] not in "/\\"]
+        found = [p for p in sorted(paths) if os.path.splitext(p)[1] == ".dcmx"]
         jobs = [(path, os.path.relpath(path, options.input)) for path in found]
         if not jobs:
             sys.stderr.write(f"dcmx_rescue: {options.input}: no .dcmx files\n")

@@ -36,6 +36,7 @@ SPARE = 12 + 1120 + 48
 MAX_COSTLY = 8  # passphrase stanzas, and batch stanzas: opening is bounded work
 _SLOT = struct.Struct("<IIHH")
 _SCOPES = (1, 2, 3)
+_WRAPPING = (1, 2, 3, BATCH_SCOPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +242,8 @@ def unlock(
     the identities but does not open, or if an authentication code is wrong.
     """
     cache = cache or BatchKeyCache()
-    identities = list(identities)
+    # Those that cost a key derivation come last.
+    identities = sorted(identities, key=lambda identity: getattr(identity, "costly", False))
     damage: DamagedError | None = None
     for slot in slots:
         try:
@@ -257,7 +259,7 @@ def unlock(
                 damage = damage or error
                 continue
             if keys is None:
-                if any(identity.matches(s) for s in slot.stanzas):
+                if any(identity.matches(s) for s in slot.stanzas if s.scope in _WRAPPING):
                     damage = damage or DamagedError(
                         "the header names your key, but its stanza does not open: damaged or forged"
                     )

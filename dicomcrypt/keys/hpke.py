@@ -84,7 +84,12 @@ class HpkeIdentity:
         return type(self), (self._private_bytes,)
 
     def matches(self, stanza: Stanza) -> bool:
-        return stanza.type == self.recipient.stanza_type and stanza.hint == self.recipient.hint
+        recipient = self.recipient
+        return (
+            stanza.type == recipient.stanza_type
+            and stanza.hint == recipient.hint
+            and len(stanza.body) == recipient.kem.enc_length() + 48
+        )
 
     def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
         """Return the wrapped key, or None if the stanza is not for this key."""

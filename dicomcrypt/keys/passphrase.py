@@ -30,6 +30,7 @@ class Passphrase:
     """
 
     hint = NO_HINT
+    costly = True
 
     def __init__(
         self,
@@ -48,10 +49,13 @@ class Passphrase:
         self._secret = unicodedata.normalize("NFC", passphrase).encode("utf-8")
         self._settings = (kdf, log2_n, memory_kib, passes, lanes)
         self.stanza_type = ARGON2ID if kdf == "argon2id" else SCRYPT
-        if kdf == "argon2id":
-            self._parameters = _ARGON.pack(memory_kib, passes, lanes)
-        else:
-            self._parameters = bytes((log2_n,))
+        try:
+            if kdf == "argon2id":
+                self._parameters = _ARGON.pack(memory_kib, passes, lanes)
+            else:
+                self._parameters = bytes((log2_n,))
+        except (struct.error, ValueError):
+            self._parameters = b"\0" * _ARGON.size
         if _parse(self.stanza_type, self._parameters) is None:
             raise UsageError("the key derivation's parameters are out of range")
 
@@ -80,8 +84,8 @@ class Passphrase:
         cost anything."""
         if stanza.type not in PASSPHRASE_TYPES:
             return None
-        split = len(stanza.body) - _TAIL
-        if split < 0:
+        split = 1 if stanza.type == SCRYPT else _ARGON.size
+        if len(stanza.body) != split + _TAIL:
             return None
         derive = _parse(stanza.type, stanza.body[:split])
         if derive is None:
@@ -109,11 +113,9 @@ def _rebuild(passphrase: str, kdf: str, log2_n: int, memory: int, passes: int, l
 def _parse(kind: int, parameters: bytes):
     """Return salt -> KDF for a stanza's parameters, None if they are out of range."""
     if kind == SCRYPT:
-        if len(parameters) != 1 or not 15 <= parameters[0] <= 20:
+        if not 15 <= parameters[0] <= 20:
             return None
         return lambda salt: Scrypt(salt=salt, length=32, n=1 << parameters[0], r=8, p=1)
-    if len(parameters) != _ARGON.size:
-        return None
     memory, passes, lanes = _ARGON.unpack(parameters)
     if not (1 <= passes <= 16 and 1 <= lanes <= 16 and 8 * lanes <= memory <= 1 << 21):
         return None
