@@ -54,12 +54,15 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: Iterable[Sequence[str]], heads: Sequence[str], title: str = "") -> None:
-    """A table: drawn on a terminal, tab-separated otherwise."""
+    """A table: drawn on a terminal, plain columns otherwise (--json is for programs)."""
     if not sys.stdout.isatty():
         if title:
             click.echo(f"# {title}")
-        for row in rows:
-            click.echo("\t".join(printable(str(cell)) for cell in row))
+        cells = [[printable(str(cell)) for cell in row] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for row in cells:
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            click.echo(line.rstrip())
         return
     from rich.console import Console
     from rich.table import Table
