@@ -34,6 +34,7 @@ setup(
     ext_modules=cythonize(
         [extension("_block", ["common", "block"]), extension("_scan", ["scan"])],
         language_level=3,
+        build_dir="build/cython",
         nthreads=os.cpu_count() or 1,
         compiler_directives={
             "boundscheck": False,

@@ -18,6 +18,8 @@ import subprocess
 import sys
 
 OUT = pathlib.Path("demo-out")
+#: The command as `pip install` put it beside this Python.
+COMMAND = str(pathlib.Path(sys.executable).parent / "dicomcrypt")
 ENVIRONMENT = {**os.environ, "COLUMNS": "100"}
 
 
@@ -25,7 +27,7 @@ def run(*arguments: str, expect: int = 0, show: int = 12) -> str:
     """Run a dicomcrypt command as a user would, show it and what it says."""
     print(f"\n$ dicomcrypt {' '.join(arguments)}", flush=True)
     done = subprocess.run(
-        [sys.executable, "-m", "dicomcrypt", *arguments],
+        [COMMAND, *arguments],
         capture_output=True, text=True, check=False, env=ENVIRONMENT,
     )  # fmt: skip
     lines = (done.stdout + done.stderr).splitlines()
