@@ -1,30 +1,45 @@
-/* What a kernel is to the dispatcher. Each instruction set has one file with
- * one function of this type; absent ones are NULL in kernels.c. */
+/* What a kernel is to the dispatcher. Each instruction set has one file with one table
+ * of this type; those that a build lacks are left out of kernels.c. */
 #ifndef DICOMCRYPT_KERNEL_H
 #define DICOMCRYPT_KERNEL_H
 
+#include "common/cpu.h"
 #include "dicomcrypt.h"
 
-typedef void dcx_kernel_fn(const dcx_job *job, const dcx_block *block, uint64_t tile,
-                           uint64_t count, uint8_t *dst, uint64_t dst_offset,
-                           const uint8_t *src, uint64_t src_offset,
-                           const dcx_keystream *keystream);
+typedef struct {
+    /* Expand a 32-byte key; NULL in a kernel that gets its keystream from outside. */
+    void (*expand)(dcx_tables *tables, const uint8_t key[32]);
+    /* AES-256-CTR keystream from counter block zero, n a multiple of 16. */
+    void (*keystream)(const dcx_tables *tables, uint8_t *out, size_t n);
+    void (*transform)(const dcx_job *job, const dcx_block *block, uint64_t tile, uint64_t count,
+                      uint8_t *dst, uint64_t dst_offset, const uint8_t *src,
+                      uint64_t src_offset, const dcx_keystream *keystream);
+} dcx_kernel_table;
 
-dcx_kernel_fn dcx_portable_transform;
+extern const dcx_kernel_table dcx_portable;
+#if defined(DCX_X86) && (defined(__GNUC__) || defined(__clang__) || defined(_MSC_VER))
+#define DCX_BUILT_X86 1
+extern const dcx_kernel_table dcx_aesni, dcx_vaes256, dcx_vaes512;
+#endif
+#if defined(DCX_ARM64) && (defined(__GNUC__) || defined(__clang__))
+#define DCX_BUILT_NEON 1
+extern const dcx_kernel_table dcx_neon;
+#endif
 
-/* The cells of a tile of n bytes in their order for this tile: order[j] =
- * pi_L[(j + rot) mod L], L = n / 16. */
-static inline unsigned dcx_cell_order(const dcx_tables *tables, unsigned n, unsigned rotation,
-                                      uint16_t order[DCX_CELLS]) {
-    unsigned cells = n / 16, at;
-    if (cells == 0) return 0;
-    at = cells - rotation % cells; /* where pi_L[0] comes to stand */
+/* The cells of a tile of n bytes in their order for this tile, order[j] =
+ * pi_L[(j + rot) mod L], L = n / 16. Returns a pointer to L entries, in `room` or in the tables. */
+static inline const uint16_t *dcx_cell_order(const dcx_tables *tables, unsigned n,
+                                             unsigned rotation, uint16_t room[2 * DCX_CELLS]) {
+    unsigned cells = n / 16, found = 0;
+    if (cells == DCX_CELLS) return tables->pi + rotation % DCX_CELLS; /* pi stands there twice */
+    if (cells == 0) return room;
+    /* Without branches: what is written too much is overwritten by the next. */
     for (unsigned i = 0; i < DCX_CELLS; i++) {
-        if (tables->pi[i] >= cells) continue;
-        if (at == cells) at = 0;
-        order[at++] = tables->pi[i];
+        room[found] = tables->pi[i];
+        found += tables->pi[i] < cells;
     }
-    return cells;
+    for (unsigned i = 0; i < cells; i++) room[cells + i] = room[i];
+    return room + rotation % cells;
 }
 
 #endif

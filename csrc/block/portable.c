@@ -2,37 +2,15 @@
  * gathered from its rows, transformed, and scattered to its rows; a block whose
  * tile lies in one piece is worked on in place. */
 #include "block/kernel.h"
+#include "block/rows.h"
 #include "common/bytes.h"
-
-#include <string.h>
-
-/* Copy n bytes of a block, from block byte `index` on, between the unit's rows
- * and a contiguous buffer. */
-static void gather(uint8_t *to, const dcx_block *block, uint64_t index, unsigned n,
-                   const uint8_t *src, uint64_t src_offset) {
-    while (n > 0) {
-        uint64_t left = block->width - index % block->width;
-        unsigned piece = left < n ? (unsigned)left : n;
-        memcpy(to, src + (dcx_block_offset(block, index) - src_offset), piece);
-        to += piece, index += piece, n -= piece;
-    }
-}
-
-static void scatter(const uint8_t *from, const dcx_block *block, uint64_t index, unsigned n,
-                    uint8_t *dst, uint64_t dst_offset) {
-    while (n > 0) {
-        uint64_t left = block->width - index % block->width;
-        unsigned piece = left < n ? (unsigned)left : n;
-        memcpy(dst + (dcx_block_offset(block, index) - dst_offset), from, piece);
-        from += piece, index += piece, n -= piece;
-    }
-}
 
 /* T and X. */
 static void transpose(const dcx_tables *tables, uint8_t *to, const uint8_t *from, unsigned n,
                       unsigned rotation, const uint8_t *k) {
-    uint16_t order[DCX_CELLS];
-    unsigned cells = dcx_cell_order(tables, n, rotation, order), rest = n % 16, at = 16 * cells;
+    uint16_t room[2 * DCX_CELLS];
+    const uint16_t *order = dcx_cell_order(tables, n, rotation, room);
+    unsigned cells = n / 16, rest = n % 16, at = 16 * cells;
     for (unsigned j = 0; j < cells; j++) {
         const uint8_t *cell = from + 16 * order[j], *mask = tables->mask[j % 16];
         for (unsigned b = 0; b < 16; b++) to[16 * j + b] = cell[mask[b]] ^ k[16 * j + b];
@@ -45,8 +23,9 @@ static void transpose(const dcx_tables *tables, uint8_t *to, const uint8_t *from
 
 static void untranspose(const dcx_tables *tables, uint8_t *to, const uint8_t *from, unsigned n,
                         unsigned rotation, const uint8_t *k) {
-    uint16_t order[DCX_CELLS];
-    unsigned cells = dcx_cell_order(tables, n, rotation, order), rest = n % 16, at = 16 * cells;
+    uint16_t room[2 * DCX_CELLS];
+    const uint16_t *order = dcx_cell_order(tables, n, rotation, room);
+    unsigned cells = n / 16, rest = n % 16, at = 16 * cells;
     for (unsigned j = 0; j < cells; j++) {
         uint8_t *cell = to + 16 * order[j];
         const uint8_t *inverse = tables->inverse[j % 16], *c = from + 16 * j, *key = k + 16 * j;
@@ -97,10 +76,9 @@ static void one_tile(const dcx_job *job, uint8_t *to, const uint8_t *from, unsig
     }
 }
 
-void dcx_portable_transform(const dcx_job *job, const dcx_block *block, uint64_t tile,
-                            uint64_t count, uint8_t *dst, uint64_t dst_offset,
-                            const uint8_t *src, uint64_t src_offset,
-                            const dcx_keystream *keystream) {
+static void transform(const dcx_job *job, const dcx_block *block, uint64_t tile, uint64_t count,
+                      uint8_t *dst, uint64_t dst_offset, const uint8_t *src, uint64_t src_offset,
+                      const dcx_keystream *keystream) {
     uint8_t gathered[DCX_TILE], scattered[DCX_TILE];
     const uint8_t *x = keystream->xor_stream, *v = keystream->vigenere_stream;
     const uint8_t *rotation = keystream->rotations;
@@ -112,9 +90,9 @@ void dcx_portable_transform(const dcx_job *job, const dcx_block *block, uint64_t
             uint64_t at = dcx_block_offset(block, index);
             one_tile(job, dst + (at - dst_offset), src + (at - src_offset), n, x, v, rotation);
         } else {
-            gather(gathered, block, index, n, src, src_offset);
+            dcx_gather(gathered, block, index, n, src, src_offset);
             one_tile(job, scattered, gathered, n, x, v, rotation);
-            scatter(scattered, block, index, n, dst, dst_offset);
+            dcx_scatter(scattered, block, index, n, dst, dst_offset);
             used = 1;
         }
         if (x) x += n;
@@ -126,3 +104,5 @@ void dcx_portable_transform(const dcx_job *job, const dcx_block *block, uint64_t
         dcx_wipe(scattered, sizeof scattered);
     }
 }
+
+const dcx_kernel_table dcx_portable = {NULL, NULL, transform};

@@ -1,8 +1,9 @@
 /* The permutations of the position-based transposition. */
-#include "common/bytes.h"
-#include "dicomcrypt.h"
+#include "block/tables.h"
 
-void dcx_tables_init(dcx_tables *tables, const uint8_t *keystream) {
+#include "common/bytes.h"
+
+void dcx_make_permutations(dcx_tables *tables, const uint8_t *keystream) {
     for (unsigned i = 0; i < DCX_CELLS; i++) tables->pi[i] = (uint16_t)i;
     for (unsigned i = DCX_CELLS - 1; i > 0; i--, keystream += 4) {
         unsigned j = (unsigned)((uint64_t)dcx_load32le(keystream) * (i + 1) >> 32);
@@ -10,6 +11,7 @@ void dcx_tables_init(dcx_tables *tables, const uint8_t *keystream) {
         tables->pi[i] = tables->pi[j];
         tables->pi[j] = swap;
     }
+    for (unsigned i = 0; i < DCX_CELLS; i++) tables->pi[DCX_CELLS + i] = tables->pi[i];
     for (unsigned m = 0; m < 16; m++) {
         uint8_t *mask = tables->mask[m];
         for (unsigned i = 0; i < 16; i++) mask[i] = (uint8_t)i;

@@ -43,16 +43,25 @@ const char *dcx_kernel_name(int kernel);
 /* Verdict on a name; *kernel receives its id unless it is unknown. */
 enum dcx_kernel_verdict dcx_kernel_lookup(const char *name, int *kernel);
 
+/* The same for a processor with these features (bits of common/cpu.h), for tests. */
+enum dcx_kernel_verdict dcx_kernel_lookup_for(const char *name, uint32_t features, int *kernel);
+
 /* ---- tables ----------------------------------------------------------- */
 
 typedef struct {
-    uint16_t pi[DCX_CELLS];
     uint8_t mask[16][16];
-    uint8_t inverse[16][16]; /* inverse[m][mask[m][b]] == b */
+    uint8_t inverse[16][16];    /* inverse[m][mask[m][b]] == b */
+    uint8_t round_keys[15][16]; /* of K, in kernels that have AES */
+    uint16_t pi[2 * DCX_CELLS]; /* twice in a row, so that a rotation is an offset */
 } dcx_tables;
 
-/* Make the permutations from DCX_TABLE_WORDS * 4 bytes of table keystream. */
-void dcx_tables_init(dcx_tables *tables, const uint8_t *keystream);
+/* Whether a kernel makes its keystream itself. */
+int dcx_kernel_has_aes(int kernel);
+
+/* Make a stream's tables from its key of 64 bytes: K and KT. A kernel without AES takes the
+ * DCX_TABLE_WORDS * 4 bytes of keystream under KT from `keystream`, others ignore it. */
+void dcx_tables_init(int kernel, dcx_tables *tables, const uint8_t key[64],
+                     const uint8_t *keystream);
 
 /* Overwrite n bytes in a way that the compiler may not leave out. */
 void dcx_wipe(void *p, size_t n);

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The block layer's kernels (docs/spec/block-layer-v1.md) on the caller's memory."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memset
 
 cdef extern from "dicomcrypt.h" nogil:
@@ -10,12 +10,10 @@ cdef extern from "dicomcrypt.h" nogil:
         DCX_LINEAR_UNIT
         DCX_TABLE_WORDS
         DCX_KERNELS
-        DCX_KERNEL_PORTABLE
         DCX_AES_TRANSPOSITION
         DCX_VIGENERE
     ctypedef struct dcx_tables:
-        uint16_t pi[1024]
-        uint8_t mask[16][16]
+        pass
     ctypedef struct dcx_block:
         uint64_t start
         uint64_t width
@@ -33,7 +31,9 @@ cdef extern from "dicomcrypt.h" nogil:
         int inverse
     const char *dcx_kernel_name(int kernel)
     int dcx_kernel_lookup(const char *name, int *kernel)
-    void dcx_tables_init(dcx_tables *tables, const uint8_t *keystream)
+    int dcx_kernel_has_aes(int kernel)
+    void dcx_tables_init(int kernel, dcx_tables *tables, const uint8_t *key,
+                         const uint8_t *keystream)
     void dcx_wipe(void *p, size_t n)
     void dcx_unit_blocks(uint64_t rows, uint64_t row_bytes, uint64_t split, uint64_t length,
                          dcx_block *blocks)
@@ -79,12 +79,13 @@ cdef class StreamCipher:
     """Keys and tables of the block layer for one stream.
 
     key: 64 bytes. kernel: an id from `lookup`. keystream: a callable
-    `(key32, counter_block16, length) -> bytes` that gives AES-256-CTR keystream; the
-    tables and the portable kernel take theirs from it.
+    `(key32, counter_block16, length) -> bytes` that gives AES-256-CTR keystream, for
+    kernels that have no AES of their own.
     """
 
     cdef dcx_tables tables
     cdef readonly int kernel
+    cdef bint has_aes
     cdef bytes key
     cdef object keystream
 
@@ -97,12 +98,18 @@ cdef class StreamCipher:
         if not 0 <= kernel < DCX_KERNELS:
             raise ValueError("no such kernel")
         self.kernel = kernel
-        self.key = bytes(key[:32])
+        self.has_aes = dcx_kernel_has_aes(kernel)
+        self.key = bytes(key)
         self.keystream = keystream
-        cdef bytes table_stream = keystream(bytes(key[32:]), bytes(16), DCX_TABLE_WORDS * 4)
-        if len(table_stream) != DCX_TABLE_WORDS * 4:
-            raise ValueError("the keystream has the wrong length")
-        dcx_tables_init(&self.tables, table_stream)
+        cdef bytes table_stream = b""
+        if not self.has_aes:
+            table_stream = keystream(self.key[32:], bytes(16), DCX_TABLE_WORDS * 4)
+            if len(table_stream) != DCX_TABLE_WORDS * 4:
+                raise ValueError("the keystream has the wrong length")
+            self.key = self.key[:32]
+        dcx_tables_init(kernel, &self.tables, self.key, table_stream)
+        if self.has_aes:
+            self.key = b""
 
     def __dealloc__(self):
         dcx_wipe(&self.tables, sizeof(self.tables))
@@ -134,7 +141,7 @@ cdef class StreamCipher:
         job.tables = &self.tables
         while count > 0:
             piece = count
-            if self.kernel == DCX_KERNEL_PORTABLE:
+            if not self.has_aes:
                 piece = min(count, <uint64_t>PORTABLE_TILES)
                 length = min(piece * DCX_TILE, block.length - tile * DCX_TILE)
                 if job.method != DCX_VIGENERE:
