@@ -7,7 +7,9 @@ import sys
 import click
 
 from .._version import __version__
-from .commands import decrypt, encrypt, frame, inspect, keygen, rewrap, verify
+from .crypt import decrypt, encrypt
+from .keygen import keygen
+from .objects import frame, inspect, rewrap, verify
 
 
 @click.group(

@@ -7,11 +7,12 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..trees.jobs import Outcome
+if TYPE_CHECKING:
+    from ..trees.jobs import Outcome
 
 
 def printable(text: str) -> str:

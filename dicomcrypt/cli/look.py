@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from ..ciphers.transform import METHOD_NAMES
 from .console import print_json, print_table, printable, size_text
 
 _LETTERS = "TVM"
@@ -82,6 +81,8 @@ def _show_methods(name: str, methods: dict[str, Any]) -> None:
         cells = ["".join(_LETTERS[unit[2 * line + k]] for k in (0, 1)) for unit in shown]
         more = " ..." if methods["units"] > len(shown) else ""
         click.echo("  " + " ".join(cells) + more)
+    from ..ciphers.transform import METHOD_NAMES
+
     legend = ", ".join(f"{letter} {method}" for letter, method in
                        zip(_LETTERS, METHOD_NAMES, strict=True))
     click.echo(printable(f"  ({legend}; two rows of two blocks a unit)"))

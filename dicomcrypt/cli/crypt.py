@@ -1,64 +1,15 @@
-"""The commands on keys, objects and trees. Work is imported when a command runs."""
+"""`dicomcrypt encrypt` and `decrypt`, for files, trees and pipes."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
-from ..errors import DicomcryptError, UsageError
+from ..errors import UsageError
 from . import options as opt
-
-
-@click.command(epilog="""\b
-Examples:
-  dicomcrypt keygen -o doctor.key
-  dicomcrypt keygen -o doctor.key -p              sealed with a passphrase
-  dicomcrypt keygen --type x25519 -o old.key      classical, not post-quantum
-""")
-@click.option("-o", "--output", required=True, metavar="NAME.key",
-              help="Where the identity goes; the recipient goes to NAME.pub.")
-@click.option("--type", "kind", type=click.Choice(["mlkem768-x25519", "x25519"]),
-              default="mlkem768-x25519", show_default=True, help="Kind of key.")
-@opt.passphrase
-@opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def keygen(output, kind, ask, passphrase_file, force, as_json):
-    """Make a key pair: a secret identity and a public recipient.
-
-    Keep a copy of the identity in a safe place: without it, what was encrypted to it is lost.
-    """
-    from .. import api
-    from ..keys import keyfile
-    from ..keys.passphrase import Passphrase
-    from ..objects.files import AtomicFile, default_mode
-    from .console import print_json
-
-    public = Path(output).with_suffix(".pub")
-    if public == Path(output):
-        raise UsageError("the identity's name must not end in .pub")
-    passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
-    identity = keyfile.ALGORITHMS[kind].generate()
-    secret = keyfile.identity_text(identity).encode()
-    if passphrase is not None:
-        secret = api.encrypt(secret, [Passphrase(passphrase)])
-    with AtomicFile(public, force=force) as file:
-        keyfile.write_private(output, secret, force=force)
-        file.raw.write(keyfile.recipient_text(identity.recipient).encode())
-        file.commit(mode=default_mode())
-    facts = {"identity": output, "recipient": str(public), "type": kind,
-             "hint": identity.recipient.hint.hex(), "sealed": passphrase is not None}
-    if as_json:
-        print_json(facts)
-    else:
-        click.echo(f"identity:  {output} (secret, keep a copy in a safe place)\n"
-                   f"recipient: {public} (public, hint {facts['hint']})", err=True)
-
-
-# ---- encrypt and decrypt --------------------------------------------------
+from .outcome import single
 
 
 def _targets(inputs, output, default_name, verb) -> list[tuple[str, str]]:
@@ -87,22 +38,6 @@ def _targets(inputs, output, default_name, verb) -> list[tuple[str, str]]:
         raise UsageError(f"several inputs are named {min(twice)!r}: encrypt their folder instead")
     os.makedirs(output, exist_ok=True)
     return [(path, os.path.join(output, name)) for path, name in zip(inputs, names, strict=True)]
-
-
-def _finish(report) -> None:
-    sys.exit(report.exit_status())
-
-
-def _single(path: str, work) -> Iterator:
-    """One file's outcome, in the form in which a tree gives its own."""
-    from ..objects.files import describe_failure
-    from ..trees.jobs import Outcome
-
-    try:
-        yield work()
-    except (DicomcryptError, OSError) as error:
-        status = error.exit_status if isinstance(error, DicomcryptError) else 1
-        yield Outcome(path, "failed", message=describe_failure(error), exit_status=status)
 
 
 @click.command(epilog="""\b
@@ -187,10 +122,10 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
                 outcomes = encrypt_tree(source, target, envelope, settings,
                                         jobs or default_jobs())
             else:
-                outcomes = _single(source, lambda s=source, t=target: one(s, t))
+                outcomes = single(source, lambda s=source, t=target: one(s, t))
             for outcome in outcomes:
                 report.add(outcome)
-    _finish(report)
+    sys.exit(report.exit_status())
 
 
 def _encrypt_stream(source, target, envelope, method, force):
@@ -282,10 +217,10 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
                 outcomes = decrypt_tree(source, target, identities, settings,
                                         jobs or default_jobs())
             else:
-                outcomes = _single(source, lambda s=source, t=target: one(s, t))
+                outcomes = single(source, lambda s=source, t=target: one(s, t))
             for outcome in outcomes:
                 report.add(outcome)
-    _finish(report)
+    sys.exit(report.exit_status())
 
 
 def _spool(file):
@@ -335,173 +270,3 @@ def _salvage(source, target, identities, force, as_json, quiet):
         complain(f"{source!r} is damaged: {report['lost_bytes']} of {report['bytes']} bytes in "
                  f"{target!r} are lost, and zero")
         sys.exit(4)
-
-
-# ---- verify, inspect, frame, rewrap ----------------------------------------
-
-
-@click.command(epilog="""\b
-Examples:
-  dicomcrypt verify safe/ -i doctor.key
-  dicomcrypt verify ct.dcm.dcmx -i doctor.key --json
-""")
-@click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
-@opt.identity
-@opt.jobs
-@opt.output_style
-def verify(inputs, identity_files, ask, passphrase_file, jobs, as_json, quiet, verbose):
-    """Authenticate every byte of objects without writing anything."""
-    from ..objects.files import verify_path
-    from ..trees.jobs import Outcome, default_jobs
-    from ..trees.tree import verify_tree
-    from .console import Report
-
-    identities = opt.load_identity_files(identity_files, ask, passphrase_file)
-
-    def one(path: str) -> Outcome:
-        size, whole = verify_path(path, identities)
-        return Outcome(path, "done", bytes_in=os.path.getsize(path), bytes_out=size,
-                       message="" if whole else "only the identity's scope was verified")
-
-    with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose) as report:
-        for path in inputs:
-            if os.path.isdir(path):
-                outcomes = verify_tree(path, identities, jobs or default_jobs())
-            else:
-                outcomes = _single(path, lambda p=path: one(p))
-            for outcome in outcomes:
-                report.add(outcome)
-    _finish(report)
-
-
-@click.command(epilog="""\b
-Examples:
-  dicomcrypt inspect ct.dcm.dcmx                     what anybody can see
-  dicomcrypt inspect ct.dcm.dcmx -i doctor.key       tags, frames, method map
-  dicomcrypt inspect ct.dcm.dcmx -i doctor.key --tags
-""")
-@click.argument("path", metavar="FILE")
-@opt.identity
-@click.option("--tags", is_flag=True, help="All data elements instead of the identifying ones.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def inspect(path, identity_files, ask, passphrase_file, tags, as_json):
-    """Say what can be said of an object, without a key and with one.
-
-    Without a key nothing is authenticated yet: version, suite, sizes, recipients.
-    """
-    from .. import api
-    from .look import show_inspection, tag_rows
-
-    identities = []
-    if identity_files or ask or passphrase_file is not None:
-        identities = opt.load_identity_files(identity_files, ask, passphrase_file)
-    facts = api.inspect(path, identities)
-    if tags:
-        if not identities:
-            raise UsageError("--tags needs an identity")
-        with api.open(path, identities) as obj:
-            facts["opened"]["elements"] = tag_rows(obj.dataset)
-    show_inspection(path, facts, as_json)
-
-
-@click.command(epilog="""\b
-Examples:
-  dicomcrypt frame us.dcm.dcmx -n 3 -i doctor.key -o frame.png
-  dicomcrypt frame us.dcm.dcmx -n 3 -i doctor.key -o frame.npy
-""")
-@click.argument("path", metavar="FILE")
-@click.option("-n", "--number", type=click.IntRange(0), default=0, show_default=True,
-              help="Which frame, from 0 on.")
-@opt.identity
-@click.option("-o", "--output", required=True, metavar="X.png|.bmp|.raw|.npy",
-              help="The picture; .raw is the frame as encoded, .npy the decoded array.")
-@opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def frame(path, number, identity_files, ask, passphrase_file, output, force, as_json):
-    """Take one frame out: only what holds it is read and decrypted."""
-    from ..container.reader import Container
-    from ..objects.buffers import FileSource
-    from ..objects.files import AtomicFile, default_mode
-    from ..objects.frames import FORMATS, write_frame
-    from ..objects.opened import OpenedObject
-    from .console import print_json
-
-    if Path(output).suffix.lower() not in FORMATS:
-        raise UsageError(f"the picture's name must end in one of {', '.join(FORMATS)}")
-    identities = opt.load_identity_files(identity_files, ask, passphrase_file)
-    source = FileSource(path)
-    with OpenedObject(Container(source).unlock(identities), source.close) as obj:
-        with AtomicFile(output, force=force) as out:
-            write_frame(obj, number, output, out.raw)
-            out.commit(mode=default_mode())
-        facts = {"frame": number, "frames": obj.frame_count, "output": output,
-                 "bytes_read": source.bytes_read, "object_bytes": source.size()}
-    if as_json:
-        print_json(facts)
-    else:
-        click.echo(f"frame {number} of {facts['frames']} -> {output} "
-                   f"({facts['bytes_read']} of {facts['object_bytes']} bytes read)", err=True)
-
-
-@click.command(epilog="""\b
-Examples:
-  dicomcrypt rewrap ct.dcm.dcmx -i doctor.key --add colleague.pub
-  dicomcrypt rewrap ct.dcm.dcmx -i doctor.key --remove former.pub --add colleague.pub
-  dicomcrypt rewrap safe/ -i doctor.key --remove 0123456789abcdef --keep-key
-
-\b
-Removing encrypts the object anew under a new key, because whoever is removed knew the old
-one; so --add must name everybody else who stays. --keep-key only drops the entry in the
-header: it takes nothing from somebody who kept the key, or an old copy of the file.
-""")
-@click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
-@opt.identity
-@click.option("--add", multiple=True, metavar="FILE", help="Recipient file to add; repeatable.")
-@click.option("--remove", multiple=True, metavar="FILE|HINT",
-              help="Recipient file or hint (16 hexadecimal digits) to remove; repeatable.")
-@click.option("--keep-key", is_flag=True, help="Remove without encrypting anew (see below).")
-@opt.classical
-@opt.output_style
-def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, allow_classical,
-           allow_mixed, as_json, quiet, verbose):
-    """Change who may open objects. Adding rewrites the header in place."""
-    from .. import api
-    from ..trees.jobs import Outcome
-    from ..trees.tree import _entries, _is_object
-    from .console import Report
-
-    identities = opt.load_identity_files(identity_files, ask, passphrase_file)
-    adding = opt.load_recipient_files(add)
-    removing = []
-    for entry in remove:
-        if len(entry) == 16 and not os.path.exists(entry):
-            try:
-                removing.append(bytes.fromhex(entry))
-                continue
-            except ValueError:
-                pass
-        removing += opt.load_recipient_files((entry,))
-
-    def one(path: str) -> Outcome:
-        done = api.rewrap(path, identities, add=adding, remove=removing, keep_key=keep_key,
-                          allow_classical=allow_classical, allow_mixed=allow_mixed)
-        size = os.path.getsize(path)
-        return Outcome(path, "done", bytes_in=size, bytes_out=size,
-                       message="encrypted anew" if removing and not keep_key else "header only",
-                       details={"rewritten": done["rewritten"]})
-
-    def paths() -> Iterator[str]:
-        for given in inputs:
-            if not os.path.isdir(given):
-                yield given
-                continue
-            for entry in _entries(given, None):
-                full = os.path.join(os.fsencode(given), entry.relative)
-                if entry.kind == "file" and _is_object(full):
-                    yield os.fsdecode(full)
-
-    with Report("rewrap", as_json=as_json, quiet=quiet, verbose=verbose) as report:
-        for path in paths():
-            for outcome in _single(path, lambda p=path: one(p)):
-                report.add(outcome)
-    _finish(report)

@@ -1,0 +1,55 @@
+"""`dicomcrypt keygen`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..errors import UsageError
+from . import options as opt
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt keygen -o doctor.key
+  dicomcrypt keygen -o doctor.key -p              sealed with a passphrase
+  dicomcrypt keygen --type x25519 -o old.key      classical, not post-quantum
+""")
+@click.option("-o", "--output", required=True, metavar="NAME.key",
+              help="Where the identity goes; the recipient goes to NAME.pub.")
+@click.option("--type", "kind", type=click.Choice(["mlkem768-x25519", "x25519"]),
+              default="mlkem768-x25519", show_default=True, help="Kind of key.")
+@opt.passphrase
+@opt.force
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def keygen(output, kind, ask, passphrase_file, force, as_json):
+    """Make a key pair: a secret identity and a public recipient.
+
+    Keep a copy of the identity in a safe place: without it, what was encrypted to it is lost.
+    """
+    from .. import api
+    from ..keys import keyfile
+    from ..keys.passphrase import Passphrase
+    from ..objects.files import AtomicFile, default_mode
+    from .console import print_json
+
+    public = Path(output).with_suffix(".pub")
+    if public == Path(output):
+        raise UsageError("the identity's name must not end in .pub")
+    passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
+    identity = keyfile.ALGORITHMS[kind].generate()
+    secret = keyfile.identity_text(identity).encode()
+    if passphrase is not None:
+        secret = api.encrypt(secret, [Passphrase(passphrase)])
+    with AtomicFile(public, force=force) as file:
+        keyfile.write_private(output, secret, force=force)
+        file.raw.write(keyfile.recipient_text(identity.recipient).encode())
+        file.commit(mode=default_mode())
+    facts = {"identity": output, "recipient": str(public), "type": kind,
+             "hint": identity.recipient.hint.hex(), "sealed": passphrase is not None}
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(f"identity:  {output} (secret, keep a copy in a safe place)\n"
+                   f"recipient: {public} (public, hint {facts['hint']})", err=True)

@@ -1,0 +1,181 @@
+"""`dicomcrypt verify`, `inspect`, `frame` and `rewrap`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from ..errors import UsageError
+from . import options as opt
+from .outcome import single
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt verify safe/ -i doctor.key
+  dicomcrypt verify ct.dcm.dcmx -i doctor.key --json
+""")
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
+@opt.identity
+@opt.jobs
+@opt.output_style
+def verify(inputs, identity_files, ask, passphrase_file, jobs, as_json, quiet, verbose):
+    """Authenticate every byte of objects without writing anything."""
+    from ..objects.files import verify_path
+    from ..trees.jobs import Outcome, default_jobs
+    from ..trees.tree import verify_tree
+    from .console import Report
+
+    identities = opt.load_identity_files(identity_files, ask, passphrase_file)
+
+    def one(path: str) -> Outcome:
+        size, whole = verify_path(path, identities)
+        return Outcome(path, "done", bytes_in=os.path.getsize(path), bytes_out=size,
+                       message="" if whole else "only the identity's scope was verified")
+
+    with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        for path in inputs:
+            if os.path.isdir(path):
+                outcomes = verify_tree(path, identities, jobs or default_jobs())
+            else:
+                outcomes = single(path, lambda p=path: one(p))
+            for outcome in outcomes:
+                report.add(outcome)
+    sys.exit(report.exit_status())
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt inspect ct.dcm.dcmx                     what anybody can see
+  dicomcrypt inspect ct.dcm.dcmx -i doctor.key       tags, frames, method map
+  dicomcrypt inspect ct.dcm.dcmx -i doctor.key --tags
+""")
+@click.argument("path", metavar="FILE")
+@opt.identity
+@click.option("--tags", is_flag=True, help="All data elements instead of the identifying ones.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def inspect(path, identity_files, ask, passphrase_file, tags, as_json):
+    """Say what can be said of an object, without a key and with one.
+
+    Without a key nothing is authenticated yet: version, suite, sizes, recipients.
+    """
+    from .. import api
+    from .look import show_inspection, tag_rows
+
+    identities = []
+    if identity_files or ask or passphrase_file is not None:
+        identities = opt.load_identity_files(identity_files, ask, passphrase_file)
+    facts = api.inspect(path, identities)
+    if tags:
+        if not identities:
+            raise UsageError("--tags needs an identity")
+        with api.open(path, identities) as obj:
+            facts["opened"]["elements"] = tag_rows(obj.dataset)
+    show_inspection(path, facts, as_json)
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt frame us.dcm.dcmx -n 3 -i doctor.key -o frame.png
+  dicomcrypt frame us.dcm.dcmx -n 3 -i doctor.key -o frame.npy
+""")
+@click.argument("path", metavar="FILE")
+@click.option("-n", "--number", type=click.IntRange(0), default=0, show_default=True,
+              help="Which frame, from 0 on.")
+@opt.identity
+@click.option("-o", "--output", required=True, metavar="X.png|.bmp|.raw|.npy",
+              help="The picture; .raw is the frame as encoded, .npy the decoded array.")
+@opt.force
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def frame(path, number, identity_files, ask, passphrase_file, output, force, as_json):
+    """Take one frame out: only what holds it is read and decrypted."""
+    from ..container.reader import Container
+    from ..objects.buffers import FileSource
+    from ..objects.files import AtomicFile, default_mode
+    from ..objects.frames import FORMATS, write_frame
+    from ..objects.opened import OpenedObject
+    from .console import print_json
+
+    if Path(output).suffix.lower() not in FORMATS:
+        raise UsageError(f"the picture's name must end in one of {', '.join(FORMATS)}")
+    identities = opt.load_identity_files(identity_files, ask, passphrase_file)
+    source = FileSource(path)
+    with OpenedObject(Container(source).unlock(identities), source.close) as obj:
+        with AtomicFile(output, force=force) as out:
+            write_frame(obj, number, output, out.raw)
+            out.commit(mode=default_mode())
+        facts = {"frame": number, "frames": obj.frame_count, "output": output,
+                 "bytes_read": source.bytes_read, "object_bytes": source.size()}
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(f"frame {number} of {facts['frames']} -> {output} "
+                   f"({facts['bytes_read']} of {facts['object_bytes']} bytes read)", err=True)
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt rewrap ct.dcm.dcmx -i doctor.key --add colleague.pub
+  dicomcrypt rewrap ct.dcm.dcmx -i doctor.key --remove former.pub --add colleague.pub
+  dicomcrypt rewrap safe/ -i doctor.key --remove 0123456789abcdef --keep-key
+
+\b
+Removing encrypts the object anew under a new key, because whoever is removed knew the old
+one; so --add must name everybody else who stays. --keep-key only drops the entry in the
+header: it takes nothing from somebody who kept the key, or an old copy of the file.
+""")
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
+@opt.identity
+@click.option("--add", multiple=True, metavar="FILE", help="Recipient file to add; repeatable.")
+@click.option("--remove", multiple=True, metavar="FILE|HINT",
+              help="Recipient file or hint (16 hexadecimal digits) to remove; repeatable.")
+@click.option("--keep-key", is_flag=True, help="Remove without encrypting anew (see below).")
+@opt.classical
+@opt.output_style
+def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, allow_classical,
+           allow_mixed, as_json, quiet, verbose):
+    """Change who may open objects. Adding rewrites the header in place."""
+    from .. import api
+    from ..trees.jobs import Outcome
+    from ..trees.tree import _entries, _is_object
+    from .console import Report
+
+    identities = opt.load_identity_files(identity_files, ask, passphrase_file)
+    adding = opt.load_recipient_files(add)
+    removing = []
+    for entry in remove:
+        if len(entry) == 16 and not os.path.exists(entry):
+            try:
+                removing.append(bytes.fromhex(entry))
+                continue
+            except ValueError:
+                pass
+        removing += opt.load_recipient_files((entry,))
+
+    def one(path: str) -> Outcome:
+        done = api.rewrap(path, identities, add=adding, remove=removing, keep_key=keep_key,
+                          allow_classical=allow_classical, allow_mixed=allow_mixed)
+        size = os.path.getsize(path)
+        return Outcome(path, "done", bytes_in=size, bytes_out=size,
+                       message="encrypted anew" if removing and not keep_key else "header only",
+                       details={"rewritten": done["rewritten"]})
+
+    def paths() -> Iterator[str]:
+        for given in inputs:
+            if not os.path.isdir(given):
+                yield given
+                continue
+            for entry in _entries(given, None):
+                full = os.path.join(os.fsencode(given), entry.relative)
+                if entry.kind == "file" and _is_object(full):
+                    yield os.fsdecode(full)
+
+    with Report("rewrap", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        for path in paths():
+            for outcome in single(path, lambda p=path: one(p)):
+                report.add(outcome)
+    sys.exit(report.exit_status())
