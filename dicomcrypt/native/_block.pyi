@@ -10,7 +10,7 @@ def lookup(name: str) -> tuple[int, str]: ...
 class StreamCipher:
     kernel: int
     def __init__(
-        self, key: Buffer, kernel: int, keystream: Callable[[bytes, bytes, int], bytes]
+        self, key: Buffer, kernel: int, keystream: Callable[[bytes], Callable[[bytes, Buffer], None]]
     ) -> None: ...
 
 class Run:

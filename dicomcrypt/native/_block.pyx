@@ -78,16 +78,16 @@ def lookup(str name not None) -> tuple[int, str]:
 cdef class StreamCipher:
     """Keys and tables of the block layer for one stream.
 
-    key: 64 bytes. kernel: an id from `lookup`. keystream: a callable
-    `(key32, counter_block16, length) -> bytes` that gives AES-256-CTR keystream, for
-    kernels that have no AES of their own.
+    key: 64 bytes. kernel: an id from `lookup`. keystream: for kernels that have no AES of
+    their own, `keystream(key32)` returns `fill(counter_block16, buffer)`, which overwrites the
+    buffer with AES-256-CTR keystream.
     """
 
     cdef dcx_tables tables
     cdef readonly int kernel
     cdef bint has_aes
-    cdef bytes key
-    cdef object keystream
+    cdef object fill
+    cdef bytearray xor_stream, vigenere_stream, rotations
 
     def __cinit__(self):
         memset(&self.tables, 0, sizeof(self.tables))
@@ -99,23 +99,25 @@ cdef class StreamCipher:
             raise ValueError("no such kernel")
         self.kernel = kernel
         self.has_aes = dcx_kernel_has_aes(kernel)
-        self.key = bytes(key)
-        self.keystream = keystream
-        cdef bytes table_stream = b""
-        if not self.has_aes:
-            table_stream = keystream(self.key[32:], bytes(16), DCX_TABLE_WORDS * 4)
-            if len(table_stream) != DCX_TABLE_WORDS * 4:
-                raise ValueError("the keystream has the wrong length")
-            self.key = self.key[:32]
-        dcx_tables_init(kernel, &self.tables, self.key, table_stream)
+        cdef const uint8_t[::1] given = key
         if self.has_aes:
-            self.key = b""
+            dcx_tables_init(kernel, &self.tables, &given[0], NULL)
+            return
+        cdef bytearray table_stream = bytearray(DCX_TABLE_WORDS * 4)
+        cdef const uint8_t[::1] made = table_stream
+        keystream(bytes(given[32:]))(bytes(16), table_stream)
+        dcx_tables_init(kernel, &self.tables, &given[0], &made[0])
+        self.fill = keystream(bytes(given[:32]))
+        self.xor_stream = bytearray(PORTABLE_TILES * DCX_TILE)
+        self.vigenere_stream = bytearray(PORTABLE_TILES * DCX_TILE)
+        self.rotations = bytearray(48)
 
     def __dealloc__(self):
         dcx_wipe(&self.tables, sizeof(self.tables))
 
-    cdef bytes stage(self, uint64_t unit, unsigned block, unsigned stage, uint64_t counter,
-                     uint64_t length):
+    cdef const uint8_t *stage(self, bytearray room, uint64_t unit, unsigned block,
+                              unsigned stage, uint64_t counter, uint64_t length) except NULL:
+        cdef uint8_t[::1] view = room
         cdef uint8_t start[16]
         cdef int i
         for i in range(6):
@@ -124,10 +126,8 @@ cdef class StreamCipher:
         start[7] = <uint8_t>stage
         for i in range(8):
             start[8 + i] = <uint8_t>(counter >> (8 * (7 - i)))
-        made = self.keystream(self.key, start[:16], length)
-        if len(made) != length:
-            raise ValueError("the keystream has the wrong length")
-        return made
+        self.fill(start[:16], view[:length])
+        return &view[0]
 
     cdef int tiles(self, dcx_job *job, const dcx_block *block, uint64_t tile, uint64_t count,
                    uint8_t *dst, uint64_t dst_offset, const uint8_t *src,
@@ -135,7 +135,6 @@ cdef class StreamCipher:
         """Transform `count` tiles; the portable kernel a few at a time."""
         cdef dcx_keystream stream
         cdef uint64_t piece, length, skip
-        cdef bytes x, v, r
         cdef int failed
         memset(&stream, 0, sizeof(stream))
         job.tables = &self.tables
@@ -145,14 +144,15 @@ cdef class StreamCipher:
                 piece = min(count, <uint64_t>PORTABLE_TILES)
                 length = min(piece * DCX_TILE, block.length - tile * DCX_TILE)
                 if job.method != DCX_VIGENERE:
-                    x = self.stage(job.unit, job.block, 1, tile * (DCX_TILE // 16), length)
+                    stream.xor_stream = self.stage(self.xor_stream, job.unit, job.block, 1,
+                                                   tile * (DCX_TILE // 16), length)
                     skip = 2 * tile % 16
-                    r = self.stage(job.unit, job.block, 3, 2 * tile // 16, skip + 2 * piece)
-                    stream.xor_stream = x
-                    stream.rotations = <const uint8_t *>r + skip
+                    stream.rotations = skip + self.stage(self.rotations, job.unit, job.block, 3,
+                                                         2 * tile // 16, skip + 2 * piece)
                 if job.method != DCX_AES_TRANSPOSITION:
-                    v = self.stage(job.unit, job.block, 2, tile * (DCX_TILE // 16), length)
-                    stream.vigenere_stream = v
+                    stream.vigenere_stream = self.stage(
+                        self.vigenere_stream, job.unit, job.block, 2, tile * (DCX_TILE // 16),
+                        length)
             with nogil:
                 failed = dcx_transform(self.kernel, job, block, tile, piece, dst, dst_offset,
                                        src, src_offset, &stream)
