@@ -15,6 +15,7 @@ from .container.reader import Container
 from .container.stanza import Identity, Recipient
 from .errors import UsageError
 from .keys.batch import Envelope, scoped_recipients
+from .native._block import overlaps
 from .objects.buffers import (
     FileSource,
     GrowingSink,
@@ -23,7 +24,7 @@ from .objects.buffers import (
     StreamSource,
     byte_view,
 )
-from .objects.decoder import PIECE, MemoryOutput, decode
+from .objects.decoder import PARTS, PIECE, MemoryOutput, decode
 from .objects.encoder import BAND, Encoder, encode_memory
 from .objects.files import SUFFIX, Buffers, decrypt_path, encrypt_path
 
@@ -96,9 +97,10 @@ class Batch:
         enough for out, except for files of very many tiny fragments. On failure `out` is wiped.
         Raises UsageError if out is too small.
         """
-        sink = MemorySink(out)
+        source, sink = byte_view(data), MemorySink(out)
+        _refuse_overlap(source, byte_view(out))
         try:
-            return encode_memory(self._encoder(sink), byte_view(data))
+            return encode_memory(self._encoder(sink), source)
         except BaseException:
             sink.wipe()
             raise
@@ -119,6 +121,11 @@ class Batch:
     def encrypted_size(self, size: int) -> int:
         """Bytes that are enough for the object of a file of `size` bytes."""
         return encrypted_size(size) + 2 * self._envelope.new()[2]
+
+
+def _refuse_overlap(source: memoryview, target: memoryview) -> None:
+    if overlaps(source, target):
+        raise UsageError("input and output share memory: the output would overwrite the input")
 
 
 def _refuse_opaque() -> None:
@@ -179,13 +186,15 @@ def decrypt_into(blob, out, identities: Sequence[Identity]) -> int:
 
     On failure everything that was written is wiped. blob and out must not overlap.
     """
-    opened = Container(MemorySource(blob)).unlock(identities)
-    return _decrypt_memory(opened, byte_view(out), "all")
+    source, target = byte_view(blob), byte_view(out)
+    if target.readonly:
+        raise UsageError("the output buffer is read-only")
+    _refuse_overlap(source, target)
+    opened = Container(MemorySource(source)).unlock(identities)
+    return _decrypt_memory(opened, target, "all")
 
 
 def _decrypt_memory(opened, out: memoryview | None, part: str):
-    from .objects.decoder import PARTS
-
     if part not in PARTS:
         raise UsageError(f"unknown part {part!r}: use all, tags or pixels")
     streams = None if part == "all" else PARTS[part]

@@ -9,6 +9,7 @@
     ├── PolicyError              5  refused by policy
     ├── SourceChangedError       1  the file changed while it was read
     ├── OutputExistsError        1  the output exists and --force was not given
+    ├── WorkerLostError          1  a worker process was killed
     ├── UnsafePathError          1  a path or link would leave the output tree
     └── FrameError               1  the object has no such frame, or it cannot be shown
 
@@ -67,6 +68,10 @@ class SourceChangedError(DicomcryptError):
 
 class OutputExistsError(DicomcryptError, FileExistsError):
     """The output exists; it is overwritten only with force."""
+
+
+class WorkerLostError(DicomcryptError):
+    """A worker process was killed; the job can be resumed."""
 
 
 class UnsafePathError(DicomcryptError):

@@ -46,3 +46,11 @@ def corpus():
     files = corpus_files()
     assert len(files) > 200
     return files
+
+
+def pytest_generate_tests(metafunc):
+    """`corpus_file` stands for every file of the corpus, one test each."""
+    if "corpus_file" in metafunc.fixturenames:
+        files = corpus_files()
+        names = ["/".join(path.parts[-2:]) for path in files]
+        metafunc.parametrize("corpus_file", files, ids=names)

@@ -119,8 +119,10 @@ def transform_into(
     stream = cipher(key)
     done, unit, made = 0, 0, bytearray()
     for run in geometry if number is not None else ():
+        if len(run) not in (2, 5) or (len(run) == 5 and run[2] < 1):
+            raise UsageError(f"{list(run)} is no run")
         offset, length = run[0], run[1]
-        if len(run) not in (2, 5) or offset < done or length < 1 or offset + length > len(source):
+        if offset < done or length < 1 or offset + length > len(source):
             raise UsageError(f"the run {list(run)} does not fit a stream of {len(source)} bytes")
         target[done:offset] = source[done:offset]
         rows, row_bytes, split = run[2:] if len(run) == 5 else (0, 0, 0)
@@ -137,5 +139,7 @@ def transform_into(
         made += work.methods
         unit += len(work.methods)
         done = offset + length
+    if inverse and len(methods) != unit:
+        raise UsageError("the methods do not fit the runs")
     target[done:] = source[done:]
     return bytes(made)

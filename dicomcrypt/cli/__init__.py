@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -41,15 +42,18 @@ for command in (keygen, encrypt, decrypt, inspect, verify, frame, rewrap):
 
 def main() -> None:
     """Run the command line; the process ends with the status of architecture.md."""
+    import signal
+
     from .console import complain
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as cleanly as by ctrl-C
     try:
         status = cli.main(prog_name="dicomcrypt", standalone_mode=False)
-    except click.exceptions.Abort:
-        complain("interrupted: the same command with --resume goes on")
-        status = 130
-    except KeyboardInterrupt:
-        complain("interrupted: the same command with --resume goes on")
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        from ..objects.files import remove_unfinished
+
+        remove_unfinished()
+        complain("interrupted: encrypt and decrypt go on with --resume")
         status = 130
     except click.ClickException as error:
         error.show()
@@ -64,7 +68,7 @@ def main() -> None:
             complain(str(error))
             status = error.exit_status
         elif isinstance(error, OSError):
-            name = f"{error.filename!r}: " if error.filename else ""
+            name = f"{os.fsdecode(error.filename)!r}: " if error.filename else ""
             complain(f"{name}{(error.strerror or str(error)).lower()}")
             status = 1
         else:

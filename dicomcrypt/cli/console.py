@@ -30,6 +30,11 @@ def complain(message: str) -> None:
     click.echo(f"dicomcrypt: {printable(message)}", err=True)
 
 
+def say(message: str) -> None:
+    """One line for a person, on standard error."""
+    click.echo(printable(message), err=True)
+
+
 def size_text(size: float) -> str:
     """Bytes for people: 1.2 GB."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -41,7 +46,7 @@ def size_text(size: float) -> str:
 
 def ask_passphrase(*, confirm: bool) -> str:
     """Ask on the terminal, without echo."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError(
             "no terminal to ask for the passphrase on: give --passphrase-file FILE"
         )
@@ -58,7 +63,7 @@ def print_table(rows: Iterable[Sequence[str]], heads: Sequence[str], title: str 
     """A table: drawn on a terminal, plain columns otherwise (--json is for programs)."""
     if not sys.stdout.isatty():
         if title:
-            click.echo(f"# {title}")
+            click.echo(f"# {printable(title)}")
         cells = [[printable(str(cell)) for cell in row] for row in rows]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         for row in cells:
@@ -69,7 +74,8 @@ def print_table(rows: Iterable[Sequence[str]], heads: Sequence[str], title: str 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*heads, title=title or None, title_justify="left")
+    table = Table(*heads, title=Text(printable(title)) if title else None,
+                  title_justify="left")
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))
     Console().print(table)
@@ -163,7 +169,8 @@ class Report:
         if self.as_json:
             summary = {
                 **self.counts, "bytes_in": self.bytes_in, "bytes_out": self.bytes_out,
-                "seconds": round(seconds, 6), "exit_status": 130 if kind else self.exit_status(),
+                "seconds": round(seconds, 6),
+                "exit_status": 130 if kind is KeyboardInterrupt else self.exit_status(),
             }  # fmt: skip
             click.echo(f'], "summary": {json.dumps(summary)}}}')
         elif not self.quiet:
@@ -175,8 +182,13 @@ class Report:
                 err=True,
             )
 
-    def exit_status(self) -> int:
-        """0, the common cause of all failures, or 1 for mixed causes."""
+    def exit_status(self, *, expect_some: bool = False) -> int:
+        """0, the common cause of all failures, or 1 for mixed causes.
+
+        expect_some: a job that found no object at all has not done what was asked for."""
+        if expect_some and not self.counts["done"] and not self.counts["failed"]:
+            complain(f"no object to {self.verb} was found there")
+            return 1
         from ..trees.tree import exit_status
 
         return exit_status(self.causes)

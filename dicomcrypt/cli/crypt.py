@@ -10,34 +10,8 @@ import click
 from ..errors import UsageError
 from . import options as opt
 from .outcome import single
-
-
-def _targets(inputs, output, default_name, verb) -> list[tuple[str, str]]:
-    """Pair each input with its output: beside it, under the given name, or in the folder."""
-    if len(inputs) == 1:
-        only = inputs[0]
-        if output is None:
-            if only == "-":
-                return [("-", "-")]
-            if os.path.isdir(only):
-                raise UsageError(f"to {verb} a folder, give --output FOLDER")
-            return [(only, default_name(only))]
-        into = os.path.isdir(output) and only != "-" and not os.path.isdir(only)
-        if into:
-            return [(only, os.path.join(output, os.path.basename(default_name(only))))]
-        return [(only, output)]
-    if "-" in inputs:
-        raise UsageError("standard input cannot be one of several inputs")
-    if output is None:
-        return [(path, default_name(path)) for path in inputs]
-    names = [os.path.basename(default_name(os.path.normpath(path))) for path in inputs]
-    names = [os.path.basename(os.path.normpath(path)) if os.path.isdir(path) else name
-             for path, name in zip(inputs, names, strict=True)]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise UsageError(f"several inputs are named {min(twice)!r}: encrypt their folder instead")
-    os.makedirs(output, exist_ok=True)
-    return [(path, os.path.join(output, name)) for path, name in zip(inputs, names, strict=True)]
+from .pipes import decrypt_pipe, encrypt_pipe
+from .targets import pair
 
 
 @click.command(epilog="""\b
@@ -86,14 +60,17 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
     from ..keys.passphrase import Passphrase
     from ..objects.files import SUFFIX, encrypt_path
     from ..trees.jobs import Outcome, default_jobs
-    from ..trees.tree import EncryptOptions, _is_object, encrypt_tree
+    from ..trees.tree import EncryptOptions, encrypt_tree, is_object
     from .console import Report
 
+    if resume and names == "encrypted":
+        raise UsageError("--resume cannot tell which files are done under encrypted names")
+    opt.one_use_of_standard_input(inputs, passphrase_file)
     everybody = opt.load_recipient_files(recipients)
     passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
     if passphrase is not None:
         everybody.append(Passphrase(passphrase, kdf=kdf))
-    targets = _targets(inputs, output, lambda path: path + SUFFIX, "encrypt")
+    targets = pair(inputs, output, lambda path: path + SUFFIX, "encrypt")
     whole_tree = len(targets) > 1 or os.path.isdir(targets[0][0])
     envelope = Envelope(
         scoped_recipients(everybody, opt.load_recipient_files(tags_to),
@@ -101,12 +78,13 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
         batch=whole_tree, allow_classical=allow_classical, allow_mixed=allow_mixed,
     )  # fmt: skip
     number = method_number(method)
-    if targets[0] == ("-", "-") or "-" in targets[0]:
-        return _encrypt_stream(*targets[0], envelope, number, force)
+    if "-" in targets[0]:
+        return encrypt_pipe(*targets[0], envelope, number, force=force,
+                            force_scopes=force_scopes)
     settings = EncryptOptions(number, names, links, force, resume, force_scopes)
 
     def one(source: str, target: str) -> Outcome:
-        if _is_object(os.fsencode(source)):
+        if is_object(source):
             return Outcome(source, "skipped", message="a DCMX object already")
         if resume and os.path.lexists(target):
             return Outcome(source, "skipped", message="encrypted before")
@@ -126,33 +104,6 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
             for outcome in outcomes:
                 report.add(outcome)
     sys.exit(report.exit_status())
-
-
-def _encrypt_stream(source, target, envelope, method, force):
-    """A pipe on one side or both: one pass, bounded memory."""
-    from ..objects.buffers import FileSink
-    from ..objects.encoder import Encoder, encode_stream
-    from ..objects.files import AtomicFile
-
-    def pump(read_into, file) -> None:
-        sink = FileSink(file)
-        encode_stream(Encoder(sink, envelope.new(), method), read_into, bytearray())
-        sink.flush()
-
-    reading = sys.stdin.buffer.raw if source == "-" else open(source, "rb", buffering=0)
-    with reading:
-        if target == "-":
-            _refuse_terminal()
-            pump(reading.readinto, sys.stdout.buffer.raw)
-        else:
-            with AtomicFile(target, force=force) as out:
-                pump(reading.readinto, out.raw)
-                out.commit()
-
-
-def _refuse_terminal() -> None:
-    if sys.stdout.isatty():
-        raise UsageError("this would put binary data on the terminal: give --output FILE")
 
 
 @click.command(epilog="""\b
@@ -187,6 +138,7 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
     from ..trees.tree import DecryptOptions, decrypt_tree
     from .console import Report
 
+    opt.one_use_of_standard_input(inputs, passphrase_file)
     identities = opt.load_identity_files(identity_files, ask, passphrase_file)
 
     def default_name(path: str) -> str:
@@ -194,13 +146,13 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
             raise UsageError(f"{path!r} does not end in {SUFFIX}: give --output")
         return path[: -len(SUFFIX)]
 
-    targets = _targets(inputs, output, default_name, "decrypt")
+    targets = pair(inputs, output, default_name, "decrypt")
     if salvage:
         if len(targets) > 1 or output is None or "-" in targets[0] or os.path.isdir(inputs[0]):
             raise UsageError("--salvage takes one object and --output FILE")
         return _salvage(*targets[0], identities, force, as_json, quiet)
     if "-" in targets[0]:
-        return _decrypt_stream(*targets[0], identities, part, force)
+        return decrypt_pipe(*targets[0], identities, part, force=force)
     settings = DecryptOptions(part, force, resume, unsafe_links)
 
     def one(source: str, target: str) -> Outcome:
@@ -221,35 +173,6 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
             for outcome in outcomes:
                 report.add(outcome)
     sys.exit(report.exit_status())
-
-
-def _spool(file):
-    """Ciphertext from a pipe into a nameless file: its indexes are at its end."""
-    import shutil
-    import tempfile
-
-    spooled = tempfile.TemporaryFile()
-    shutil.copyfileobj(file, spooled, 1 << 20)
-    return spooled
-
-
-def _decrypt_stream(source, target, identities, part, force):
-    from ..container.reader import Container
-    from ..objects.buffers import FileSource, StreamSource
-    from ..objects.decoder import PARTS, FileOutput, decode
-    from ..objects.files import write_plain
-
-    if target == "-":
-        _refuse_terminal()
-    where = StreamSource(_spool(sys.stdin.buffer)) if source == "-" else FileSource(source)
-    opened = Container(where).unlock(identities)
-    if target != "-":
-        write_plain(opened, target, part=part, force=force)
-        return
-    streams = None if part == "all" else PARTS[part]
-    if streams is None:
-        opened.require(opened.streams, "the whole file")
-    decode(opened, FileOutput(sys.stdout.buffer.raw), bytearray(), streams)
 
 
 def _salvage(source, target, identities, force, as_json, quiet):

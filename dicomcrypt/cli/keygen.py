@@ -32,8 +32,10 @@ def keygen(output, kind, ask, passphrase_file, force, as_json):
     from ..keys import keyfile
     from ..keys.passphrase import Passphrase
     from ..objects.files import AtomicFile, default_mode
-    from .console import print_json
+    from .console import print_json, say
 
+    if not Path(output).name:
+        raise UsageError(f"{output!r} is no name for a key file")
     public = Path(output).with_suffix(".pub")
     if public == Path(output):
         raise UsageError("the identity's name must not end in .pub")
@@ -51,5 +53,5 @@ def keygen(output, kind, ask, passphrase_file, force, as_json):
     if as_json:
         print_json(facts)
     else:
-        click.echo(f"identity:  {output} (secret, keep a copy in a safe place)\n"
-                   f"recipient: {public} (public, hint {facts['hint']})", err=True)
+        say(f"identity:  {output} (secret, keep a copy in a safe place)")
+        say(f"recipient: {public} (public, hint {facts['hint']})")

@@ -45,7 +45,7 @@ def verify(inputs, identity_files, ask, passphrase_file, jobs, as_json, quiet, v
                 outcomes = single(path, lambda p=path: one(p))
             for outcome in outcomes:
                 report.add(outcome)
-    sys.exit(report.exit_status())
+    sys.exit(report.exit_status(expect_some=True))
 
 
 @click.command(epilog="""\b
@@ -98,7 +98,7 @@ def frame(path, number, identity_files, ask, passphrase_file, output, force, as_
     from ..objects.files import AtomicFile, default_mode
     from ..objects.frames import FORMATS, write_frame
     from ..objects.opened import OpenedObject
-    from .console import print_json
+    from .console import print_json, say
 
     if Path(output).suffix.lower() not in FORMATS:
         raise UsageError(f"the picture's name must end in one of {', '.join(FORMATS)}")
@@ -113,8 +113,8 @@ def frame(path, number, identity_files, ask, passphrase_file, output, force, as_
     if as_json:
         print_json(facts)
     else:
-        click.echo(f"frame {number} of {facts['frames']} -> {output} "
-                   f"({facts['bytes_read']} of {facts['object_bytes']} bytes read)", err=True)
+        say(f"frame {number} of {facts['frames']} -> {output} "
+            f"({facts['bytes_read']} of {facts['object_bytes']} bytes read)")
 
 
 @click.command(epilog="""\b
@@ -141,7 +141,7 @@ def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, 
     """Change who may open objects. Adding rewrites the header in place."""
     from .. import api
     from ..trees.jobs import Outcome
-    from ..trees.tree import _entries, _is_object
+    from ..trees.tree import entries_of, is_object
     from .console import Report
 
     identities = opt.load_identity_files(identity_files, ask, passphrase_file)
@@ -164,18 +164,24 @@ def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, 
                        message="encrypted anew" if removing and not keep_key else "header only",
                        details={"rewritten": done["rewritten"]})
 
-    def paths() -> Iterator[str]:
+    def in_tree(path: str) -> Outcome:
+        if not is_object(path):
+            return Outcome(path, "skipped", message="not a DCMX object")
+        return one(path)
+
+    def outcomes() -> Iterator[Outcome]:
         for given in inputs:
             if not os.path.isdir(given):
-                yield given
+                yield from single(given, lambda p=given: one(p))
                 continue
-            for entry in _entries(given, None):
-                full = os.path.join(os.fsencode(given), entry.relative)
-                if entry.kind == "file" and _is_object(full):
-                    yield os.fsdecode(full)
+            for entry in entries_of(given, None):
+                path = os.fsdecode(os.path.join(os.fsencode(given), entry.relative))
+                if entry.kind == "error":
+                    yield Outcome(path, "failed", message=entry.error, exit_status=1)
+                elif entry.kind == "file":
+                    yield from single(path, lambda p=path: in_tree(p))
 
     with Report("rewrap", as_json=as_json, quiet=quiet, verbose=verbose) as report:
-        for path in paths():
-            for outcome in single(path, lambda p=path: one(p)):
-                report.add(outcome)
-    sys.exit(report.exit_status())
+        for outcome in outcomes():
+            report.add(outcome)
+    sys.exit(report.exit_status(expect_some=True))

@@ -51,9 +51,12 @@ kdf = click.option("--kdf", type=click.Choice(["argon2id", "scrypt"]), default="
 
 def read_passphrase(ask: bool, passphrase_file: str | None, *, confirm: bool) -> str | None:
     """Return the passphrase asked for, if one is."""
+    if ask and passphrase_file is not None:
+        raise UsageError("--passphrase asks, --passphrase-file does not: give one of them")
     if passphrase_file is not None:
         try:
-            with click.open_file(passphrase_file, "r", encoding="utf-8") as file:
+            # utf-8-sig: editors on Windows put a mark before the text
+            with click.open_file(passphrase_file, "r", encoding="utf-8-sig") as file:
                 line = file.readline(65536).rstrip("\r\n")
         except UnicodeDecodeError:
             raise UsageError(f"passphrase file {passphrase_file!r} is not UTF-8") from None
@@ -101,6 +104,13 @@ def load_identity_files(
 
 
 def load_recipient_files(files: tuple[str, ...]) -> list[Any]:
+    """Return the recipients of all files, each once."""
     from ..keys.keyfile import load_recipients
 
-    return [recipient for path in files for recipient in load_recipients(path)]
+    return list(dict.fromkeys(r for path in files for r in load_recipients(path)))
+
+
+def one_use_of_standard_input(inputs: tuple[str, ...], other: str | None) -> None:
+    """Refuse to read both the data and the passphrase from standard input."""
+    if other == "-" and "-" in inputs:
+        raise UsageError("standard input cannot give both the data and the passphrase")

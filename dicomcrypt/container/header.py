@@ -33,6 +33,7 @@ MACS_SIZE = 3 * MAC_SIZE
 FIRST_GENERATION = 2
 #: Room that a slot keeps for one more stanza of the largest public-key type.
 SPARE = 12 + 1120 + 48
+MAX_STANZAS = 1024
 MAX_COSTLY = 8  # passphrase stanzas, and batch stanzas: opening is bounded work
 _SLOT = struct.Struct("<IIHH")
 _SCOPES = (1, 2, 3)
@@ -60,14 +61,16 @@ def default_capacity(stanzas: Iterable[Stanza]) -> int:
     if any(s.type not in PASSPHRASE_TYPES and s.type != BATCH for s in stanzas):
         need += SPARE
     capacity = -(-need // 512) * 512
-    if capacity > MAX_CAPACITY:
-        raise UsageError("too many recipients for one object: use a group key or several objects")
+    if capacity > MAX_CAPACITY or len(stanzas) > MAX_STANZAS:
+        raise UsageError("too many recipients for one object: give them a key in common")
     return capacity
 
 
 def fits(stanzas: Iterable[Stanza], capacity: int) -> bool:
     """Whether these stanzas fit into a slot."""
-    return _SLOT.size + sum(12 + len(s.body) for s in stanzas) + MACS_SIZE <= capacity
+    stanzas = list(stanzas)
+    need = _SLOT.size + sum(12 + len(s.body) for s in stanzas) + MACS_SIZE
+    return need <= capacity and len(stanzas) <= MAX_STANZAS
 
 
 def pack_slot(
@@ -96,7 +99,7 @@ def parse_slot(data: bytes, number: int, prefix: Prefix) -> Slot | None:
         or generation % 2 != number
         or zero
         or not _SLOT.size <= used <= end
-        or count > 1024
+        or count > MAX_STANZAS
         or data[used:end].strip(b"\0")
     ):
         return None
@@ -158,7 +161,8 @@ class BatchKeyCache:
     Holds keys in memory; lives as long as the job."""
 
     def __init__(self) -> None:
-        self._keys: dict[tuple[int, bytes, bytes], bytes | None] = {}
+        # The identity is kept with its keys: a freed object's id may be given to another.
+        self._keys: dict[tuple[int, bytes, bytes], tuple[Identity, bytes | None]] = {}
 
     def __repr__(self) -> str:
         return f"BatchKeyCache({len(self._keys)} entries)"
@@ -168,8 +172,8 @@ class BatchKeyCache:
         if place not in self._keys:
             if len(self._keys) > 4096:
                 self._keys.clear()
-            self._keys[place] = identity.unwrap(stanza, batch_id)
-        return self._keys[place]
+            self._keys[place] = (identity, identity.unwrap(stanza, batch_id))
+        return self._keys[place][1]
 
 
 @dataclass(slots=True)

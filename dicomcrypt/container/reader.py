@@ -126,7 +126,7 @@ def read_index(reader: ChunkReader, sid: int) -> Index:
     if size > MAX_INDEX or payload < 0:
         raise DamagedError(f"the {STREAM_NAMES[sid]} stream has no index")
     if size + 4 > len(end):
-        data = reader.read(payload, reader.size - 4)
+        data = reader.read(payload, reader.size - len(end)) + end[:-4]
     else:
         data = end[len(end) - 4 - size : -4]
     return parse_index(data, sid, payload)

@@ -142,7 +142,7 @@ class ChunkReader:
         """Return the last bytes, at least `size` of them or all there are.
 
         Opens the last chunk, which authenticates the stream's length."""
-        start = max(0, min(self.size - size, self.size // CHUNK * CHUNK))
+        start = max(0, self.size - size) // CHUNK * CHUNK
         if self.size == 0:
             self._verify_empty_end(0)
             return b""

@@ -48,6 +48,8 @@ def _parse_line(line: str, prefix: str) -> tuple[type[HpkeIdentity], bytes]:
         )
     except (binascii.Error, ValueError):
         raise UsageError("the key is not base64url: was it copied whole?") from None
+    if base64.urlsafe_b64encode(data).decode().rstrip("=") != parts[2]:
+        raise UsageError("the key is not base64url: was it copied whole?")
     key, check = data[:-4], data[-4:]
     expected = hashlib.sha256(f"{parts[0]}:{parts[1]}:".encode() + key).digest()[:4]
     if check != expected:
@@ -82,26 +84,24 @@ def _lines(text: str) -> Iterable[str]:
 
 def parse_identities(text: str) -> list[HpkeIdentity]:
     """Parse an identity file's text; raises UsageError, never showing what it read."""
-    found = [kind(key) for kind, key in (_parse_line(x, _IDENTITY) for x in _lines(text))]
+    return _keys(text, _IDENTITY, lambda kind: kind, "identity")
+
+
+def _keys(text: str, prefix: str, maker: Callable, what: str) -> list:
+    try:
+        found = [maker(kind)(key) for kind, key in (_parse_line(x, prefix) for x in _lines(text))]
+    except ValueError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"the {what}'s key is not valid") from None
     if not found:
-        raise UsageError("no identity in it")
+        raise UsageError(f"no {what} in it")
     return found
 
 
 def parse_recipients(text: str) -> list[HpkeRecipient]:
     """Parse a recipient file's text; one recipient a line."""
-    try:
-        found = [
-            kind.recipient_type(key) for kind, key in (_parse_line(x, _RECIPIENT) for x in
-                                                       _lines(text))
-        ]
-    except ValueError as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError("the public key is not valid") from None
-    if not found:
-        raise UsageError("no recipient in it")
-    return found
+    return _keys(text, _RECIPIENT, lambda kind: kind.recipient_type, "recipient")
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
@@ -122,7 +122,7 @@ def load_recipients(path: str | os.PathLike[str]) -> list[HpkeRecipient]:
     does not belong where a public one is asked for.
     """
     try:
-        return parse_recipients(_read(path).decode("utf-8", "replace"))
+        return parse_recipients(_read(path).decode("utf-8-sig", "replace"))
     except UsageError as error:
         raise UsageError(f"recipient file {os.fspath(path)!r}: {error}") from None
 
@@ -140,7 +140,7 @@ def load_identities(
             raise UsageError(f"identity file {os.fspath(path)!r} is sealed with a passphrase")
         data = open_sealed(data)
     try:
-        return parse_identities(data.decode("utf-8", "replace"))
+        return parse_identities(data.decode("utf-8-sig", "replace"))
     except UsageError as error:
         raise UsageError(f"identity file {os.fspath(path)!r}: {error}") from None
 

@@ -5,12 +5,16 @@ LINEAR_UNIT: int
 RANDOMIZED: int
 
 def kernels() -> dict[str, str]: ...
+def overlaps(a: Buffer, b: Buffer) -> bool: ...
 def lookup(name: str) -> tuple[int, str]: ...
 
 class StreamCipher:
     kernel: int
     def __init__(
-        self, key: Buffer, kernel: int, keystream: Callable[[bytes], Callable[[bytes, Buffer], None]]
+        self,
+        key: Buffer,
+        kernel: int,
+        keystream: Callable[[bytes], Callable[[bytes, Buffer], None]],
     ) -> None: ...
 
 class Run:

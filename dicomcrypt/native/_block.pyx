@@ -75,6 +75,15 @@ def lookup(str name not None) -> tuple[int, str]:
     return kernel, _VERDICTS[verdict]
 
 
+def overlaps(a, b) -> bool:
+    """Whether two contiguous buffers share memory."""
+    cdef const uint8_t[::1] first = a
+    cdef const uint8_t[::1] second = b
+    if first.shape[0] == 0 or second.shape[0] == 0:
+        return False
+    return (&first[0] < &second[0] + second.shape[0]) and (&second[0] < &first[0] + first.shape[0])
+
+
 cdef class StreamCipher:
     """Keys and tables of the block layer for one stream.
 

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import BinaryIO
 
 from ..errors import DamagedError, UsageError
 
 FLUSH = 256 * 1024
+
+
+def open_regular(path: str | bytes | os.PathLike[str]) -> int:
+    """Open a regular file for reading, without ever waiting for a pipe; return its descriptor."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        name = os.fsdecode(path)
+        hint = ": give - for standard input" if name.startswith("/dev/") else ""
+        raise UsageError(f"{name!r} is not a regular file{hint}")
+    return descriptor
 
 
 def byte_view(data) -> memoryview:
@@ -127,8 +140,7 @@ class FileSource:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
-                                   | getattr(os, "O_BINARY", 0))
+        self._descriptor = open_regular(path)
         self._size = os.fstat(self._descriptor).st_size
         self.bytes_read = 0
 

@@ -149,9 +149,11 @@ def decode_stream(opened: OpenContainer, sid: int, output: Output, buffer: bytea
             source = view[at - low : fill]
             room = output.room(max(BAND, span))
             done = run.advance(room, at, source, at)
+            rest = min(low + fill, at + len(room)) - done
+            source.release()  # a buffer grows only when nobody looks at it
+            room.release()
             if done == at:
                 break
-            rest = min(low + fill, at + len(room)) - done
             if run.finished:
                 run, rest = None, 0
             output.take(done - at, max(rest, 0))

@@ -26,6 +26,13 @@ MAX_RUNS = 262144
 MAX_BASIC_TABLE = 4 << 20
 
 
+def _byte_order(scan: _scan.Scan) -> int:
+    """0 little, 1 big, 2 big with samples of 8 bits in 16-bit words (OW: PS3.5 annex A.3)."""
+    if not scan.big_endian:
+        return 0
+    return 2 if scan.bits_allocated <= 8 and scan.pixel_vr == b"OW" else 1
+
+
 class _Stream:
     """A stream that is being written: its sealer, its runs, and where it lies in the file."""
 
@@ -79,7 +86,7 @@ class Encoder:
         self._basic = self._extended = b""
         self._fragments: FragmentMap | None = None
         self._fragment: tuple[int, int] | None = None
-        self._syntax = ""
+        self._syntax = self._photometric = ""
         self.size = 0
         #: File offset that the next window must reach, unless the file ends before.
         self.wanted = 1
@@ -214,6 +221,7 @@ class Encoder:
                 self.wanted = min(reach, self._pos + LINEAR_UNIT)
                 return False
             # More tags than a unit: seal the first unit, go on scanning behind it.
+            self._read_tables()
             if self._stream is None:
                 self._begin(TAGS)
             if self._method is None:
@@ -239,9 +247,12 @@ class Encoder:
 
     def _read_tables(self) -> None:
         """Take from the window what lies in the tags and is needed with the pixel data."""
-        self._syntax = self._attribute(0x00020010, 64).rstrip(b"\0 ").decode("latin-1")
-        self._photometric = self._attribute(0x00280004, 64).rstrip(b"\0 ").decode("latin-1")
-        self._extended = self._attribute(0x7FE00001, 16 << 20)
+        self._syntax = self._text(0x00020010) or self._syntax
+        self._photometric = self._text(0x00280004) or self._photometric
+        self._extended = self._attribute(0x7FE00001, 16 << 20) or self._extended
+
+    def _text(self, tag: int) -> str:
+        return self._attribute(tag, 64).rstrip(b"\0 ").decode("latin-1")
 
     def _attribute(self, tag: int, limit: int) -> bytes:
         found = self._scan.attribute(tag)
@@ -271,7 +282,7 @@ class Encoder:
         self._geometry = Geometry(
             scan.rows, scan.columns, scan.samples, scan.bits_allocated, scan.bits_stored,
             scan.high_bit, scan.pixel_representation, scan.planar, scan.frames, self._photometric,
-            scan.pixel_tag, int(scan.big_endian),
+            scan.pixel_tag, _byte_order(scan),
         )  # fmt: skip
         if scan.pixel_length is None:
             self._item_next = scan.pixel_value

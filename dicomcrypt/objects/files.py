@@ -16,18 +16,41 @@ from ..container.reader import Container, OpenContainer
 from ..container.stanza import Identity
 from ..errors import (
     DicomcryptError,
+    FrameError,
     OutputExistsError,
     SourceChangedError,
     UnsafePathError,
     UsageError,
 )
 from ..keys.batch import Envelope
-from .buffers import FileSink, FileSource
+from .buffers import FileSink, FileSource, open_regular
 from .decoder import PARTS, FileOutput, NullOutput, decode
 from .encoder import BAND, Encoder, encode_memory, encode_stream
 
 SUFFIX = ".dcmx"
+PART_PREFIX, PART_SUFFIX = ".dcmx-", ".part"
 Progress = Callable[[int], None]
+
+#: Files in progress, for `remove_unfinished`.
+_unfinished: set[Path] = set()
+
+
+def is_part(name: bytes) -> bool:
+    """Whether a file's name is that of an output in progress, or left by a killed process."""
+    middle = name[len(PART_PREFIX) : -len(PART_SUFFIX)]
+    return (
+        name.startswith(PART_PREFIX.encode())
+        and name.endswith(PART_SUFFIX.encode())
+        and len(middle) == 12
+        and not middle.strip(b"0123456789abcdef")
+    )
+
+
+def remove_unfinished() -> None:
+    """Remove this process's files in progress: an interrupt may come before their `with`."""
+    for path in list(_unfinished):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 class Buffers:
@@ -49,15 +72,26 @@ class AtomicFile:
     def __init__(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         self.path = Path(os.fsdecode(path))
         self._force = force
+        if not self.path.name:
+            raise UsageError(f"{os.fsdecode(path)!r} is no name for a file")
         if not force and os.path.lexists(self.path):
             raise self._exists()
-        token = os.urandom(6).hex()
+        if os.path.exists(self.path) and not os.path.isfile(self.path):
+            raise UsageError(
+                f"{os.fspath(self.path)!r} is not a regular file: to write into a pipe or a "
+                "device, give --output -"
+            )
         # A short name of its own: the final one may be as long as the file system allows.
-        self._temporary = self.path.with_name(f".dcmx-{token}.part")
+        self._temporary = self.path.with_name(PART_PREFIX + os.urandom(6).hex() + PART_SUFFIX)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        self.descriptor = os.open(self._temporary, flags, 0o600)
-        self.raw: BinaryIO = open(self.descriptor, "r+b", buffering=0)
         self._done = False
+        _unfinished.add(self._temporary)
+        try:
+            self.descriptor = os.open(self._temporary, flags, 0o600)
+            self.raw: BinaryIO = open(self.descriptor, "r+b", buffering=0)
+        except BaseException:
+            self._remove()
+            raise
 
     def _exists(self) -> OutputExistsError:
         return OutputExistsError(f"{os.fspath(self.path)!r} exists: give --force to overwrite it")
@@ -68,8 +102,12 @@ class AtomicFile:
     def __exit__(self, *exc: object) -> None:
         self.raw.close()
         if not self._done:
-            with contextlib.suppress(OSError):
-                os.unlink(self._temporary)
+            self._remove()
+
+    def _remove(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._temporary)
+        _unfinished.discard(self._temporary)
 
     def commit(self, *, mode: int | None = None, mtime_ns: int | None = None) -> None:
         """Give the file its name; mode and time are set before that."""
@@ -83,6 +121,7 @@ class AtomicFile:
         else:
             self._rename_new()
         self._done = True
+        _unfinished.discard(self._temporary)
 
     def _rename_new(self) -> None:
         """Rename without replacing: a hard link fails if the name is taken."""
@@ -109,7 +148,7 @@ def file_meta(status: os.stat_result, name: bytes | None) -> Meta:
     return Meta(name=name, mode=stat.S_IMODE(status.st_mode), mtime_ns=status.st_mtime_ns)
 
 
-def _scope_check(envelope: Envelope, force: bool, name: str) -> Callable[[], None] | None:
+def scope_check(envelope: Envelope, force: bool, name: str) -> Callable[[], None] | None:
     if not envelope.has_partial or force:
         return None
 
@@ -142,8 +181,10 @@ def encrypt_path(
     object already, OSError as the file system does.
     """
     buffers = buffers or Buffers()
-    shown = os.fspath(source)
-    refuse = _scope_check(envelope, force_scopes, repr(shown))
+    shown = os.fsdecode(source)
+    if os.path.exists(target) and os.path.exists(source) and os.path.samefile(source, target):
+        raise UsageError(f"{shown!r} is input and output: originals are never overwritten")
+    refuse = scope_check(envelope, force_scopes, repr(shown))
     if not follow_links and os.path.islink(source):
         meta = file_meta(os.lstat(source), name)
         meta.link = os.fsencode(os.readlink(source))
@@ -153,12 +194,9 @@ def encrypt_path(
             sink.flush()
             out.commit(mode=default_mode())
         return 0, size
-    descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_BINARY", 0)
-                         | getattr(os, "O_NONBLOCK", 0))
+    descriptor = open_regular(source)
     with open(descriptor, "rb", buffering=0) as file:
         before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise UsageError(f"{shown!r} is not a regular file")
         if looks_like_object(os.pread(descriptor, 8, 0)):
             raise UsageError(f"{shown!r} is a DCMX object already")
         with AtomicFile(target, force=force) as out:
@@ -167,13 +205,27 @@ def encrypt_path(
                 sink, envelope.new(), method, meta=file_meta(before, name),
                 opaque_allowed=refuse, scratch=buffers.scratch,
             )  # fmt: skip
-            read, size = encode_stream(encoder, file.readinto, buffers.window, progress)
+            # A file that grows for ever must not be read for ever.
+            read_into = _limited(file.readinto, before.st_size + 1)
+            read, size = encode_stream(encoder, read_into, buffers.window, progress)
             sink.flush()
             after = os.fstat(descriptor)
             if read != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
                 raise SourceChangedError(f"{shown!r} changed while it was read: encrypt it again")
             out.commit(mode=stat.S_IMODE(before.st_mode) & 0o777)
     return read, size
+
+
+def _limited(read_into: Callable, limit: int) -> Callable:
+    left = limit
+
+    def read(view: memoryview) -> int:
+        nonlocal left
+        got = read_into(view[:left]) if left else 0
+        left -= got or 0
+        return got
+
+    return read
 
 
 def open_path(
@@ -236,6 +288,8 @@ def write_plain(
     streams = None if part == "all" else PARTS[part]
     if streams is None:
         opened.require(opened.streams, "the whole file")
+    elif not set(streams) & set(opened.streams):
+        raise FrameError(f"the object has no {part}: it holds a file that could not be followed")
     _, meta = object_meta(opened)
     if meta.link is not None:
         raise UnsafePathError("the object holds a symbolic link: decrypt it as part of its tree")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from .opened import OpenedObject
 
 _FLOAT = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
+#: What pydicom and its plug-ins raise for pixel data that they cannot decode.
+DECODER_ERRORS = (
+    AttributeError, IndexError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError,
+    ValueError, struct.error,
+)  # fmt: skip
 FORMATS = (".png", ".bmp", ".raw", ".npy")
 
 
@@ -22,7 +28,7 @@ def _bits(obj: OpenedObject, number: int) -> np.ndarray:
     g = obj.geometry
     pixels = g.rows * g.columns * (g.samples or 1)
     skip = number * pixels % 8
-    data = np.frombuffer(obj.frame_bytes(number), np.uint8)
+    data = np.frombuffer(obj.native_bytes(number), np.uint8)
     bits = np.unpackbits(data, bitorder="little")[skip : skip + pixels]
     return bits.reshape(g.rows, g.columns)
 
@@ -38,7 +44,7 @@ def decode_frame(obj: OpenedObject, number: int) -> np.ndarray:
     encapsulated = obj.container.index(2).frames is not None
     if g.bits_allocated == 1 and not encapsulated:
         return _bits(obj, number)
-    frame = obj.frame_bytes(number)
+    frame = obj.frame_bytes(number) if encapsulated else obj.native_bytes(number)
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     syntax = obj.transfer_syntax
@@ -66,7 +72,7 @@ def decode_frame(obj: OpenedObject, number: int) -> np.ndarray:
         dataset["PixelData"].is_undefined_length = True
     try:
         return np.asarray(dataset.pixel_array)
-    except Exception as error:
+    except DECODER_ERRORS as error:
         reason = " ".join(str(error).split())
         hint = ""
         if "missing" in reason or "Unable to decompress" in reason or "require" in reason:

@@ -141,7 +141,7 @@ class OpenedObject:
     @cached_property
     def tags(self) -> bytes:
         """The file's bytes from its start up to the value of its pixel data."""
-        self._need(TAGS, "the tags")
+        self._need(TAGS, "tags: it holds a file that could not be followed")
         return self.read(TAGS, 0, self._range(TAGS).size)
 
     @cached_property
@@ -187,7 +187,9 @@ class OpenedObject:
         index = self._container.index(PIXELS)
         if index.frames is not None:
             return len(index.frames) // 16
-        return self.geometry.frames if index.frame_bits is not None else 0
+        if index.frame_bits is None:
+            return 0
+        return min(self.geometry.frames, index.lengths[PIXELS] * 8 // index.frame_bits)
 
     @property
     def frames(self) -> Frames:
@@ -227,6 +229,17 @@ class OpenedObject:
             pieces.append(data[at + 8 : at + 8 + size])
             at += 8 + size
         return b"".join(pieces)
+
+    def native_bytes(self, number: int) -> bytes:
+        """Return one native frame's bytes in the order of its samples: as `frame_bytes`, but
+        taken out of the 16-bit words of a big endian OW."""
+        if self.geometry.big_endian != 2:
+            return self.frame_bytes(number)
+        offset, length = self.frame_place(number)
+        start, size = offset & ~1, self._range(PIXELS).size
+        words = bytearray(self.read(PIXELS, start, min(offset + length + 1 & ~1, size)))
+        words[0 : len(words) & ~1 : 2], words[1::2] = words[1::2], words[0 : len(words) & ~1 : 2]
+        return bytes(words[offset - start : offset - start + length])
 
     def frame_array(self, number: int) -> numpy.ndarray:
         """Return one frame decoded, (rows, columns) or (rows, columns, samples).

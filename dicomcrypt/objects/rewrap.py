@@ -31,7 +31,7 @@ from ..container.stanza import (
 from ..errors import DamagedError, NoIdentityError, UsageError
 from ..keys.batch import Envelope
 from .buffers import FileSink, FileSource
-from .decoder import decode
+from .decoder import decode, stream_runs
 from .encoder import Encoder
 from .files import AtomicFile, Buffers
 
@@ -218,14 +218,13 @@ def _encrypt_anew(
             "again for those who stay"
         )
     closing = opened.closing_index()
-    runs = any(opened.index(sid).runs for sid in opened.streams if sid != 1) or closing.tags_runs
     envelope = Envelope({FULL: staying}, allow_classical=allow_classical, allow_mixed=allow_mixed)
     status = os.stat(path)
     buffers = Buffers()
     with AtomicFile(path, force=True) as out:
         sink = FileSink(out.raw, buffers.sealed)
         encoder = Encoder(
-            sink, envelope.new(), -1 if runs or not closing.size else None, meta=closing.meta,
+            sink, envelope.new(), _method_of(opened), meta=closing.meta,
             scratch=buffers.scratch,
         )  # fmt: skip
         pump = _Pump(encoder)
@@ -234,6 +233,16 @@ def _encrypt_anew(
         sink.flush()
         os.fsync(out.descriptor)
         out.commit(mode=stat.S_IMODE(status.st_mode))
+
+
+def _method_of(opened: OpenContainer) -> int | None:
+    """The method that the object was made with, as far as its blocks tell: one for all of
+    them, or -1; None if the block layer was left out."""
+    every = b"".join(stream_runs(opened, sid)[1] for sid in opened.streams)
+    if not every:
+        return None if opened.closing_index().size else -1
+    used = {pair >> shift & 3 for pair in set(every) for shift in (0, 2, 4, 6)}
+    return used.pop() if len(used) == 1 else -1
 
 
 class _Pump:

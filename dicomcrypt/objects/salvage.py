@@ -173,7 +173,7 @@ def _salvage_stream(
         size = _payload_size(reader, None, sid)
         if sid != TAIL:
             work.lose(sid, 0, size)
-            file.write(bytes(size)) if size < WINDOW else file.seek(size, os.SEEK_CUR)
+            file.truncate(file.seek(size, os.SEEK_CUR))
         report["streams"].append({"stream": STREAM_NAMES[sid], "state": "index lost"})
         return size if sid != TAIL else 0
     runs, methods = (

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from ..errors import WorkerLostError
+from ..objects.files import remove_unfinished
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
@@ -26,14 +29,26 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+#: Files handed to a worker at a time: few, so that an interrupt does not wait long.
+CHUNK = 8
+
 _worker: Callable[[Any], Outcome] | None = None
 
 
 def _start(factory: Callable[..., Callable[[Any], Outcome]], arguments: tuple) -> None:
     global _worker
     import signal
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait
+    from threading import Thread
+
+    def follow_parent() -> None:
+        wait([parent_process().sentinel])
+        remove_unfinished()
+        os._exit(1)  # whoever holds keys does not outlive the job
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    Thread(target=follow_parent, daemon=True).start()
     _worker = factory(*arguments)
 
 
@@ -58,7 +73,7 @@ def run(
             yield worker(task)
         return
     # Imported here: most commands start no other process.
-    from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+    from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
     from multiprocessing import get_context
 
     pool = ProcessPoolExecutor(
@@ -70,7 +85,7 @@ def run(
         more = True
         while more or waiting:
             while more and len(waiting) < 4 * jobs:
-                chunk = list(islice(source, 16))
+                chunk = list(islice(source, CHUNK))
                 more = bool(chunk)
                 if chunk:
                     waiting.add(pool.submit(_call, chunk))
@@ -78,6 +93,10 @@ def run(
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield from future.result()
+    except BrokenExecutor:
+        raise WorkerLostError(
+            "a worker process was killed (out of memory?): the same command with --resume goes on"
+        ) from None
     except BaseException:
         for future in waiting:
             future.cancel()

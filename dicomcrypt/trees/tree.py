@@ -13,7 +13,7 @@ from ..container.reader import Container
 from ..container.stanza import Identity
 from ..errors import DamagedError, DicomcryptError, OutputExistsError, UnsafePathError
 from ..keys.batch import Envelope
-from ..objects.buffers import FileSource
+from ..objects.buffers import FileSource, open_regular
 from ..objects.files import (
     SUFFIX,
     Buffers,
@@ -55,20 +55,18 @@ def _guard(work: Callable[[Entry], Outcome], shown: Callable[[Entry], str]):
     return guarded
 
 
-def _is_object(path: bytes) -> bool:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return looks_like_object(file.read(8))
-    except OSError:
-        return False
+def is_object(path: bytes | str) -> bool:
+    """Whether a file begins as an object does; raises OSError if it cannot be read."""
+    with open(open_regular(path), "rb", buffering=0) as file:
+        return looks_like_object(file.read(8))
 
 
-def _entries(root: str, exclude: str | None) -> Iterator[Entry]:
+def entries_of(root: str, exclude: str | None) -> Iterator[Entry]:
     """The tree's entries without those of an output folder that lies in it."""
     inside = None
     if exclude is not None:
         relative = os.path.relpath(os.path.realpath(exclude), os.path.realpath(root))
-        if not relative.startswith(".."):
+        if relative != ".." and not relative.startswith("../"):
             inside = os.fsencode(relative)
     for entry in walk(root):
         if inside is not None and (
@@ -119,7 +117,7 @@ def _encryptor(root: str, out: str, envelope: Envelope, options: EncryptOptions)
         target = os.path.join(target_root, entry.relative)
         if entry.kind == "link" and options.links == "skip":
             return Outcome(shown(entry), "skipped", message="symbolic link")
-        if entry.kind == "file" and _is_object(source):
+        if entry.kind == "file" and is_object(source):
             return Outcome(shown(entry), "skipped", message="a DCMX object already")
         name = None
         if options.names == "encrypted":
@@ -161,7 +159,7 @@ def encrypt_tree(
     in `out` under their ids and keep their places inside.
     """
     os.makedirs(out, exist_ok=True)
-    tasks = _with_folders(_entries(root, out), out if options.names == "keep" else None)
+    tasks = _with_folders(entries_of(root, out), out if options.names == "keep" else None)
     return run(tasks, _encryptor, (root, out, envelope, options), jobs)
 
 
@@ -189,7 +187,7 @@ def _decryptor(root: str, out: str, identities: Sequence[Identity], options: Dec
         source = os.path.join(source_root, entry.relative)
         if entry.kind == "link":
             return Outcome(shown(entry), "skipped", message="symbolic link")
-        if not _is_object(source):
+        if not is_object(source):
             if entry.relative.endswith(SUFFIX.encode()):
                 raise DamagedError("not a DCMX object: damaged or forged")
             return Outcome(shown(entry), "skipped", message="not a DCMX object")
@@ -222,6 +220,8 @@ def _decryptor(root: str, out: str, identities: Sequence[Identity], options: Dec
 def _restore_link(out: str, outcome: Outcome, options: DecryptOptions) -> Outcome:
     relative, link = outcome.details["relative"], outcome.details["link"]
     try:
+        if not link or b"\0" in link:
+            raise UnsafePathError("the object holds a link that no file system can hold")
         if not options.unsafe_links:
             check_link(relative, link)
         safe_relative(relative)
@@ -248,7 +248,7 @@ def decrypt_tree(
     """
     os.makedirs(out, exist_ok=True)
     links = []
-    tasks = _with_folders(_entries(root, out), out)
+    tasks = _with_folders(entries_of(root, out), out)
     for outcome in run(tasks, _decryptor, (root, out, identities, options), jobs):
         if outcome.state == "link":
             links.append(outcome)
@@ -270,7 +270,9 @@ def _verifier(root: str, identities: Sequence[Identity]):
 
     def work(entry: Entry) -> Outcome:
         source = os.path.join(source_root, entry.relative)
-        if entry.kind == "link" or not _is_object(source):
+        if entry.kind == "link":
+            return Outcome(shown(entry), "skipped", message="symbolic link")
+        if not is_object(source):
             if entry.relative.endswith(SUFFIX.encode()):
                 raise DamagedError("not a DCMX object: damaged or forged")
             return Outcome(shown(entry), "skipped", message="not a DCMX object")
@@ -285,7 +287,7 @@ def _verifier(root: str, identities: Sequence[Identity]):
 
 def verify_tree(root: str, identities: Sequence[Identity], jobs: int = 1) -> Iterator[Outcome]:
     """Authenticate every object below `root`; yield an outcome an entry."""
-    return run(_with_folders(_entries(root, None), None), _verifier, (root, identities), jobs)
+    return run(_with_folders(entries_of(root, None), None), _verifier, (root, identities), jobs)
 
 
 def exit_status(outcomes_failed: Sequence[int]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import UnsafePathError
-from ..objects.files import SUFFIX
+from ..objects.files import SUFFIX, is_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,36 +24,46 @@ class Entry:
 def walk(root: str) -> Iterator[Entry]:
     """Yield everything below `root`, folders before what is in them, in order of names.
 
-    Links are not followed. What cannot be read is yielded as "error". The walk is
-    streamed: one folder's names are in memory at a time.
+    Links are not followed, outputs in progress left out. What cannot be read is yielded as
+    "error". Memory holds the names of the folders on the way, not of the tree.
     """
-    return _walk(os.fsencode(root), b"")
+    pending = [iter(_folder(os.fsencode(root), b""))]
+    while pending:
+        entry = next(pending[-1], None)
+        if entry is None:
+            pending.pop()
+            continue
+        yield entry
+        if entry.kind == "folder":
+            full = os.path.join(os.fsencode(root), entry.relative)
+            pending.append(iter(_folder(full, entry.relative + b"/")))
 
 
-def _walk(folder: bytes, prefix: bytes) -> Iterator[Entry]:
+def _folder(folder: bytes, prefix: bytes) -> list[Entry]:
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda e: e.name)
     except OSError as error:
-        yield Entry(prefix.rstrip(b"/") or b".", "error", error=(error.strerror or "").lower())
-        return
+        reason = (error.strerror or "").lower()
+        return [Entry(prefix.rstrip(b"/") or b".", "error", error=reason)]
+    result = []
     for entry in entries:
         relative = prefix + entry.name
         try:
             status = entry.stat(follow_symlinks=False)
         except OSError as error:
-            yield Entry(relative, "error", error=(error.strerror or "").lower())
+            result.append(Entry(relative, "error", error=(error.strerror or "").lower()))
             continue
         mode = status.st_mode
         if stat.S_ISDIR(mode):
-            yield Entry(relative, "folder")
-            yield from _walk(entry.path, relative + b"/")
+            result.append(Entry(relative, "folder"))
         elif stat.S_ISLNK(mode):
-            yield Entry(relative, "link")
-        elif stat.S_ISREG(mode):
-            yield Entry(relative, "file", status.st_size)
-        else:
-            yield Entry(relative, "other")
+            result.append(Entry(relative, "link"))
+        elif not stat.S_ISREG(mode):
+            result.append(Entry(relative, "other"))
+        elif not is_part(entry.name):
+            result.append(Entry(relative, "file", status.st_size))
+    return result
 
 
 def safe_relative(name: bytes) -> bytes:
@@ -80,21 +90,17 @@ def check_folders(root: bytes, relative: bytes) -> None:
 
 
 def check_link(relative: bytes, target: bytes) -> None:
-    """Refuse a symbolic link that points out of its tree.
+    """Refuse a symbolic link that points out of its tree, by itself or through another link.
 
     Raises UnsafePathError."""
-    if target.startswith(b"/") or b"\0" in target or not target:
+    parts = target.split(b"/")
+    upwards = 0
+    while upwards < len(parts) and parts[upwards] in (b"..", b"."):
+        upwards += 1
+    climbs = parts[:upwards].count(b"..")
+    # A .. behind a name may be the parent of what another link points to.
+    if target.startswith(b"/") or b".." in parts[upwards:] or climbs > relative.count(b"/"):
         raise UnsafePathError("the link points out of the tree: give --unsafe-links to restore it")
-    depth = relative.count(b"/")
-    for part in target.split(b"/"):
-        if part == b"..":
-            depth -= 1
-        elif part not in (b"", b"."):
-            depth += 1
-        if depth < 0:
-            raise UnsafePathError(
-                "the link points out of the tree: give --unsafe-links to restore it"
-            )
 
 
 def plain_name(relative: bytes, stored: bytes | None, object_id: bytes) -> bytes:
@@ -108,4 +114,4 @@ def plain_name(relative: bytes, stored: bytes | None, object_id: bytes) -> bytes
     base = stem.rpartition(b"/")[2]
     if stored is not None and base == object_id.hex().encode():
         return safe_relative(stored)
-    return stem
+    return safe_relative(stem)

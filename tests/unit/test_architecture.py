@@ -16,7 +16,7 @@ ALLOWED = {
     "container": set(),
     "keys": {"container"},
     "objects": {"native", "ciphers", "dicom", "container", "keys"},
-    "api": {"ciphers", "container", "keys", "objects"},
+    "api": {"native", "ciphers", "container", "keys", "objects"},
     "trees": {"container", "keys", "objects"},
     "cli": {"api", "ciphers", "container", "keys", "objects", "trees", "_version"},
 }

@@ -1,0 +1,79 @@
+"""Objects through standard input and output."""
+
+from __future__ import annotations
+
+import sys
+from typing import BinaryIO
+
+from ..errors import UsageError
+
+
+def standard_input() -> BinaryIO:
+    """Standard input as unbuffered bytes, whatever Python made of it."""
+    if sys.stdin is None:
+        raise UsageError("standard input is closed: give a file")
+    return open(0, "rb", buffering=0, closefd=False)
+
+
+def standard_output() -> BinaryIO:
+    """Standard output as unbuffered bytes; refuses a terminal."""
+    if sys.stdout is None:
+        raise UsageError("standard output is closed: give --output FILE")
+    if sys.stdout.isatty():
+        raise UsageError("this would put binary data on the terminal: give --output FILE")
+    return open(1, "wb", buffering=0, closefd=False)
+
+
+def encrypt_pipe(source, target, envelope, method, *, force, force_scopes) -> None:
+    """A pipe on one side or both: one pass, bounded memory."""
+    from ..objects.buffers import FileSink, open_regular
+    from ..objects.encoder import Encoder, encode_stream
+    from ..objects.files import AtomicFile, scope_check
+
+    refuse = scope_check(envelope, force_scopes, repr(source))
+
+    def pump(file: BinaryIO) -> None:
+        sink = FileSink(file)
+        encoder = Encoder(sink, envelope.new(), method, opaque_allowed=refuse)
+        encode_stream(encoder, reading.readinto, bytearray())
+        sink.flush()
+
+    with standard_input() if source == "-" else open(
+        open_regular(source), "rb", buffering=0
+    ) as reading:
+        if target == "-":
+            pump(standard_output())
+        else:
+            with AtomicFile(target, force=force) as out:
+                pump(out.raw)
+                out.commit()
+
+
+def _spool(file: BinaryIO) -> BinaryIO:
+    """Ciphertext from a pipe in a nameless file: its indexes are at its end."""
+    import shutil
+    import tempfile
+
+    spooled = tempfile.TemporaryFile()
+    shutil.copyfileobj(file, spooled, 1 << 20)
+    return spooled
+
+
+def decrypt_pipe(source, target, identities, part, *, force) -> None:
+    """To standard output chunks go as they are authenticated; a later failure is told by
+    the exit status."""
+    from ..container.reader import Container
+    from ..objects.buffers import FileSource, StreamSource
+    from ..objects.decoder import PARTS, FileOutput, decode
+    from ..objects.files import write_plain
+
+    out = standard_output() if target == "-" else None
+    where = StreamSource(_spool(standard_input())) if source == "-" else FileSource(source)
+    opened = Container(where).unlock(identities)
+    if out is None:
+        write_plain(opened, target, part=part, force=force)
+        return
+    streams = None if part == "all" else PARTS[part]
+    if streams is None:
+        opened.require(opened.streams, "the whole file")
+    decode(opened, FileOutput(out), bytearray(), streams)
