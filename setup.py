@@ -32,7 +32,11 @@ def extension(name: str, folders: list[str]) -> Extension:
 
 setup(
     ext_modules=cythonize(
-        [extension("_block", ["common", "block"]), extension("_scan", ["scan"])],
+        [
+            extension("_block", ["common", "block"]),
+            extension("_scan", ["scan"]),
+            extension("_cbor", []),
+        ],
         language_level=3,
         build_dir="build/cython",
         nthreads=os.cpu_count() or 1,

@@ -17,6 +17,7 @@ from ._version import __version__
 
 _HOMES = {
     "Batch": "api",
+    "BatchKeyCache": "container.header",
     "ObjectWriter": "api",
     "decrypt": "api",
     "decrypt_file": "api",

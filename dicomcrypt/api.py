@@ -171,26 +171,32 @@ def encrypt_file(
     return Batch(recipients, batch=False, **options).encrypt_file(src, dst, force=force)
 
 
-def decrypt(blob, identities: Sequence[Identity], *, part: str = "all") -> bytes:
+def decrypt(
+    blob, identities: Sequence[Identity], *, part: str = "all", cache: BatchKeyCache | None = None
+) -> bytes:
     """Decrypt an object in memory; return the file's bytes.
 
-    part: "tags" or "pixels" for identities of these scopes. Raises NoIdentityError,
+    part: "tags" or "pixels" for identities of these scopes. cache: a BatchKeyCache shared by
+    calls, so that a batch costs one private-key operation. Raises NoIdentityError,
     DamagedError; nothing unverified is returned.
     """
-    opened = Container(MemorySource(blob)).unlock(identities)
+    opened = Container(MemorySource(blob)).unlock(identities, cache)
     return _decrypt_memory(opened, None, part)
 
 
-def decrypt_into(blob, out, identities: Sequence[Identity]) -> int:
+def decrypt_into(
+    blob, out, identities: Sequence[Identity], *, cache: BatchKeyCache | None = None
+) -> int:
     """Decrypt an object into a buffer of at least the file's size; return that size.
 
-    On failure everything that was written is wiped. blob and out must not overlap.
+    cache: as for `decrypt`. On failure everything that was written is wiped. blob and out
+    must not overlap.
     """
     source, target = byte_view(blob), byte_view(out)
     if target.readonly:
         raise UsageError("the output buffer is read-only")
     _refuse_overlap(source, target)
-    opened = Container(MemorySource(source)).unlock(identities)
+    opened = Container(MemorySource(source)).unlock(identities, cache)
     return _decrypt_memory(opened, target, "all")
 
 

@@ -21,7 +21,12 @@ extern const dcx_kernel_table dcx_portable;
 #define DCX_BUILT_X86 1
 extern const dcx_kernel_table dcx_aesni, dcx_vaes256, dcx_vaes512;
 #endif
-#if defined(DCX_ARM64) && (defined(__GNUC__) || defined(__clang__))
+/* arm_neon.h of clang before 16 looks at the command line, not at the function's target. */
+#if defined(__clang__) && __clang_major__ < 16 && !defined(__ARM_FEATURE_AES) && \
+    !defined(__ARM_FEATURE_CRYPTO)
+#define DCX_NEON_LACKS_AES 1
+#endif
+#if defined(DCX_ARM64) && defined(__GNUC__) && !defined(DCX_NEON_LACKS_AES)
 #define DCX_BUILT_NEON 1
 extern const dcx_kernel_table dcx_neon;
 #endif

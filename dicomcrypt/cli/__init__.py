@@ -8,6 +8,7 @@ import sys
 import click
 
 from .._version import __version__
+from .bench import bench
 from .crypt import decrypt, encrypt
 from .keygen import keygen
 from .objects import frame, inspect, rewrap, verify
@@ -36,7 +37,7 @@ def cli() -> None:
     """
 
 
-for command in (keygen, encrypt, decrypt, inspect, verify, frame, rewrap):
+for command in (keygen, encrypt, decrypt, inspect, verify, frame, rewrap, bench):
     cli.add_command(command)
 
 

@@ -285,10 +285,11 @@ def suite(seconds: float = 10.0, *, small: bool = False) -> dict[str, dict]:
 
     ratio: to AES-256-GCM, whose own ratio is 1. Raises WrongAnswer.
     """
-    gcm = aes_gcm()
+    gcm, large = aes_gcm(), aes_gcm(bytearray(16 * MIB))
     cases = [
         Case("memory copy", 16 * MIB, memory_copy(16 * MIB), gcm, PIECE, "16 MiB"),
         Case("aes-256-gcm", PIECE, gcm, gcm, PIECE, "64 KiB in the L2 cache"),
+        Case("aes-256-gcm 16MiB", 16 * MIB, large, large, 16 * MIB),
     ]
     for method in METHOD_NAMES:
         for inverse in (False, True):

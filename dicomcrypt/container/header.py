@@ -100,7 +100,7 @@ def parse_slot(data: bytes, number: int, prefix: Prefix) -> Slot | None:
         or zero
         or not _SLOT.size <= used <= end
         or count > MAX_STANZAS
-        or data[used:end].strip(b"\0")
+        or data[used:end] != bytes(end - used)
     ):
         return None
     try:

@@ -1,6 +1,6 @@
 """The index at the end of a stream (docs/spec/dcmx-v1.md section 6).
 
-Written by the small encoder here (a library's canonical mode costs several times as
+Written by a small encoder of our own (a library's canonical mode costs several times as
 much), read by cbor2, and accepted only if our encoding of what was read gives the
 same bytes: that catches duplicate keys, indefinite lengths, tags and trailing bytes.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import DamagedError
+from ..native._cbor import encode_map
 from .layout import STREAM_NAMES, TAGS, TAIL
 
 MAX_INDEX = 64 << 20
@@ -23,48 +24,6 @@ KIND, LENGTHS, RUNS, METHODS, FRAMES, SYNTAX, GEOMETRY, SIZE = range(8)
 NAME, MODE, MTIME, LINK, TAGS_RUNS, TAGS_METHODS, FRAME_BITS = range(8, 15)
 
 Run = Sequence[int]  # (offset, length) or (offset, length, rows, row bytes, split)
-
-
-def _head(major: int, number: int) -> bytes:
-    if number < 24:
-        return bytes((major << 5 | number,))
-    if number < 1 << 8:
-        return bytes((major << 5 | 24, number))
-    if number < 1 << 16:
-        return struct.pack(">BH", major << 5 | 25, number)
-    if number < 1 << 32:
-        return struct.pack(">BI", major << 5 | 26, number)
-    return struct.pack(">BQ", major << 5 | 27, number)
-
-
-def _encode(value: Any, out: list[bytes], depth: int = 16) -> None:
-    kind = type(value)
-    if depth == 0:
-        raise ValueError("nested too deeply")
-    if kind is int:
-        out.append(_head(0, value) if value >= 0 else _head(1, -1 - value))
-    elif kind is bytes:
-        out.append(_head(2, len(value)))
-        out.append(value)
-    elif kind is str:
-        data = value.encode("utf-8", "surrogatepass")
-        out.append(_head(3, len(data)))
-        out.append(data)
-    elif kind is list or kind is tuple:
-        out.append(_head(4, len(value)))
-        for entry in value:
-            _encode(entry, out, depth - 1)
-    else:
-        raise TypeError(f"an index holds no {kind.__name__}")
-
-
-def encode_map(entries: dict[int, Any]) -> bytes:
-    """Encode a map of unsigned keys as deterministic CBOR (RFC 8949 section 4.2.1)."""
-    out = [_head(5, len(entries))]
-    for key in sorted(entries):
-        out.append(_head(0, key))
-        _encode(entries[key], out)
-    return b"".join(out)
 
 
 def decode_map(data: bytes) -> dict[int, Any]:

@@ -13,7 +13,7 @@ ALLOWED = {
     "native": set(),
     "ciphers": {"native"},
     "dicom": {"native"},
-    "container": set(),
+    "container": {"native"},
     "keys": {"container"},
     "objects": {"native", "ciphers", "dicom", "container", "keys"},
     "api": {"native", "ciphers", "container", "keys", "objects"},

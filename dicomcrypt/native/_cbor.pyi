@@ -1,0 +1,3 @@
+from typing import Any
+
+def encode_map(entries: dict[int, Any]) -> bytes: ...
