@@ -32,16 +32,23 @@ extern const dcx_kernel_table dcx_neon;
 #endif
 
 /* The cells of a tile of n bytes in their order for this tile, order[j] =
- * pi_L[(j + rot) mod L], L = n / 16. Returns a pointer to L entries, in `room` or in the tables. */
-static inline const uint16_t *dcx_cell_order(const dcx_tables *tables, unsigned n,
-                                             unsigned rotation, uint16_t room[2 * DCX_CELLS]) {
+ * pi_L[(j + rot) mod L], L = n / 16. Returns a pointer to L entries: in the tables, in the
+ * job's orders, or in `room`. */
+static inline const uint16_t *dcx_cell_order(const dcx_job *job, unsigned n, unsigned rotation,
+                                             uint16_t room[2 * DCX_CELLS]) {
+    const uint16_t *pi = job->tables->pi;
     unsigned cells = n / 16, found = 0;
-    if (cells == DCX_CELLS) return tables->pi + rotation % DCX_CELLS; /* pi stands there twice */
+    if (cells == DCX_CELLS) return pi + rotation % DCX_CELLS; /* pi stands there twice */
     if (cells == 0) return room;
+    if (job->orders) {
+        room = job->orders->block[job->block].order;
+        if (job->orders->block[job->block].cells == cells) return room + rotation % cells;
+        job->orders->block[job->block].cells = cells;
+    }
     /* Without branches: what is written too much is overwritten by the next. */
     for (unsigned i = 0; i < DCX_CELLS; i++) {
-        room[found] = tables->pi[i];
-        found += tables->pi[i] < cells;
+        room[found] = pi[i];
+        found += pi[i] < cells;
     }
     for (unsigned i = 0; i < cells; i++) room[cells + i] = room[i];
     return room + rotation % cells;

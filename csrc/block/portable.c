@@ -40,10 +40,11 @@ static void xor_pick(uint8_t *to, const uint8_t *cell, const uint8_t *mask, cons
 }
 
 /* T and X. */
-static void transpose(const dcx_tables *tables, uint8_t *to, const uint8_t *from, unsigned n,
+static void transpose(const dcx_job *job, uint8_t *to, const uint8_t *from, unsigned n,
                       unsigned rotation, const uint8_t *k) {
+    const dcx_tables *tables = job->tables;
     uint16_t room[2 * DCX_CELLS];
-    const uint16_t *order = dcx_cell_order(tables, n, rotation, room);
+    const uint16_t *order = dcx_cell_order(job, n, rotation, room);
     unsigned cells = n / 16, rest = n % 16, at = 16 * cells;
     for (unsigned j = 0; j < cells; j++)
         pick_xor(to + 16 * j, from + 16 * order[j], tables->mask[j % 16], k + 16 * j);
@@ -53,10 +54,11 @@ static void transpose(const dcx_tables *tables, uint8_t *to, const uint8_t *from
     }
 }
 
-static void untranspose(const dcx_tables *tables, uint8_t *to, const uint8_t *from, unsigned n,
+static void untranspose(const dcx_job *job, uint8_t *to, const uint8_t *from, unsigned n,
                         unsigned rotation, const uint8_t *k) {
+    const dcx_tables *tables = job->tables;
     uint16_t room[2 * DCX_CELLS];
-    const uint16_t *order = dcx_cell_order(tables, n, rotation, room);
+    const uint16_t *order = dcx_cell_order(job, n, rotation, room);
     unsigned cells = n / 16, rest = n % 16, at = 16 * cells;
     for (unsigned j = 0; j < cells; j++)
         xor_pick(to + 16 * order[j], from + 16 * j, tables->inverse[j % 16], k + 16 * j);
@@ -96,13 +98,13 @@ static void one_tile(const dcx_job *job, uint8_t *to, const uint8_t *from, unsig
     }
     unsigned rot = dcx_load16le(rotation);
     if (job->method == DCX_AES_TRANSPOSITION) {
-        (job->inverse ? untranspose : transpose)(job->tables, to, from, n, rot, x);
+        (job->inverse ? untranspose : transpose)(job, to, from, n, rot, x);
     } else if (job->inverse) {
         advanced(middle, from, n, v, odd, 1);
-        untranspose(job->tables, to, middle, n, rot, x);
+        untranspose(job, to, middle, n, rot, x);
         dcx_wipe(middle, n);
     } else {
-        transpose(job->tables, middle, from, n, rot, x);
+        transpose(job, middle, from, n, rot, x);
         advanced(to, middle, n, v, odd, 0);
     }
 }

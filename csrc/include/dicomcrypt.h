@@ -110,12 +110,23 @@ typedef struct {
     const uint8_t *rotations;       /* stage 3, 2 bytes a tile */
 } dcx_keystream;
 
+/* pi without the cells that a short last tile lacks, kept from one unit to the next: the
+ * frames of an image are of one size. One for each block; all zeros at first; belongs to the
+ * tables it is used with, and to one thread at a time. */
+typedef struct {
+    struct {
+        uint32_t cells;
+        uint16_t order[2 * DCX_CELLS]; /* twice in a row */
+    } block[4];
+} dcx_orders;
+
 typedef struct {
     const dcx_tables *tables;
-    uint64_t unit;  /* number of the unit in the stream */
-    unsigned block; /* 0 to 3 */
-    int method;     /* enum dcx_method */
-    int inverse;    /* 0 encrypts, 1 decrypts */
+    uint64_t unit;      /* number of the unit in the stream */
+    unsigned block;     /* 0 to 3 */
+    int method;         /* enum dcx_method */
+    int inverse;        /* 0 encrypts, 1 decrypts */
+    dcx_orders *orders; /* or NULL: made anew each time */
 } dcx_job;
 
 /* Transform `count` tiles of a block from tile number `tile` on.

@@ -14,6 +14,8 @@ cdef extern from "dicomcrypt.h" nogil:
         DCX_VIGENERE
     ctypedef struct dcx_tables:
         pass
+    ctypedef struct dcx_orders:
+        pass
     ctypedef struct dcx_block:
         uint64_t start
         uint64_t width
@@ -25,6 +27,7 @@ cdef extern from "dicomcrypt.h" nogil:
         const uint8_t *rotations
     ctypedef struct dcx_job:
         const dcx_tables *tables
+        dcx_orders *orders
         uint64_t unit
         unsigned block
         int method
@@ -89,10 +92,11 @@ cdef class StreamCipher:
 
     key: 64 bytes. kernel: an id from `lookup`. keystream: for kernels that have no AES of
     their own, `keystream(key32)` returns `fill(counter_block16, buffer)`, which overwrites the
-    buffer with AES-256-CTR keystream.
+    buffer with AES-256-CTR keystream. Not for several threads at once.
     """
 
     cdef dcx_tables tables
+    cdef dcx_orders orders
     cdef readonly int kernel
     cdef bint has_aes
     cdef object fill
@@ -100,6 +104,7 @@ cdef class StreamCipher:
 
     def __cinit__(self):
         memset(&self.tables, 0, sizeof(self.tables))
+        memset(&self.orders, 0, sizeof(self.orders))
 
     def __init__(self, key, int kernel, keystream):
         if len(key) != 64:
@@ -123,6 +128,7 @@ cdef class StreamCipher:
 
     def __dealloc__(self):
         dcx_wipe(&self.tables, sizeof(self.tables))
+        dcx_wipe(&self.orders, sizeof(self.orders))
 
     cdef const uint8_t *stage(self, bytearray room, uint64_t unit, unsigned block,
                               unsigned stage, uint64_t counter, uint64_t length) except NULL:
@@ -147,6 +153,7 @@ cdef class StreamCipher:
         cdef int failed
         memset(&stream, 0, sizeof(stream))
         job.tables = &self.tables
+        job.orders = &self.orders
         while count > 0:
             piece = count
             if not self.has_aes:
