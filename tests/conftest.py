@@ -37,6 +37,12 @@ def need(command: str, package: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def need_command():
+    """`need`, for tests that cannot import this file."""
+    return need
+
+
+@pytest.fixture(scope="session")
 def identity():
     return dc.Identity.generate()
 
