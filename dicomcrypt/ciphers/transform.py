@@ -41,7 +41,6 @@ def method_number(name: str) -> int | None:
         raise UsageError(f"unknown method {name!r}: use one of {', '.join(METHODS)}") from None
 
 
-@cache
 def _kernel(demand: str | None) -> int:
     if not demand:
         usable = [name for name, verdict in kernels().items() if verdict == "ok"]
@@ -61,7 +60,13 @@ def active_kernel() -> str:
 
     Raises KernelError if the demand cannot be met.
     """
-    return list(kernels())[_kernel(os.environ.get("DICOMCRYPT_KERNEL"))]
+    return list(kernels())[_demanded_kernel()]
+
+
+@cache
+def _demanded_kernel() -> int:
+    """The environment is asked once: each stream of each object needs the answer."""
+    return _kernel(os.environ.get("DICOMCRYPT_KERNEL"))
 
 
 _ZEROS = bytes(8 * 16384)
@@ -81,7 +86,7 @@ def _keystream(key: bytes) -> Callable[[bytes, Buffer], None]:
 
 def cipher(key: Buffer) -> StreamCipher:
     """Return the block layer of one stream for its 64-byte key."""
-    return StreamCipher(key, _kernel(os.environ.get("DICOMCRYPT_KERNEL")), _keystream)
+    return StreamCipher(key, _demanded_kernel(), _keystream)
 
 
 def unit_count(run: Sequence[int]) -> int:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from .. import api
 from ..ciphers.transform import METHODS, Run, cipher, transform_into
+from ..container.header import BatchKeyCache
 from ..errors import KernelError
 from ..keys.hybrid import HybridIdentity
 
@@ -239,6 +240,7 @@ class ObjectWork:
     def __init__(self, data, method: str = "randomized") -> None:
         self._identity = HybridIdentity.generate()
         self._batch = api.Batch([self._identity.recipient], method=method)
+        self._cache = BatchKeyCache()  # a batch costs one private-key operation
         self.data = data
         self.sealed = bytearray(self._batch.encrypted_size(len(data)))
         self.back = bytearray(len(data))
@@ -251,7 +253,7 @@ class ObjectWork:
         return self._batch.encrypt_into(self.data, self.sealed)
 
     def decrypt(self) -> int:
-        return api.decrypt_into(self.blob, self.back, [self._identity])
+        return api.decrypt_into(self.blob, self.back, [self._identity], cache=self._cache)
 
     def confirm(self) -> None:
         """What was written last, in both directions, is right."""
