@@ -5,15 +5,23 @@
 #if defined(__clang__)
 #define DCX_INLINE static inline __attribute__((always_inline))
 #define DCX_PREFETCH(address, write) /* the builtin takes nothing but literals */ \
-    ((write) ? __builtin_prefetch((const void *)(address), 1, 2) \
-             : __builtin_prefetch((const void *)(address), 0, 2))
+    do {                                                                          \
+        if (write)                                                                \
+            __builtin_prefetch((const void *)(address), 1, 3);                    \
+        else                                                                      \
+            __builtin_prefetch((const void *)(address), 0, 3);                    \
+    } while (0)
 #define DCX_UNROLL _Pragma("clang loop unroll(full)")
 #define DCX_UNROLL13 _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define DCX_INLINE static inline __attribute__((always_inline))
 #define DCX_PREFETCH(address, write) /* the builtin takes nothing but literals */ \
-    ((write) ? __builtin_prefetch((const void *)(address), 1, 2) \
-             : __builtin_prefetch((const void *)(address), 0, 2))
+    do {                                                                          \
+        if (write)                                                                \
+            __builtin_prefetch((const void *)(address), 1, 3);                    \
+        else                                                                      \
+            __builtin_prefetch((const void *)(address), 0, 3);                    \
+    } while (0)
 #define DCX_UNROLL _Pragma("GCC unroll 8")
 #define DCX_UNROLL13 _Pragma("GCC unroll 13")
 #else

@@ -141,7 +141,8 @@ static const char *check_tables(const test_kernels *kernels, int kernel) {
         if (tables->inverse[m][naive->mask[m][b]] != b) return "inverse of the mask";
     }
     for (unsigned i = 0; i < 240 && dcx_kernel_has_aes(kernel); i++)
-        if (tables->round_keys[i / 16][i % 16] != (naive->k.word[i / 4] >> (24 - 8 * (i % 4)) & 255))
+        if (tables->round_keys[i / 16][i % 16] !=
+            (naive->k.word[i / 4] >> (24 - 8 * (i % 4)) & 255))
             return "round keys";
     return NULL;
 }
@@ -153,12 +154,15 @@ const char *test_kernels_init(test_kernels *kernels, const uint8_t bytes[64]) {
         uint8_t *key, *stream;
         int id = -1;
         kernels->tables[i] = NULL;
+        kernels->orders[i] = NULL;
         if (dcx_kernel_lookup(dcx_kernel_name(i), &id) != DCX_KERNEL_OK) continue;
         key = test_alloc(64);
         stream = test_alloc(sizeof kernels->naive.table_stream);
         memcpy(key, bytes, 64);
         memcpy(stream, kernels->naive.table_stream, sizeof kernels->naive.table_stream);
         kernels->tables[i] = test_alloc(sizeof *kernels->tables[i]);
+        kernels->orders[i] = test_alloc(sizeof *kernels->orders[i]);
+        memset(kernels->orders[i], 0, sizeof *kernels->orders[i]);
         memset(kernels->tables[i], 0xEE, sizeof *kernels->tables[i]);
         dcx_tables_init(i, kernels->tables[i], key, dcx_kernel_has_aes(i) ? NULL : stream);
         free(key);
@@ -169,5 +173,8 @@ const char *test_kernels_init(test_kernels *kernels, const uint8_t bytes[64]) {
 }
 
 void test_kernels_free(test_kernels *kernels) {
-    for (int i = 0; i < DCX_KERNELS; i++) free(kernels->tables[i]);
+    for (int i = 0; i < DCX_KERNELS; i++) {
+        free(kernels->tables[i]);
+        free(kernels->orders[i]);
+    }
 }

@@ -49,6 +49,7 @@ void *test_alloc(size_t n); /* exactly n bytes, so that a sanitizer sees the nex
 typedef struct {
     naive_key naive;
     dcx_tables *tables[DCX_KERNELS]; /* NULL: the kernel does not run here */
+    dcx_orders *orders[DCX_KERNELS];
 } test_kernels;
 
 /* Make the tables; returns NULL, or what is wrong with them. */

@@ -5,7 +5,9 @@
 static uint8_t sbox[256];
 static uint32_t column[256]; /* MixColumns of (s, 0, 0, 0) with s = sbox[i] */
 
-static uint32_t rotate(uint32_t x, unsigned bits) { return bits ? x >> bits | x << (32 - bits) : x; }
+static uint32_t rotate(uint32_t x, unsigned bits) {
+    return bits ? x >> bits | x << (32 - bits) : x;
+}
 
 static uint8_t twice(uint8_t x) { return (uint8_t)(x << 1 ^ (x & 0x80 ? 0x1b : 0)); }
 

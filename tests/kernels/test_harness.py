@@ -87,6 +87,7 @@ def run(*command: object, timeout: int = 180) -> str:
 def kernels_of(output: str) -> dict[str, str]:
     """Return the harness's words on each kernel."""
     lines = [line.removeprefix("kernel ") for line in output.splitlines() if "kernel " in line]
+    assert any(line.endswith(" vectors") for line in output.splitlines())
     assert output.splitlines()[-1].endswith(" cases ok")
     assert int(output.splitlines()[-1].split()[0]) > 1000
     return dict(line.split(": ") for line in lines)
@@ -94,15 +95,17 @@ def kernels_of(output: str) -> dict[str, str]:
 
 def run_all(programs: list[Path], *prefix: str, harness: list, fuzz: list) -> dict[str, str]:
     """Run the harness and the fuzzer; return the words on each kernel."""
-    found = kernels_of(run(*prefix, programs[0], *harness))
-    assert run(*prefix, programs[1], *fuzz) == f"{fuzz[0]} inputs\n"
+    with ThreadPoolExecutor(2) as pool:
+        fuzzed = pool.submit(run, *prefix, programs[1], *fuzz)
+        found = kernels_of(run(*prefix, programs[0], *harness))
+    assert fuzzed.result() == f"{fuzz[0]} inputs\n"
     return found
 
 
 def test_native_with_sanitizers(tmp_path, need_command):
     compiler = need_command(os.environ.get("CC", "gcc"), "gcc")
     programs = build(tmp_path, compiler, SANITIZE, "harness", "fuzz_block")
-    found = run_all(programs, harness=[200, 20_260, 2], fuzz=[500, 1])
+    found = run_all(programs, harness=[200, 20_260, 3], fuzz=[500, 1])
     assert found["portable"] == "ran"
     assert set(found.values()) <= {"ran", "not built", "not on this processor"}
     # The Python module asks the same processor.
@@ -136,6 +139,7 @@ def test_older_processors_under_emulation(tmp_path, need_command):
     compiler = need_command(os.environ.get("CC", "gcc"), "gcc")
     emulator = need_command("qemu-x86_64", "qemu-user")
     (harness,) = build(tmp_path, compiler, ["-O1", "-static"], "harness")
+    # Not "max": qemu 7.2 gets the upper half of 32-byte VAES wrong.
     old = kernels_of(run(emulator, "-cpu", "core2duo", harness, 5, 1, 100))
     new = kernels_of(run(emulator, "-cpu", "Westmere", harness, 5, 1, 100))
     missing = {name: "not on this processor" for name in ("aesni", "vaes256", "vaes512")}
@@ -143,8 +147,13 @@ def test_older_processors_under_emulation(tmp_path, need_command):
     assert new == {**old, "aesni": "ran"}
 
 
-def constant_time(command: list, kernel: str, report: str) -> None:
-    """No leak in the kernel, and each leak that is put in is found."""
+def constant_time(command: list, kernels: list[str], report: str) -> None:
+    """No leak in the kernels, and each leak that is put in is found."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda kernel: constant_time_of(command, kernel, report), kernels))
+
+
+def constant_time_of(command: list, kernel: str, report: str) -> None:
     for leak in ("branch", "index", "output"):
         done = subprocess.run(
             [*command, kernel, leak], capture_output=True, text=True, timeout=120
@@ -167,11 +176,7 @@ def test_constant_time_with_memcheck(tmp_path, need_command):
     flags = ["-O2", "-g", "-include", str(TESTS / "constant_time.h")]
     (program,) = build(tmp_path, compiler, flags, "constant_time")
     command = [valgrind, "-q", "--error-exitcode=9", "--exit-on-first-error=yes", str(program)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(constant_time, *zip(
-            *[(command, kernel, "uninitialised value") for kernel in ("portable", "aesni")],
-            strict=True,
-        )))
+    constant_time(command, ["portable", "aesni"], "uninitialised value")
 
 
 def test_constant_time_with_memory_sanitizer(tmp_path, need_command):
@@ -185,5 +190,5 @@ def test_constant_time_with_memory_sanitizer(tmp_path, need_command):
     if subprocess.run(probe, capture_output=True).returncode == 0:
         flags.append(eager)
     (program,) = build(tmp_path, compiler, flags, "constant_time")
-    for kernel in ("portable", "aesni", "vaes256", "vaes512"):
-        constant_time([str(program)], kernel, "use-of-uninitialized-value")
+    kernels = ["portable", "aesni", "vaes256", "vaes512"]
+    constant_time([str(program)], kernels, "use-of-uninitialized-value")
