@@ -41,6 +41,7 @@ def method_number(name: str) -> int | None:
         raise UsageError(f"unknown method {name!r}: use one of {', '.join(METHODS)}") from None
 
 
+@cache
 def _kernel(demand: str | None) -> int:
     if not demand:
         usable = [name for name, verdict in kernels().items() if verdict == "ok"]
@@ -63,9 +64,7 @@ def active_kernel() -> str:
     return list(kernels())[_demanded_kernel()]
 
 
-@cache
 def _demanded_kernel() -> int:
-    """The environment is asked once: each stream of each object needs the answer."""
     return _kernel(os.environ.get("DICOMCRYPT_KERNEL"))
 
 
