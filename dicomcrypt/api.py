@@ -17,6 +17,7 @@ from .errors import UsageError
 from .keys.batch import Envelope, scoped_recipients
 from .native._block import overlaps
 from .objects.buffers import (
+    FileSink,
     FileSource,
     GrowingSink,
     MemorySink,
@@ -25,7 +26,8 @@ from .objects.buffers import (
     byte_view,
 )
 from .objects.decoder import PARTS, PIECE, MemoryOutput, decode
-from .objects.encoder import BAND, Encoder, encode_memory
+from .objects.drivers import PushDriver, encode_memory
+from .objects.encoder import BAND, Encoder
 from .objects.files import SUFFIX, Buffers, decrypt_path, encrypt_path
 
 if TYPE_CHECKING:
@@ -81,13 +83,13 @@ class Batch:
     def __exit__(self, *exc: object) -> None:
         """Nothing to close: every object is complete when its call returns."""
 
-    def _encoder(self, sink) -> Encoder:
+    def _encoder(self, sink, scratch: bytearray | None = None) -> Encoder:
         refuse = None
         if self._envelope.has_partial and not self._force_scopes:
             refuse = _refuse_opaque
         return Encoder(
             sink, self._envelope.new(), self._method, opaque_allowed=refuse,
-            scratch=self._buffers.scratch,
+            scratch=scratch or self._buffers.scratch,
         )  # fmt: skip
 
     def encrypt_into(self, data, out) -> int:
@@ -284,16 +286,13 @@ class ObjectWriter:
         batch: Batch | None = None,
         **options: Any,
     ) -> None:
-        from .objects.buffers import FileSink
-
         if batch is None:
             batch = Batch(recipients, batch=False, **options)
         self._sink = FileSink(sink)
-        self._encoder = batch._encoder(self._sink)
-        self._encoder._scratch = bytearray(BAND)  # a batch's buffers serve one object at a time
-        self._buffer = bytearray()
-        self._low = 0
-        self._closed = False
+        # A scratch of its own: a batch's buffers serve one object at a time.
+        self._driver = PushDriver(batch._encoder(self._sink, bytearray(BAND)))
+        self._size: int | None = None
+        self._failed = False
 
     def __enter__(self) -> ObjectWriter:
         return self
@@ -301,32 +300,26 @@ class ObjectWriter:
     def __exit__(self, kind, *exc: object) -> None:
         if kind is None:
             self.close()
-        self._closed = True
+        self._failed = self._size is None
 
     def write(self, data) -> int:
         """Take the next piece; return its size in bytes."""
-        if self._closed:
+        if self._failed or self._size is not None:
             raise UsageError("the object is closed")
         view = byte_view(data)
-        self._buffer += view
-        end = self._low + len(self._buffer)
-        if end >= self._encoder.wanted and len(self._buffer) >= BAND:
-            self._feed(last=False)
+        self._driver.write(view)
         return len(view)
 
-    def _feed(self, *, last: bool) -> None:
-        with memoryview(self._buffer) as window:
-            keep = self._encoder.feed(window, self._low, last)
-        del self._buffer[: keep - self._low]
-        self._low = keep
-
     def close(self) -> int:
-        """Complete the object; return its size in bytes. The sink stays open."""
-        if not self._closed:
-            self._feed(last=True)
+        """Complete the object; return its size in bytes, 0 if it was broken off.
+
+        The sink stays open."""
+        if self._failed:
+            return 0
+        if self._size is None:
+            self._size = self._driver.finish()
             self._sink.flush()
-            self._closed = True
-        return self._encoder.size
+        return self._size
 
 
 def inspect(path: PathLike, identities: Sequence[Identity] = ()) -> dict[str, Any]:

@@ -809,10 +809,9 @@ def arguments(argv):
 def make_keyring(options):
     passphrase = None
     if options.passphrase_file:
-        with open(options.passphrase_file, encoding="utf-8", newline="") as file:
-            passphrase = file.read()
-        for end in ("\n", "\r"):  # one line end, as editors add it
-            passphrase = passphrase[:-1] if passphrase.endswith(end) else passphrase
+        # The first line, without the mark and the line end that editors add.
+        with open(options.passphrase_file, encoding="utf-8-sig", newline="") as file:
+            passphrase = file.readline().rstrip("\r\n")
     elif options.passphrase:
         passphrase = getpass.getpass("Passphrase: ")
     identities = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -53,12 +54,13 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
     """Encrypt files, or whole folders.
 
     Any file is taken, DICOM or not. Originals stay as they are. Files that are DCMX objects
-    already are skipped and named.
+    already are skipped and named. Under --names encrypted all objects lie in one folder, and empty
+    folders, folder modes and times are not kept.
     """
     from ..ciphers.transform import method_number
     from ..keys.batch import Envelope, scoped_recipients
     from ..keys.passphrase import Passphrase
-    from ..objects.files import SUFFIX, encrypt_path
+    from ..objects.files import SUFFIX, encrypt_path, encrypted_before
     from ..trees.jobs import Outcome, default_jobs
     from ..trees.tree import EncryptOptions, encrypt_tree, is_object
     from .console import Report
@@ -86,7 +88,7 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
     def one(source: str, target: str) -> Outcome:
         if is_object(source):
             return Outcome(source, "skipped", message="a DCMX object already")
-        if resume and os.path.lexists(target):
+        if resume and encrypted_before(source, target, envelope):
             return Outcome(source, "skipped", message="encrypted before")
         base = os.path.basename(source)
         name = None if os.path.basename(target) == base + SUFFIX else os.fsencode(base)
@@ -121,7 +123,8 @@ Examples:
 @click.option("--part", type=click.Choice(["all", "tags", "pixels"]), default="all",
               show_default=True, help="For identities that open only that.")
 @click.option("--salvage", is_flag=True,
-              help="Rescue what authenticates in a damaged object; zeros for the rest.")
+              help="Rescue what authenticates in a damaged object whose end is there; zeros "
+              "for the rest.")
 @click.option("--unsafe-links", is_flag=True, help="Restore links that point out of the tree.")
 @click.option("--resume", is_flag=True, help="Leave out what was decrypted before.")
 @opt.jobs
@@ -156,10 +159,14 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
     settings = DecryptOptions(part, force, resume, unsafe_links)
 
     def one(source: str, target: str) -> Outcome:
-        from ..objects.files import decrypt_path
+        from ..objects.files import decrypt_path, decrypted_before, object_meta, open_path
 
-        if resume and os.path.lexists(target):
-            return Outcome(source, "skipped", message="decrypted before")
+        if resume and os.path.lexists(target) and part == "all":
+            opened, file = open_path(source, identities)
+            with contextlib.closing(file):
+                done = decrypted_before(target, object_meta(opened)[0])
+            if done:
+                return Outcome(source, "skipped", message="decrypted before")
         size = decrypt_path(source, target, identities, part=part, force=force)
         return Outcome(source, "done", target, os.path.getsize(source), size)
 
@@ -188,7 +195,7 @@ def _salvage(source, target, identities, force, as_json, quiet):
         for entry in report["lost"]:
             click.echo(f"lost: {entry['stream']} bytes {entry['start']} to {entry['end']}",
                        err=True)
-    whole = not report["lost"] and not {"header", "index"} & set(report)
+    whole = not report["lost"] and not {"header", "index", "trailer"} & set(report)
     if not whole:
         complain(f"{source!r} is damaged: {report['lost_bytes']} of {report['bytes']} bytes in "
                  f"{target!r} are lost, and zero")

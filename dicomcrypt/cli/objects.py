@@ -113,8 +113,9 @@ def frame(path, number, identity_files, ask, passphrase_file, output, force, as_
     if as_json:
         print_json(facts)
     else:
+        read = min(facts["bytes_read"], facts["object_bytes"])
         say(f"frame {number} of {facts['frames']} -> {output} "
-            f"({facts['bytes_read']} of {facts['object_bytes']} bytes read)")
+            f"({read} of {facts['object_bytes']} bytes read)")
 
 
 @click.command(epilog="""\b

@@ -57,13 +57,15 @@ def read_passphrase(ask: bool, passphrase_file: str | None, *, confirm: bool) ->
         try:
             # utf-8-sig: editors on Windows put a mark before the text
             with click.open_file(passphrase_file, "r", encoding="utf-8-sig") as file:
-                line = file.readline(65536).rstrip("\r\n")
+                line = file.readline(65537).rstrip("\r\n")
         except UnicodeDecodeError:
             raise UsageError(f"passphrase file {passphrase_file!r} is not UTF-8") from None
         except OSError as error:
             raise UsageError(
                 f"cannot read passphrase file {passphrase_file!r}: {(error.strerror or '').lower()}"
             ) from None
+        if len(line) > 65536:
+            raise UsageError(f"the first line of passphrase file {passphrase_file!r} is too long")
         if not line:
             raise UsageError(f"the first line of passphrase file {passphrase_file!r} is empty")
         return line

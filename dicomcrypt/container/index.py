@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import DamagedError
-from ..native._cbor import encode_map
+from ..native._cbor import bounded, encode_map
 from .layout import STREAM_NAMES, TAGS, TAIL
 
 MAX_INDEX = 64 << 20
 LINEAR_UNIT = 4 << 20
 MAX_UNITS = 1 << 26
+MAX_RUNS = 262144
 
 KIND, LENGTHS, RUNS, METHODS, FRAMES, SYNTAX, GEOMETRY, SIZE = range(8)
 NAME, MODE, MTIME, LINK, TAGS_RUNS, TAGS_METHODS, FRAME_BITS = range(8, 15)
@@ -30,6 +31,8 @@ def decode_map(data: bytes) -> dict[int, Any]:
     """Decode what `encode_map` encodes; raises DamagedError for anything else."""
     import cbor2
 
+    if not bounded(data, MAX_RUNS + 256, 6 * MAX_RUNS + 4096):
+        raise DamagedError("the index is not well-formed")
     try:
         value = cbor2.loads(data)
         if type(value) is not dict or any(type(k) is not int or k < 0 for k in value):
@@ -139,7 +142,7 @@ def check_runs(runs: Any, methods: Any, payload: int) -> tuple[list[Run], bytes]
     Raises DamagedError; returns them as they are to be used."""
     if runs is None and methods is None:
         return [], b""
-    if type(runs) is not list or type(methods) is not bytes or not runs:
+    if type(runs) is not list or type(methods) is not bytes or not 0 < len(runs) <= MAX_RUNS:
         raise _bad("its runs")
     at = units = 0
     for run in runs:

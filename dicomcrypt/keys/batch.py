@@ -101,6 +101,11 @@ class Envelope:
         return FULL not in self._scoped
 
     @property
+    def recipients(self) -> set[tuple[int, bytes]]:
+        """Type and hint of everybody, as the header shows them."""
+        return {(r.stanza_type, r.hint) for found in self._scoped.values() for r in found}
+
+    @property
     def has_partial(self) -> bool:
         """Whether somebody may read only the tags or only the pixels."""
         return set(self._scoped) != {FULL}

@@ -38,6 +38,10 @@ def _line(prefix: str, algorithm: str, key: bytes) -> str:
 def _parse_line(line: str, prefix: str) -> tuple[type[HpkeIdentity], bytes]:
     parts = line.split(":")
     if len(parts) != 3 or parts[0] != prefix:
+        if prefix == _RECIPIENT and parts[0] == _IDENTITY:
+            raise UsageError("not a recipient but a secret identity: the .pub beside it is meant")
+        if prefix == _IDENTITY and parts[0] == _RECIPIENT:
+            raise UsageError("not an identity but a public recipient: the .key beside it is meant")
         wanted = "an identity" if prefix == _IDENTITY else "a recipient"
         raise UsageError(f"not {wanted} line")
     if parts[1] not in ALGORITHMS:

@@ -1,7 +1,46 @@
 # cython: language_level=3
 """Deterministic CBOR for indexes (RFC 8949 section 4.2.1; docs/spec/dcmx-v1.md section 6)."""
 
+from libc.stdint cimport uint64_t
+
 DEEPEST = 16
+
+
+def bounded(const unsigned char[::1] data not None, uint64_t arrays, uint64_t items) -> bool:
+    """Whether data is one map of at most so many arrays and items in all, of the types that an
+    index has, before anything is allocated for them.
+
+    Looks at the heads only; what else is wrong is found by decoding and encoding again.
+    """
+    cdef uint64_t at = 0, size = data.shape[0], number
+    cdef int major, info, width, i
+    while at < size:
+        major = data[at] >> 5
+        info = data[at] & 31
+        if major > 5 or (major == 5) != (at == 0) or info > 27:
+            return False
+        at += 1
+        number = info
+        if info >= 24:
+            width = 1 << (info - 24)
+            if size - at < <uint64_t>width:
+                return False
+            number = 0
+            for i in range(width):
+                number = number << 8 | data[at + i]
+            at += width
+        if major == 2 or major == 3:
+            if number > size - at:
+                return False
+            at += number
+        elif major == 4:
+            if number > size or arrays == 0:
+                return False
+            arrays -= 1
+        if items == 0:
+            return False
+        items -= 1
+    return size > 0
 
 
 cdef int head(bytearray out, int major, unsigned long long number) except -1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..ciphers.transform import LINEAR_UNIT, Run, cipher
-from ..container.index import Geometry, Index, Meta
+from ..container.index import MAX_RUNS, Geometry, Index, Meta
 from ..container.layout import OPAQUE, PIXELS, TAGS, TAIL
 from ..container.schedule import KeySchedule
 from ..container.stanza import Stanza
@@ -22,7 +22,6 @@ from ..native import _scan
 #: Bytes that go through block layer and sealing at a time: read, transformed and sealed
 #: while they are in the L2 cache.
 BAND = 128 * 1024
-MAX_RUNS = 262144
 MAX_BASIC_TABLE = 4 << 20
 
 
@@ -183,7 +182,7 @@ class Encoder:
             have = min(want, self._end - self._pos)
             if want == 0 or (have == 0 and self._last):
                 return True
-            if self._method is None or len(self._stream.runs) > MAX_RUNS:
+            if self._method is None or len(self._stream.runs) >= MAX_RUNS:
                 if have == 0:
                     self.wanted = self._end + 1
                     return False
@@ -420,44 +419,3 @@ class Encoder:
             self._close(self._index())
             self._begin(TAIL)
         return self._finish()
-
-
-def encode_memory(encoder: Encoder, data: memoryview) -> int:
-    """Drive an encoder over a file in memory; return the object's size."""
-    encoder.feed(data, 0, True)
-    return encoder.size
-
-
-def encode_stream(
-    encoder: Encoder,
-    read_into: Callable[[memoryview], int | None],
-    buffer: bytearray,
-    progress: Callable[[int], None] | None = None,
-) -> tuple[int, int]:
-    """Drive an encoder over a stream; return (bytes read, the object's size).
-
-    read_into: as `io.RawIOBase.readinto`, 0 at the end. buffer: reused between files, grown
-    to what the encoder needs. progress: called with the number of bytes just read.
-    """
-    low = fill = 0
-    last = False
-    while not last:
-        while not last and (fill == 0 or low + fill < encoder.wanted):
-            target = max(encoder.wanted - low, BAND)
-            if len(buffer) < target + BAND:
-                buffer.extend(bytes(target + BAND - len(buffer)))
-            view = memoryview(buffer)
-            got = read_into(view[fill : max(target, fill + BAND)])
-            view.release()
-            last = not got
-            fill += got or 0
-            if got and progress is not None:
-                progress(got)
-        view = memoryview(buffer)
-        keep = encoder.feed(view[:fill], low, last)
-        if keep > low:
-            used = keep - low
-            view[: fill - used] = view[used:fill]
-            low, fill = keep, fill - used
-        view.release()
-    return low + fill, encoder.size

@@ -13,7 +13,7 @@ from ..container.header import BatchKeyCache
 from ..container.index import Index, Meta
 from ..container.layout import looks_like_object
 from ..container.reader import Container, OpenContainer
-from ..container.stanza import Identity
+from ..container.stanza import BATCH, Identity
 from ..errors import (
     DicomcryptError,
     FrameError,
@@ -25,7 +25,8 @@ from ..errors import (
 from ..keys.batch import Envelope
 from .buffers import FileSink, FileSource, open_regular
 from .decoder import PARTS, FileOutput, NullOutput, decode
-from .encoder import BAND, Encoder, encode_memory, encode_stream
+from .drivers import encode_memory, encode_stream
+from .encoder import BAND, Encoder
 
 SUFFIX = ".dcmx"
 PART_PREFIX, PART_SUFFIX = ".dcmx-", ".part"
@@ -66,10 +67,14 @@ class AtomicFile:
     """A file that appears under its name when it is whole, or not at all.
 
     Written beside its final place with mode 0600. `with AtomicFile(path) as file: ...;
-    file.commit()`. Raises OutputExistsError if the name is taken and force is not set.
+    file.commit()`. sync: it is on the medium before it has its name. Raises OutputExistsError
+    if the name is taken and force is not set.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, force: bool = False, sync: bool = True
+    ) -> None:
+        self._sync = sync
         self.path = Path(os.fsdecode(path))
         self._force = force
         if not self.path.name:
@@ -115,6 +120,8 @@ class AtomicFile:
             os.fchmod(self.descriptor, mode)
         if mtime_ns is not None:
             os.utime(self.descriptor, ns=(mtime_ns, mtime_ns))
+        if self._sync:
+            os.fsync(self.descriptor)
         self.raw.close()
         if self._force:
             os.replace(self._temporary, self.path)
@@ -171,6 +178,7 @@ def encrypt_path(
     force: bool = False,
     force_scopes: bool = False,
     follow_links: bool = True,
+    sync: bool = True,
     buffers: Buffers | None = None,
     progress: Progress | None = None,
 ) -> tuple[int, int]:
@@ -188,7 +196,7 @@ def encrypt_path(
     if not follow_links and os.path.islink(source):
         meta = file_meta(os.lstat(source), name)
         meta.link = os.fsencode(os.readlink(source))
-        with AtomicFile(target, force=force) as out:
+        with AtomicFile(target, force=force, sync=sync) as out:
             sink = FileSink(out.raw, buffers.sealed)
             size = encode_memory(Encoder(sink, envelope.new(), method, meta=meta), memoryview(b""))
             sink.flush()
@@ -199,7 +207,7 @@ def encrypt_path(
         before = os.fstat(descriptor)
         if looks_like_object(os.pread(descriptor, 8, 0)):
             raise UsageError(f"{shown!r} is a DCMX object already")
-        with AtomicFile(target, force=force) as out:
+        with AtomicFile(target, force=force, sync=sync) as out:
             sink = FileSink(out.raw, buffers.sealed)
             encoder = Encoder(
                 sink, envelope.new(), method, meta=file_meta(before, name),
@@ -278,6 +286,7 @@ def write_plain(
     *,
     part: str = "all",
     force: bool = False,
+    sync: bool = True,
     buffers: Buffers | None = None,
     progress: Progress | None = None,
 ) -> int:
@@ -293,7 +302,7 @@ def write_plain(
     _, meta = object_meta(opened)
     if meta.link is not None:
         raise UnsafePathError("the object holds a symbolic link: decrypt it as part of its tree")
-    with AtomicFile(target, force=force) as out:
+    with AtomicFile(target, force=force, sync=sync) as out:
         output = FileOutput(out.raw, buffers.scratch, progress)
         size = decode(opened, output, buffers.window, streams)
         mode = default_mode() if meta.mode is None else meta.mode & 0o777
@@ -321,6 +330,46 @@ def verify_path(
         return size, len(reach) == len(opened.streams)
     finally:
         file.close()
+
+
+def encrypted_before(source: str | bytes, target: str | bytes, envelope: Envelope) -> bool:
+    """Whether `target` is there, a whole object of these recipients and newer than its source.
+
+    Raises OutputExistsError if something else bears the name. No key is needed, so contents
+    are not verified.
+    """
+    if not os.path.lexists(target):
+        return False
+    name = os.fsdecode(target)
+    try:
+        file = FileSource(target)
+        try:
+            stanzas = Container(file).slots[0].stanzas
+        finally:
+            file.close()
+    except (DicomcryptError, OSError):
+        raise OutputExistsError(f"{name!r} exists and is no whole object: give --force") from None
+    if {(s.type, s.hint) for s in stanzas if s.type != BATCH} != envelope.recipients:
+        raise OutputExistsError(f"{name!r} exists and is for other recipients: give --force")
+    if os.lstat(source).st_mtime_ns > os.stat(target).st_mtime_ns:
+        raise OutputExistsError(f"{name!r} exists and is older than its source: give --force")
+    return True
+
+
+def decrypted_before(target: str | bytes, index: Index | None) -> bool:
+    """Whether `target` is there with the size and the time that the object tells.
+
+    Raises OutputExistsError if something else bears the name."""
+    if not os.path.lexists(target):
+        return False
+    status = os.lstat(target)
+    if index is not None and index.meta.link is not None:
+        return stat.S_ISLNK(status.st_mode)
+    if index is None or status.st_size != index.size or (
+        index.meta.mtime_ns is not None and status.st_mtime_ns != index.meta.mtime_ns
+    ):
+        raise OutputExistsError(f"{os.fsdecode(target)!r} exists and is another: give --force")
+    return True
 
 
 def describe_failure(error: BaseException) -> str:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 _FLOAT = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
 #: What pydicom and its plug-ins raise for pixel data that they cannot decode.
 DECODER_ERRORS = (
-    AttributeError, IndexError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError,
-    ValueError, struct.error,
+    AttributeError, IndexError, KeyError, MemoryError, NotImplementedError, OSError,
+    RuntimeError, TypeError, ValueError, struct.error,
 )  # fmt: skip
+MAX_FRAME_BITS = 8 << 32
 FORMATS = (".png", ".bmp", ".raw", ".npy")
 
 
@@ -30,7 +31,10 @@ def _bits(obj: OpenedObject, number: int) -> np.ndarray:
     skip = number * pixels % 8
     data = np.frombuffer(obj.native_bytes(number), np.uint8)
     bits = np.unpackbits(data, bitorder="little")[skip : skip + pixels]
-    return bits.reshape(g.rows, g.columns)
+    if len(bits) != pixels or not pixels:
+        raise FrameError(f"frame {number} does not hold the pixels that the image should have")
+    return bits.reshape((g.rows, g.columns) if (g.samples or 1) == 1 else
+                        (g.rows, g.columns, g.samples))
 
 
 def decode_frame(obj: OpenedObject, number: int) -> np.ndarray:
@@ -41,6 +45,8 @@ def decode_frame(obj: OpenedObject, number: int) -> np.ndarray:
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     g = obj.geometry
+    if g.rows * g.columns * max(g.samples, 1) * g.bits_allocated > MAX_FRAME_BITS:
+        raise FrameError(f"frame {number} would take more than 4 GiB of memory")
     encapsulated = obj.container.index(2).frames is not None
     if g.bits_allocated == 1 and not encapsulated:
         return _bits(obj, number)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..container.header import (
@@ -32,8 +33,14 @@ from ..errors import DamagedError, NoIdentityError, UsageError
 from ..keys.batch import Envelope
 from .buffers import FileSink, FileSource
 from .decoder import decode, stream_runs
+from .drivers import PushDriver
 from .encoder import Encoder
 from .files import AtomicFile, Buffers
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 COPY = 1 << 20
 
@@ -80,6 +87,35 @@ def rewrap_path(
     """See `dicomcrypt.rewrap`."""
     if not add and not remove:
         raise UsageError("nothing to do: give a recipient to add or to remove")
+    path = os.path.realpath(path)  # a link's target is the object, not the link
+    with _locked(path) as descriptor:
+        return _rewrap_locked(
+            path, descriptor, identities, add, remove, keep_key, allow_classical, allow_mixed
+        )
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[int]:
+    """Hold the object for oneself: two changes at once could wipe both slots.
+
+    Yields a descriptor of the file that bears the name now, for reading and writing."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0))
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)  # replaced while we waited: take the new one
+
+
+def _rewrap_locked(
+    path: str, descriptor: int, identities: Sequence[Identity], add: Sequence[Recipient],
+    remove: Sequence[Recipient | bytes], keep_key: bool, allow_classical: bool,
+    allow_mixed: bool,
+) -> dict[str, Any]:
     source = FileSource(path)
     try:
         container = Container(source)
@@ -101,7 +137,7 @@ def rewrap_path(
         if rewritten:
             _with_larger_slots(path, container, unlocked, stanzas)
         else:
-            _write_slot(path, container, unlocked, stanzas)
+            _write_slot(descriptor, container, unlocked, stanzas)
         return {
             "rewritten": rewritten,
             "recipients": [
@@ -117,7 +153,7 @@ def _check(
     stanzas: Sequence[Stanza], flags: int, allow_classical: bool, allow_mixed: bool
 ) -> None:
     if not any(s.type != BATCH and s.scope in (FULL, BATCH_SCOPE) for s in stanzas):
-        raise UsageError("nobody would be left who can read the object")
+        raise UsageError("nobody would be left who can read the object: give --add too")
     kinds = {s.type for s in stanzas}
     if HYBRID in kinds and kinds & CLASSICAL_TYPES and not allow_classical:
         raise UsageError(
@@ -135,8 +171,7 @@ def _check(
 
 
 def _write_slot(
-    path: str | os.PathLike[str], container: Container, unlocked: Unlocked,
-    stanzas: Sequence[Stanza],
+    descriptor: int, container: Container, unlocked: Unlocked, stanzas: Sequence[Stanza]
 ) -> None:
     """Write the other slot, sync, then wipe the old one, sync."""
     capacity = container.prefix.capacity
@@ -144,12 +179,26 @@ def _write_slot(
     slot = pack_slot(container.prefix.core, capacity, generation, stanzas, unlocked.keys)
     new = PREFIX_SIZE + generation % 2 * capacity
     old = PREFIX_SIZE + unlocked.slot.generation % 2 * capacity
-    with open(path, "r+b", buffering=0) as file:
-        for offset, data in ((new, slot), (old, bytes(capacity))):
-            file.seek(offset)
-            if file.write(data) != len(data):
-                raise OSError("the header could not be written whole")
-            os.fsync(file.fileno())
+    for offset, data in ((new, slot), (old, bytes(capacity))):
+        if os.pwrite(descriptor, data, offset) != len(data):
+            raise OSError("the header could not be written whole")
+        os.fsync(descriptor)
+
+
+def _keep_owner(descriptor: int, status: os.stat_result) -> None:
+    with contextlib.suppress(OSError):
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+
+
+def _one_name(path: str) -> os.stat_result:
+    """Refuse to replace a file that has other names: they would keep the old object."""
+    status = os.stat(path)
+    if status.st_nlink > 1:
+        raise UsageError(
+            f"{path!r} has {status.st_nlink} hard links, which would keep the old object: "
+            "remove the others first"
+        )
+    return status
 
 
 def _with_larger_slots(
@@ -164,7 +213,7 @@ def _with_larger_slots(
     slots = (slot, bytes(capacity)) if generation % 2 == 0 else (bytes(capacity), slot)
     start = container.prefix.streams_offset
     shift = PREFIX_SIZE + 2 * capacity - start
-    status = os.stat(path)
+    status = _one_name(path)
     with AtomicFile(path, force=True) as out:
         sink = FileSink(out.raw)
         for data in (core, pack_capacity(capacity), *slots):
@@ -181,7 +230,7 @@ def _with_larger_slots(
         sink.reserve(len(trailer))[:] = trailer
         sink.commit(len(trailer))
         sink.flush()
-        os.fsync(out.descriptor)
+        _keep_owner(out.descriptor, status)
         out.commit(mode=stat.S_IMODE(status.st_mode))
 
 
@@ -218,8 +267,10 @@ def _encrypt_anew(
             "again for those who stay"
         )
     closing = opened.closing_index()
+    if not staying:
+        raise UsageError("nobody would be left who can read the object: give --add too")
     envelope = Envelope({FULL: staying}, allow_classical=allow_classical, allow_mixed=allow_mixed)
-    status = os.stat(path)
+    status = _one_name(path)
     buffers = Buffers()
     with AtomicFile(path, force=True) as out:
         sink = FileSink(out.raw, buffers.sealed)
@@ -231,7 +282,7 @@ def _encrypt_anew(
         decode(opened, pump, buffers.window)
         pump.finish()
         sink.flush()
-        os.fsync(out.descriptor)
+        _keep_owner(out.descriptor, status)
         out.commit(mode=stat.S_IMODE(status.st_mode))
 
 
@@ -249,10 +300,8 @@ class _Pump:
     """A decoder's output that is an encoder's input."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self._window = bytearray()
+        self._driver = PushDriver(encoder)
         self._room = bytearray(256 * 1024)
-        self._low = 0
         self.position = 0
 
     def room(self, size: int) -> memoryview:
@@ -262,18 +311,10 @@ class _Pump:
 
     def take(self, size: int, rest: int) -> None:
         view = memoryview(self._room)
-        self._window += view[:size]
+        self._driver.write(view[:size])
         if rest:
             view[:rest] = view[size : size + rest]
         self.position += size
-        if self._low + len(self._window) >= self._encoder.wanted:
-            self._feed(last=False)
-
-    def _feed(self, *, last: bool) -> None:
-        with memoryview(self._window) as window:
-            keep = self._encoder.feed(window, self._low, last)
-        del self._window[: keep - self._low]
-        self._low = keep
 
     def finish(self) -> None:
-        self._feed(last=True)
+        self._driver.finish()

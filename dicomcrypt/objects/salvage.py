@@ -17,12 +17,15 @@ from ..ciphers.transform import Run, cipher, unit_count
 from ..container.header import BatchKeyCache, Slot, candidates, parse_slots, unlock
 from ..container.index import Index
 from ..container.layout import (
+    OPAQUE,
     PREFIX_SIZE,
     STREAM_NAMES,
     STREAM_ORDER,
     TAGS,
     TAIL,
+    TRAILER_MAGIC,
     TRAILER_SIZE,
+    Prefix,
     parse_prefix,
     parse_trailer,
 )
@@ -102,8 +105,27 @@ def _keys_of(slot: Slot, prefix, stanza, identity: Identity) -> KeySchedule | No
     return None
 
 
-def _payload_size(reader: ChunkReader, index: Index | None, sid: int) -> int:
-    return reader.size if sid == TAGS or index is None else index.lengths[sid]
+def _earlier_trailer(source: FileSource, prefix: Prefix) -> dict[int, tuple[int, int]] | None:
+    """The trailer of an object to which something was added, if it is near the end."""
+    size = source.size()
+    start = max(prefix.streams_offset, size - WINDOW)
+    tail = bytes(source.read_range(start, size - start))
+    at = tail.rfind(TRAILER_MAGIC)
+    while at >= 0:
+        end = at + len(TRAILER_MAGIC)
+        try:
+            return parse_trailer(tail[max(0, end - TRAILER_SIZE) : end], prefix, start + end)
+        except DamagedError:
+            at = tail.rfind(TRAILER_MAGIC, 0, at)
+    return None
+
+
+def _lost_stream(work: _Salvage, file, sid: int, size: int, state: str) -> int:
+    """Zeros in place of a stream of which nothing can be read."""
+    work.lose(sid, 0, size)
+    file.truncate(file.seek(size, os.SEEK_CUR))
+    work.report["streams"].append({"stream": STREAM_NAMES[sid], "state": state})
+    return size
 
 
 def salvage_path(
@@ -128,9 +150,13 @@ def salvage_path(
         try:
             streams = parse_trailer(trailer, prefix, source.size())
         except DamagedError as error:
-            raise DamagedError(
-                f"{error}: where its streams lie cannot be told, nothing can be salvaged"
-            ) from None
+            streams = _earlier_trailer(source, prefix)
+            if streams is None:
+                raise DamagedError(
+                    f"{error}: where its streams lie, and which methods its blocks have, stood at "
+                    "its end, so nothing can be salvaged"
+                ) from None
+            report["trailer"] = str(error)
         work = _Salvage(source, keys, report)
         readers: dict[int, ChunkReader] = {}
         indexes: dict[int, Index] = {}
@@ -146,9 +172,15 @@ def salvage_path(
                 report.setdefault("index", {})[STREAM_NAMES[sid]] = str(error)
         with AtomicFile(target, force=force) as out:
             size = 0
+            closing = indexes.get(TAIL if TAGS in streams else OPAQUE)
+            known = closing.lengths if closing is not None else {}
             for sid in STREAM_ORDER:
                 if sid in readers:
-                    size += _salvage_stream(work, out.raw, sid, readers[sid], indexes, report)
+                    size += _salvage_stream(
+                        work, out.raw, sid, readers[sid], indexes, known.get(sid)
+                    )
+                elif sid in streams and keys.opens(sid):
+                    size += _lost_stream(work, out.raw, sid, known.get(sid, 0), "head lost")
             out.commit(mode=default_mode())
         report["bytes"] = size
         report["lost_bytes"] = sum(e["end"] - e["start"] for e in report["lost"])
@@ -165,21 +197,20 @@ def _zero_where_different(a: bytearray, b: bytearray) -> bytes:
 
 
 def _salvage_stream(
-    work: _Salvage, file, sid: int, reader: ChunkReader, indexes: dict[int, Index], report
+    work: _Salvage, file, sid: int, reader: ChunkReader, indexes: dict[int, Index],
+    known: int | None,
 ) -> int:
+    """known: the payload's length as the closing index tells it, if that could be read."""
+    report = work.report
     owner = indexes.get(TAIL if sid == TAGS else sid)
     if owner is None:
         # Without runs and methods the block layer cannot be inverted.
-        size = _payload_size(reader, None, sid)
-        if sid != TAIL:
-            work.lose(sid, 0, size)
-            file.truncate(file.seek(size, os.SEEK_CUR))
-        report["streams"].append({"stream": STREAM_NAMES[sid], "state": "index lost"})
-        return size if sid != TAIL else 0
+        size = known if known is not None else 0 if sid == TAIL else reader.size
+        return _lost_stream(work, file, sid, size, "index lost")
     runs, methods = (
         (owner.tags_runs, owner.tags_methods) if sid == TAGS else (owner.runs, owner.methods)
     )
-    payload = _payload_size(reader, owner, sid)
+    payload = reader.size if sid == TAGS else owner.lengths[sid]
     stream_cipher = cipher(work.keys.block_key(sid)) if runs else None
     lost_before = len(report["lost"])
     at = unit = 0

@@ -31,6 +31,7 @@ class Outcome:
 
 #: Files handed to a worker at a time: few, so that an interrupt does not wait long.
 CHUNK = 8
+CHUNK_BYTES = 8 << 20
 
 _worker: Callable[[Any], Outcome] | None = None
 
@@ -50,6 +51,17 @@ def _start(factory: Callable[..., Callable[[Any], Outcome]], arguments: tuple) -
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     Thread(target=follow_parent, daemon=True).start()
     _worker = factory(*arguments)
+
+
+def _chunk(source: Iterator[Any]) -> list[Any]:
+    """A few tasks, or one large one."""
+    chunk, size = [], 0
+    for task in islice(source, CHUNK):
+        chunk.append(task)
+        size += getattr(task, "size", 0)
+        if size >= CHUNK_BYTES:
+            break
+    return chunk
 
 
 def _call(tasks: list[Any]) -> list[Outcome]:
@@ -85,7 +97,7 @@ def run(
         more = True
         while more or waiting:
             while more and len(waiting) < 4 * jobs:
-                chunk = list(islice(source, CHUNK))
+                chunk = _chunk(source)
                 more = bool(chunk)
                 if chunk:
                     waiting.add(pool.submit(_call, chunk))

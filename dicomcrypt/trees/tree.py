@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,10 @@ from ..objects.buffers import FileSource, open_regular
 from ..objects.files import (
     SUFFIX,
     Buffers,
+    decrypted_before,
     describe_failure,
     encrypt_path,
+    encrypted_before,
     object_meta,
     verify_path,
     write_plain,
@@ -49,7 +52,8 @@ def _guard(work: Callable[[Entry], Outcome], shown: Callable[[Entry], str]):
             return Outcome(shown(entry), "skipped", message="neither file, folder nor link")
         try:
             return work(entry)
-        except (DicomcryptError, OSError, MemoryError) as error:
+        except Exception as error:
+            # Whatever one file brings about, the others are still to be done.
             return _failed(shown(entry), error)
 
     return guarded
@@ -76,18 +80,38 @@ def entries_of(root: str, exclude: str | None) -> Iterator[Entry]:
         yield entry
 
 
-def _with_folders(entries: Iterable[Entry], out: str | None) -> Iterator[Entry]:
-    """Make the folders of `out` before what goes into them is handed to a worker."""
+def _with_folders(
+    entries: Iterable[Entry], source: str, out: str | None, made: list[bytes]
+) -> Iterator[Entry]:
+    """Make the folders of `out` before what goes into them is handed to a worker.
+
+    They are open to nobody whom the source's folder is closed to; `made` collects them."""
     for entry in entries:
         if entry.kind != "folder":
             yield entry
         elif out is not None:
             root = os.fsencode(out)
+            target = os.path.join(root, entry.relative)
             try:
                 check_folders(root, entry.relative + b"/")
-                os.makedirs(os.path.join(root, entry.relative), exist_ok=True)
+                status = os.stat(os.path.join(os.fsencode(source), entry.relative))
+                if not os.path.isdir(target):
+                    os.mkdir(target, stat.S_IMODE(status.st_mode) & 0o777 | 0o700)
+                    made.append(entry.relative)
             except (UnsafePathError, OSError) as error:
                 yield Entry(entry.relative, "error", error=describe_failure(error))
+
+
+def _finish_folders(source: str, out: str, made: list[bytes]) -> None:
+    """Give the folders that were made the modes and times of the source's, and let all that was
+    written reach the medium."""
+    for relative in reversed(made):
+        target = os.path.join(os.fsencode(out), relative)
+        with contextlib.suppress(OSError):
+            status = os.stat(os.path.join(os.fsencode(source), relative))
+            os.chmod(target, stat.S_IMODE(status.st_mode) & 0o777)
+            os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    os.sync()
 
 
 # ---- encrypt ------------------------------------------------------------
@@ -124,12 +148,12 @@ def _encryptor(root: str, out: str, envelope: Envelope, options: EncryptOptions)
             name = entry.relative
             target = os.path.join(target_root, os.urandom(16).hex().encode())
         target += SUFFIX.encode()
-        if options.resume and options.names == "keep" and os.path.lexists(target):
+        if options.resume and encrypted_before(source, target, envelope):
             return Outcome(shown(entry), "skipped", message="encrypted before")
         read, size = encrypt_path(
             source, target, envelope, options.method, name=name, force=options.force,
             force_scopes=options.force_scopes, follow_links=options.links == "follow",
-            buffers=buffers,
+            sync=False, buffers=buffers,
         )  # fmt: skip
         if options.names == "encrypted":
             target = _rename_to_id(target, target_root)
@@ -159,8 +183,11 @@ def encrypt_tree(
     in `out` under their ids and keep their places inside.
     """
     os.makedirs(out, exist_ok=True)
-    tasks = _with_folders(entries_of(root, out), out if options.names == "keep" else None)
-    return run(tasks, _encryptor, (root, out, envelope, options), jobs)
+    made: list[bytes] = []
+    mirror = out if options.names == "keep" else None
+    tasks = _with_folders(entries_of(root, out), root, mirror, made)
+    yield from run(tasks, _encryptor, (root, out, envelope, options), jobs)
+    _finish_folders(root, out, made)
 
 
 # ---- decrypt ------------------------------------------------------------
@@ -194,22 +221,22 @@ def _decryptor(root: str, out: str, identities: Sequence[Identity], options: Dec
         file = FileSource(source)
         try:
             opened = Container(file).unlock(identities, cache)
-            _, meta = object_meta(opened)
+            index, meta = object_meta(opened)
             relative = plain_name(
                 entry.relative, meta.name, opened.container.prefix.object_id
             )
             target = os.path.join(target_root, relative)
             check_folders(target_root, relative)
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            if options.resume and os.path.lexists(target):
+            if options.resume and options.part == "all" and decrypted_before(target, index):
                 return Outcome(shown(entry), "skipped", message="decrypted before")
             if meta.link is not None:
                 return Outcome(
                     shown(entry), "link", os.fsdecode(target),
-                    details={"relative": relative, "link": meta.link},
+                    details={"relative": relative, "link": meta.link, "time": meta.mtime_ns},
                 )  # fmt: skip
             size = write_plain(opened, target, part=options.part, force=options.force,
-                               buffers=buffers)
+                               sync=False, buffers=buffers)
             return Outcome(shown(entry), "done", os.fsdecode(target), file.size(), size)
         finally:
             file.close()
@@ -231,6 +258,9 @@ def _restore_link(out: str, outcome: Outcome, options: DecryptOptions) -> Outcom
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(target)
         os.symlink(link, target)
+        if outcome.details["time"] is not None:
+            times = (outcome.details["time"],) * 2
+            os.utime(target, ns=times, follow_symlinks=False)
     except FileExistsError:
         return _failed(outcome.path, OutputExistsError(
             f"{outcome.output!r} exists: give --force to overwrite it"))
@@ -247,8 +277,9 @@ def decrypt_tree(
     Nothing is written outside `out`, nor through a symbolic link in it. Links are made last.
     """
     os.makedirs(out, exist_ok=True)
-    links = []
-    tasks = _with_folders(entries_of(root, out), out)
+    links: list[Outcome] = []
+    made: list[bytes] = []
+    tasks = _with_folders(entries_of(root, out), root, out, made)
     for outcome in run(tasks, _decryptor, (root, out, identities, options), jobs):
         if outcome.state == "link":
             links.append(outcome)
@@ -256,6 +287,7 @@ def decrypt_tree(
             yield outcome
     for outcome in links:
         yield _restore_link(out, outcome, options)
+    _finish_folders(root, out, made)
 
 
 # ---- verify -------------------------------------------------------------
@@ -287,7 +319,8 @@ def _verifier(root: str, identities: Sequence[Identity]):
 
 def verify_tree(root: str, identities: Sequence[Identity], jobs: int = 1) -> Iterator[Outcome]:
     """Authenticate every object below `root`; yield an outcome an entry."""
-    return run(_with_folders(entries_of(root, None), None), _verifier, (root, identities), jobs)
+    tasks = _with_folders(entries_of(root, None), root, None, [])
+    return run(tasks, _verifier, (root, identities), jobs)
 
 
 def exit_status(outcomes_failed: Sequence[int]) -> int:

@@ -71,6 +71,8 @@ def safe_relative(name: bytes) -> bytes:
 
     Raises UnsafePathError for absolute names, empty parts, `.`, `..` and NUL bytes."""
     parts = name.split(b"/")
+    if len(name) > 4096 or len(parts) > 255:
+        raise UnsafePathError("the object's stored name is too long")
     if not name or b"\0" in name or any(part in (b"", b".", b"..") for part in parts):
         raise UnsafePathError("the object's stored name would leave the output tree")
     if os.name == "nt" and any(b"\\" in part or b":" in part for part in parts):

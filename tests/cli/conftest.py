@@ -19,7 +19,8 @@ from dicomcrypt.container.index import Meta
 from dicomcrypt.keys import keyfile
 from dicomcrypt.keys.batch import Envelope
 from dicomcrypt.objects.buffers import GrowingSink
-from dicomcrypt.objects.encoder import Encoder, encode_memory
+from dicomcrypt.objects.drivers import encode_memory
+from dicomcrypt.objects.encoder import Encoder
 
 #: Where the package that is under test was imported from.
 PACKAGE = pathlib.Path(dc.__file__).resolve().parents[1]
