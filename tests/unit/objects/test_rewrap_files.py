@@ -1,34 +1,40 @@
 """Changing recipients of files that others change too, or that have several names."""
 
-import multiprocessing
 import os
-import time
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
 import dicomcrypt as dc
 
-
-def change(path, identity, seconds):
-    """Add and drop a recipient of one's own for some time."""
-    own = dc.X25519Identity.generate().recipient
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        dc.rewrap(path, [identity], add=[own])
-        dc.rewrap(path, [identity], remove=[own], keep_key=True)
+#: Adds and drops a recipient of its own for two seconds.
+CHANGE = """
+import sys, time
+import dicomcrypt as dc
+path, private = sys.argv[1], bytes.fromhex(sys.stdin.read())
+identity, own = dc.X25519Identity(private), dc.X25519Identity.generate().recipient
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    dc.rewrap(path, [identity], add=[own])
+    dc.rewrap(path, [identity], remove=[own], keep_key=True)
+"""
 
 
 def test_changes_at_the_same_time_lose_neither_the_object_nor_a_recipient(tmp_path):
     identity = dc.X25519Identity.generate()
     path = tmp_path / "o.dcmx"
     path.write_bytes(dc.encrypt(b"content", [identity.recipient]))
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=change, args=(path, identity, 2)) for _ in range(3)]
+    where = pathlib.Path(dc.__file__).resolve().parents[1]
+    workers = [
+        subprocess.Popen([sys.executable, "-c", CHANGE, path], stdin=subprocess.PIPE, cwd=where)
+        for _ in range(3)
+    ]
     for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+        worker.stdin.write(identity.private_bytes().hex().encode())
+        worker.stdin.close()
+    assert [worker.wait() for worker in workers] == [0, 0, 0]
     assert dc.decrypt(path.read_bytes(), [identity]) == b"content"
     assert [r["hint"] for r in dc.inspect(path)["recipients"]] == [identity.recipient.hint.hex()]
 
