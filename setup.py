@@ -36,6 +36,7 @@ setup(
             extension("_block", ["common", "block"]),
             extension("_scan", ["scan"]),
             extension("_cbor", []),
+            extension("_system", []),
         ],
         language_level=3,
         build_dir="build/cython",

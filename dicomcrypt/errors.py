@@ -2,6 +2,7 @@
 
     DicomcryptError              exit status
     ├── UsageError               2  the call or the options cannot be meant
+    │   └── AlreadyEncryptedError   the input is a DCMX object
     ├── KernelError              2  the demanded kernel cannot run here
     ├── MissingExtraError        2  an optional library is not installed
     ├── NoIdentityError          3  no identity fits, or the passphrase is wrong
@@ -10,6 +11,8 @@
     ├── SourceChangedError       1  the file changed while it was read
     ├── OutputExistsError        1  the output exists and --force was not given
     ├── WorkerLostError          1  a worker process was killed
+    ├── JobBusyError             1  another job writes to this output
+    ├── DiskFullError            1  no room is left where the output goes
     ├── UnsafePathError          1  a path or link would leave the output tree
     └── FrameError               1  the object has no such frame, or it cannot be shown
 
@@ -30,6 +33,10 @@ class UsageError(DicomcryptError, ValueError):
     """The call or the options cannot be meant."""
 
     exit_status = 2
+
+
+class AlreadyEncryptedError(UsageError):
+    """The input is a DCMX object already."""
 
 
 class KernelError(DicomcryptError):
@@ -72,6 +79,14 @@ class OutputExistsError(DicomcryptError, FileExistsError):
 
 class WorkerLostError(DicomcryptError):
     """A worker process was killed; the job can be resumed."""
+
+
+class JobBusyError(DicomcryptError):
+    """Another job writes to this output."""
+
+
+class DiskFullError(DicomcryptError):
+    """No room is left where the output goes; the job can be resumed."""
 
 
 class UnsafePathError(DicomcryptError):

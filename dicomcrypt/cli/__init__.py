@@ -51,10 +51,10 @@ def main() -> None:
     try:
         status = cli.main(prog_name="dicomcrypt", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        from ..objects.files import remove_unfinished
+        from ..objects.atomic import remove_unfinished
 
         remove_unfinished()
-        complain("interrupted: encrypt and decrypt go on with --resume")
+        complain("interrupted: the same command goes on where it stopped")
         status = 130
     except click.ClickException as error:
         error.show()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .outcome import exit_status
+
 if TYPE_CHECKING:
-    from ..trees.jobs import Outcome
+    from ..trees.pool import Outcome
+    from ..trees.walk import Survey
 
 
 def printable(text: str) -> str:
@@ -81,6 +85,20 @@ def print_table(rows: Iterable[Sequence[str]], heads: Sequence[str], title: str 
     Console().print(table)
 
 
+def time_text(seconds: float) -> str:
+    """A time for people: 0:42, 2:03:00."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def run(report: Report, outcomes: Iterator[Outcome]) -> None:
+    """Follow a job to its end; however that comes, the job is told at once."""
+    with contextlib.closing(outcomes):
+        for outcome in outcomes:
+            report.add(outcome)
+
+
 class Report:
     """Follows a job: progress while it runs, rows and a summary at its end.
 
@@ -90,10 +108,14 @@ class Report:
 
     def __init__(self, verb: str, *, as_json: bool, quiet: bool, verbose: bool) -> None:
         self.verb, self.as_json, self.quiet, self.verbose = verb, as_json, quiet, verbose
-        self.counts = {"done": 0, "skipped": 0, "failed": 0}
+        self.counts = {"done": 0, "skipped": 0, "failed": 0, "planned": 0}
         self.bytes_in = self.bytes_out = 0
         self.causes: list[int] = []
+        self._hard_links = 0
+        self._read_back: set[str] = set()
         self._started = time.monotonic()
+        self._shown = 0.0
+        self._name = ""
         self._rows = 0
         self._bar = None
 
@@ -102,22 +124,44 @@ class Report:
             click.echo('{"files": [')
         elif not self.quiet and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, Progress, TextColumn
 
+            # Drawn by hand: a thread that draws would be in the way of quick workers (fork).
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(pulse_style="cyan"),
-                TextColumn("{task.fields[figures]}"), TimeElapsedColumn(),
-                console=Console(stderr=True), transient=True,
+                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"),
+                console=Console(stderr=True), transient=True, auto_refresh=False,
             )  # fmt: skip
             self._task = self._bar.add_task(self.verb, total=None, figures="")
             self._bar.start()
         return self
+
+    def watch(self, survey: Survey, done: int) -> None:
+        """Show how far a tree's job is: files, bytes, rate, time left, failures, last file."""
+        now = time.monotonic()
+        if self._bar is None or now - self._shown < 0.1:
+            return
+        self._shown = now
+        seconds = max(now - self._started, 1e-6)
+        rate = done / seconds
+        total, left, files = None, "", f"{self.counts['done']} files"
+        if survey.finished:
+            total, files = max(survey.bytes, 1), f"{self.counts['done']} of {survey.files} files"
+            if rate > 0:
+                left = f", {time_text((total - min(done, total)) / rate)} left"
+        self._bar.update(self._task, completed=done, total=total, figures=(
+            f"{files}, {size_text(done)}, {size_text(rate)}/s{left}, "
+            f"{self.counts['failed']} failed  {self._name[-40:]}"
+        ))
+        self._bar.refresh()
 
     def add(self, outcome: Outcome) -> None:
         """Take what became of one file."""
         self.counts[outcome.state] += 1
         self.bytes_in += outcome.bytes_in
         self.bytes_out += outcome.bytes_out
+        self._hard_links += "hard_links" in outcome.details
+        if "verified" in outcome.details:
+            self._read_back.add(outcome.details["verified"])
         if outcome.state == "failed":
             self.causes.append(outcome.exit_status)
         if self.as_json:
@@ -131,7 +175,7 @@ class Report:
             self._rows += 1
             return
         if self._bar is not None:
-            self._show(outcome)
+            self._name = printable(outcome.path)
         if outcome.state == "failed":
             self._line(f"failed: {outcome.path}: {outcome.message}")
         elif self.quiet:
@@ -142,16 +186,6 @@ class Report:
             arrow = f" -> {outcome.output}" if outcome.output else ""
             note = f" ({outcome.message})" if outcome.message else ""
             self._line(f"{outcome.path}{arrow}{note}")
-
-    def _show(self, outcome: Outcome) -> None:
-        seconds = max(time.monotonic() - self._started, 1e-6)
-        name = printable(outcome.path)
-        figures = (
-            f"{self.counts['done']} files, {size_text(self.bytes_in)}, "
-            f"{size_text(self.bytes_in / seconds)}/s, {self.counts['failed']} failed"
-            f"  {name[-40:]}"
-        )
-        self._bar.update(self._task, figures=figures)
 
     def _line(self, text: str) -> None:
         text = printable(text)
@@ -167,20 +201,38 @@ class Report:
             self._bar.stop()
         seconds = time.monotonic() - self._started
         if self.as_json:
+            counts = self.counts if self.counts["planned"] else {
+                state: n for state, n in self.counts.items() if state != "planned"
+            }
             summary = {
-                **self.counts, "bytes_in": self.bytes_in, "bytes_out": self.bytes_out,
+                **counts, "bytes_in": self.bytes_in, "bytes_out": self.bytes_out,
                 "seconds": round(seconds, 6),
                 "exit_status": 130 if kind is KeyboardInterrupt else self.exit_status(),
             }  # fmt: skip
             click.echo(f'], "summary": {json.dumps(summary)}}}')
         elif not self.quiet:
-            rate = size_text(self.bytes_in / seconds) if seconds > 0 else "-"
-            click.echo(
-                f"{self.verb}: {self.counts['done']} done, {self.counts['skipped']} skipped, "
-                f"{self.counts['failed']} failed, {size_text(self.bytes_in)} in, "
-                f"{size_text(self.bytes_out)} out, {seconds:.2f} s, {rate}/s",
-                err=True,
-            )
+            self._summarize(seconds)
+
+    def _summarize(self, seconds: float) -> None:
+        skipped = f"{self.counts['skipped']} skipped, {self.counts['failed']} failed"
+        if self.counts["planned"]:
+            click.echo(f"{self.verb}, dry run: {self.counts['planned']} to do, {skipped}, "
+                       f"{size_text(self.bytes_in)}; nothing was written", err=True)
+            return
+        rate = size_text(self.bytes_in / seconds) if seconds > 0 else "-"
+        click.echo(
+            f"{self.verb}: {self.counts['done']} done, {skipped}, {size_text(self.bytes_in)} in, "
+            f"{size_text(self.bytes_out)} out, {seconds:.2f} s, {rate}/s",
+            err=True,
+        )
+        if self._hard_links:
+            click.echo(f"{self._hard_links} files have other names (hard links); each name was "
+                       "encrypted as a file of its own", err=True)
+        if self._read_back:
+            where = {"medium": "the medium", "cache": "the system's cache (it could not be made "
+                     "to read the medium)"}
+            click.echo("verified: read back from "
+                       + " and ".join(where[w] for w in sorted(self._read_back)), err=True)
 
     def exit_status(self, *, expect_some: bool = False) -> int:
         """0, the common cause of all failures, or 1 for mixed causes.
@@ -189,6 +241,4 @@ class Report:
         if expect_some and not self.counts["done"] and not self.counts["failed"]:
             complain(f"no object to {self.verb} was found there")
             return 1
-        from ..trees.tree import exit_status
-
         return exit_status(self.causes)

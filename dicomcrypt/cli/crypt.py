@@ -40,39 +40,54 @@ Examples:
               help="File and folder names of a tree. Names may tell patients.")
 @click.option("--links", type=click.Choice(["keep", "follow", "skip"]), default="keep",
               show_default=True, help="Symbolic links in a tree.")
-@click.option("--resume", is_flag=True, help="Leave out what was encrypted before.")
+@click.option("--resume", is_flag=True,
+              help="Leave out what was encrypted before, by other jobs too.")
+@click.option("--verify", is_flag=True,
+              help="Read every object back from the medium and compare it with its source.")
+@click.option("--delete-source", is_flag=True,
+              help="Remove sources whose objects are verified and on the medium (with --verify).")
 @click.option("--force-scopes", is_flag=True,
               help="Give --tags-to and --pixels-to also files of which they can read nothing.")
 @opt.kdf
 @opt.classical
 @opt.jobs
+@opt.shard
+@opt.journal
+@opt.no_sync
+@opt.dry_run
 @opt.force
 @opt.output_style
 def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output, method, names,
-            links, resume, force_scopes, kdf, allow_classical, allow_mixed, jobs, force,
-            as_json, quiet, verbose):
+            links, resume, verify, delete_source, force_scopes, kdf, allow_classical, allow_mixed,
+            jobs, shard, journal, no_sync, dry_run, force, as_json, quiet, verbose):
     """Encrypt files, or whole folders.
 
     Any file is taken, DICOM or not. Originals stay as they are. Files that are DCMX objects
     already are skipped and named. Under --names encrypted all objects lie in one folder, and empty
     folders, folder modes and times are not kept.
+
+    A folder's job that was interrupted or killed goes on where its last checkpoint was when the
+    same command is given again.
     """
     from ..ciphers.transform import method_number
     from ..keys.batch import Envelope, scoped_recipients
     from ..keys.passphrase import Passphrase
     from ..objects.files import SUFFIX, encrypt_path, encrypted_before
-    from ..trees.jobs import Outcome, default_jobs
-    from ..trees.tree import EncryptOptions, encrypt_tree, is_object
-    from .console import Report
+    from ..trees.pool import Outcome, default_jobs
+    from ..trees.tree import EncryptOptions, encrypt_tree, is_object, plan_encryption
+    from .console import Report, run
 
     if resume and names == "encrypted":
-        raise UsageError("--resume cannot tell which files are done under encrypted names")
+        raise UsageError("--resume cannot tell which files are done under encrypted names; a job "
+                         "that was broken off goes on without it")
+    if delete_source and (not verify or no_sync):
+        raise UsageError("--delete-source needs --verify, and cannot stand with --no-sync")
     opt.one_use_of_standard_input(inputs, passphrase_file)
     everybody = opt.load_recipient_files(recipients)
     passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
     if passphrase is not None:
         everybody.append(Passphrase(passphrase, kdf=kdf))
-    targets = pair(inputs, output, lambda path: path + SUFFIX, "encrypt")
+    targets = pair(inputs, output, lambda path: path + SUFFIX, "encrypt", make=not dry_run)
     whole_tree = len(targets) > 1 or os.path.isdir(targets[0][0])
     envelope = Envelope(
         scoped_recipients(everybody, opt.load_recipient_files(tags_to),
@@ -83,29 +98,73 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
     if "-" in targets[0]:
         return encrypt_pipe(*targets[0], envelope, number, force=force,
                             force_scopes=force_scopes)
-    settings = EncryptOptions(number, names, links, force, resume, force_scopes)
+    settings = EncryptOptions(number, names, links, force, resume, force_scopes, verify,
+                              delete_source, not no_sync)
 
     def one(source: str, target: str) -> Outcome:
         if is_object(source):
             return Outcome(source, "skipped", message="a DCMX object already")
         if resume and encrypted_before(source, target, envelope):
             return Outcome(source, "skipped", message="encrypted before")
+        if dry_run:
+            return planned(source, target, force)
         base = os.path.basename(source)
         name = None if os.path.basename(target) == base + SUFFIX else os.fsencode(base)
+        before = os.stat(source)
         read, size = encrypt_path(source, target, envelope, number, name=name, force=force,
-                                  force_scopes=force_scopes)
-        return Outcome(source, "done", target, read, size)
+                                  force_scopes=force_scopes, verify=verify)
+        outcome = Outcome(source, "done", target, read, size)
+        if delete_source:
+            remove_source(outcome, before)
+        return outcome
 
+    several = len(targets) > 1
     with Report("encrypt", as_json=as_json, quiet=quiet, verbose=verbose) as report:
         for source, target in targets:
-            if os.path.isdir(source):
-                outcomes = encrypt_tree(source, target, envelope, settings,
-                                        jobs or default_jobs())
+            if not os.path.isdir(source):
+                run(report, single(source, lambda s=source, t=target: one(s, t)))
+            elif dry_run:
+                run(report, plan_encryption(source, target, settings, shard=shard))
             else:
-                outcomes = single(source, lambda s=source, t=target: one(s, t))
-            for outcome in outcomes:
-                report.add(outcome)
+                run(report, encrypt_tree(source, target, envelope, settings,
+                                         jobs or default_jobs(), shard=shard, journal=journal,
+                                         keep_journal=several, watch=report.watch))
+    if several and not dry_run and not report.exit_status():
+        remove_journals(targets, shard, journal)
     sys.exit(report.exit_status())
+
+
+def remove_journals(targets, shard, journal) -> None:
+    """A job of several trees is done: until then each tree's journal says that it is."""
+    from ..trees.journal import place
+
+    for source, target in targets:
+        if os.path.isdir(source):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(place(target, shard, journal))
+
+
+def planned(source: str, target: str, force: bool):
+    """What a dry run says of one file."""
+    from ..errors import OutputExistsError
+    from ..trees.pool import Outcome
+
+    if os.path.lexists(target) and not force:
+        raise OutputExistsError(f"{target!r} exists: give --force to overwrite it")
+    return Outcome(source, "planned", target, os.path.getsize(source))
+
+
+def remove_source(outcome, before: os.stat_result) -> None:
+    """Remove the source of a verified object, if it is still what was encrypted."""
+    from ..objects.atomic import sync_folders
+    from ..objects.files import file_identity
+
+    sync_folders([os.path.dirname(os.path.abspath(outcome.output))])
+    if file_identity(os.lstat(outcome.path)) != file_identity(before):
+        outcome.message = "the source was changed since, and is kept"
+    else:
+        os.unlink(outcome.path)
+        outcome.details["deleted"] = True
 
 
 @click.command(epilog="""\b
@@ -126,20 +185,25 @@ Examples:
               help="Rescue what authenticates in a damaged object whose end is there; zeros "
               "for the rest.")
 @click.option("--unsafe-links", is_flag=True, help="Restore links that point out of the tree.")
-@click.option("--resume", is_flag=True, help="Leave out what was decrypted before.")
+@click.option("--resume", is_flag=True,
+              help="Leave out what was decrypted before, by other jobs too.")
 @opt.jobs
+@opt.shard
+@opt.journal
+@opt.no_sync
 @opt.force
 @opt.output_style
 def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage, unsafe_links,
-            resume, jobs, force, as_json, quiet, verbose):
+            resume, jobs, shard, journal, no_sync, force, as_json, quiet, verbose):
     """Decrypt objects, or whole folders of them.
 
-    A file appears under its name when its last byte was verified, or not at all.
+    A file appears under its name when its last byte was verified, or not at all. A folder's job
+    that was interrupted or killed goes on when the same command is given again.
     """
     from ..objects.files import SUFFIX
-    from ..trees.jobs import Outcome, default_jobs
+    from ..trees.pool import Outcome, default_jobs
     from ..trees.tree import DecryptOptions, decrypt_tree
-    from .console import Report
+    from .console import Report, run
 
     opt.one_use_of_standard_input(inputs, passphrase_file)
     identities = opt.load_identity_files(identity_files, ask, passphrase_file)
@@ -156,7 +220,7 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
         return _salvage(*targets[0], identities, force, as_json, quiet)
     if "-" in targets[0]:
         return decrypt_pipe(*targets[0], identities, part, force=force)
-    settings = DecryptOptions(part, force, resume, unsafe_links)
+    settings = DecryptOptions(part, force, resume, unsafe_links, not no_sync)
 
     def one(source: str, target: str) -> Outcome:
         from ..objects.files import decrypt_path, decrypted_before, object_meta, open_path
@@ -170,15 +234,17 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
         size = decrypt_path(source, target, identities, part=part, force=force)
         return Outcome(source, "done", target, os.path.getsize(source), size)
 
+    several = len(targets) > 1
     with Report("decrypt", as_json=as_json, quiet=quiet, verbose=verbose) as report:
         for source, target in targets:
             if os.path.isdir(source):
-                outcomes = decrypt_tree(source, target, identities, settings,
-                                        jobs or default_jobs())
+                run(report, decrypt_tree(source, target, identities, settings,
+                                         jobs or default_jobs(), shard=shard, journal=journal,
+                                         keep_journal=several, watch=report.watch))
             else:
-                outcomes = single(source, lambda s=source, t=target: one(s, t))
-            for outcome in outcomes:
-                report.add(outcome)
+                run(report, single(source, lambda s=source, t=target: one(s, t)))
+    if several and not report.exit_status():
+        remove_journals(targets, shard, journal)
     sys.exit(report.exit_status())
 
 

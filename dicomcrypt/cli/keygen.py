@@ -31,7 +31,7 @@ def keygen(output, kind, ask, passphrase_file, force, as_json):
     from .. import api
     from ..keys import keyfile
     from ..keys.passphrase import Passphrase
-    from ..objects.files import AtomicFile, default_mode
+    from ..objects.atomic import AtomicFile, default_mode
     from .console import print_json, say
 
     if not Path(output).name:

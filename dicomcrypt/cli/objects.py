@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -22,13 +21,14 @@ Examples:
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
 @opt.identity
 @opt.jobs
+@opt.shard
 @opt.output_style
-def verify(inputs, identity_files, ask, passphrase_file, jobs, as_json, quiet, verbose):
+def verify(inputs, identity_files, ask, passphrase_file, jobs, shard, as_json, quiet, verbose):
     """Authenticate every byte of objects without writing anything."""
     from ..objects.files import verify_path
-    from ..trees.jobs import Outcome, default_jobs
-    from ..trees.tree import verify_tree
-    from .console import Report
+    from ..trees.inplace import verify_tree
+    from ..trees.pool import Outcome, default_jobs
+    from .console import Report, run
 
     identities = opt.load_identity_files(identity_files, ask, passphrase_file)
 
@@ -40,11 +40,10 @@ def verify(inputs, identity_files, ask, passphrase_file, jobs, as_json, quiet, v
     with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose) as report:
         for path in inputs:
             if os.path.isdir(path):
-                outcomes = verify_tree(path, identities, jobs or default_jobs())
+                run(report, verify_tree(path, identities, jobs or default_jobs(), shard=shard,
+                                        watch=report.watch))
             else:
-                outcomes = single(path, lambda p=path: one(p))
-            for outcome in outcomes:
-                report.add(outcome)
+                run(report, single(path, lambda p=path: one(p)))
     sys.exit(report.exit_status(expect_some=True))
 
 
@@ -94,8 +93,8 @@ Examples:
 def frame(path, number, identity_files, ask, passphrase_file, output, force, as_json):
     """Take one frame out: only what holds it is read and decrypted."""
     from ..container.reader import Container
+    from ..objects.atomic import AtomicFile, default_mode
     from ..objects.buffers import FileSource
-    from ..objects.files import AtomicFile, default_mode
     from ..objects.frames import FORMATS, write_frame
     from ..objects.opened import OpenedObject
     from .console import print_json, say
@@ -135,15 +134,18 @@ header: it takes nothing from somebody who kept the key, or an old copy of the f
 @click.option("--remove", multiple=True, metavar="FILE|HINT",
               help="Recipient file or hint (16 hexadecimal digits) to remove; repeatable.")
 @click.option("--keep-key", is_flag=True, help="Remove without encrypting anew (see below).")
+@click.option("--resume", is_flag=True,
+              help="Leave out objects that have these recipients already.")
 @opt.classical
+@opt.jobs
+@opt.shard
 @opt.output_style
-def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, allow_classical,
-           allow_mixed, as_json, quiet, verbose):
+def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, resume,
+           allow_classical, allow_mixed, jobs, shard, as_json, quiet, verbose):
     """Change who may open objects. Adding rewrites the header in place."""
-    from .. import api
-    from ..trees.jobs import Outcome
-    from ..trees.tree import entries_of, is_object
-    from .console import Report
+    from ..trees.inplace import RewrapOptions, rewrap_one, rewrap_tree
+    from ..trees.pool import default_jobs
+    from .console import Report, run
 
     identities = opt.load_identity_files(identity_files, ask, passphrase_file)
     adding = opt.load_recipient_files(add)
@@ -157,32 +159,13 @@ def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, 
                 pass
         removing += opt.load_recipient_files((entry,))
 
-    def one(path: str) -> Outcome:
-        done = api.rewrap(path, identities, add=adding, remove=removing, keep_key=keep_key,
-                          allow_classical=allow_classical, allow_mixed=allow_mixed)
-        size = os.path.getsize(path)
-        return Outcome(path, "done", bytes_in=size, bytes_out=size,
-                       message="encrypted anew" if removing and not keep_key else "header only",
-                       details={"rewritten": done["rewritten"]})
-
-    def in_tree(path: str) -> Outcome:
-        if not is_object(path):
-            return Outcome(path, "skipped", message="not a DCMX object")
-        return one(path)
-
-    def outcomes() -> Iterator[Outcome]:
-        for given in inputs:
-            if not os.path.isdir(given):
-                yield from single(given, lambda p=given: one(p))
-                continue
-            for entry in entries_of(given, None):
-                path = os.fsdecode(os.path.join(os.fsencode(given), entry.relative))
-                if entry.kind == "error":
-                    yield Outcome(path, "failed", message=entry.error, exit_status=1)
-                elif entry.kind == "file":
-                    yield from single(path, lambda p=path: in_tree(p))
-
+    options = RewrapOptions(tuple(adding), tuple(removing), keep_key, allow_classical,
+                            allow_mixed, resume)
     with Report("rewrap", as_json=as_json, quiet=quiet, verbose=verbose) as report:
-        for outcome in outcomes():
-            report.add(outcome)
+        for path in inputs:
+            if os.path.isdir(path):
+                run(report, rewrap_tree(path, identities, options, jobs or default_jobs(),
+                                        shard=shard, watch=report.watch))
+            else:
+                run(report, single(path, lambda p=path: rewrap_one(p, identities, options)))
     sys.exit(report.exit_status(expect_some=True))

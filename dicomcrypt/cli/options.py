@@ -39,6 +39,35 @@ identity = shared(
 )
 jobs = click.option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N",
                     help="Processes for trees; by default one a processor.")
+
+
+class Shard(click.ParamType):
+    """K/N: the part of a tree that a job does."""
+
+    name = "K/N"
+
+    def convert(self, value, param, context):
+        if isinstance(value, tuple):
+            return value
+        number, _, count = value.partition("/")
+        if number.isascii() and count.isascii() and number.isdigit() and count.isdigit():
+            shard = int(number), int(count)
+            if 1 <= shard[0] <= shard[1] <= 1 << 20:
+                return shard
+        self.fail(f"{value!r}: give K/N with 1 <= K <= N, such as 1/4", param, context)
+
+
+shard = click.option("--shard", type=Shard(), metavar="K/N",
+                     help="Do only part K of N of a tree, the same files each time: several "
+                     "machines share one job.")
+journal = click.option("--journal", metavar="FILE",
+                       help="Where a tree's journal lies; by default beside the output. It holds "
+                       "no names, and goes when the job is done.")
+no_sync = click.option("--no-sync", is_flag=True,
+                       help="Do not wait until outputs are on the medium: a failure of power may "
+                       "leave cut files under final names.")
+dry_run = click.option("--dry-run", is_flag=True,
+                       help="Say what would be done, and write nothing.")
 force = click.option("-f", "--force", is_flag=True, help="Overwrite what exists.")
 classical = shared(
     click.option("--allow-classical", is_flag=True,

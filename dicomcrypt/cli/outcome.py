@@ -1,23 +1,29 @@
-"""One file's outcome in the form in which a tree gives its own."""
+"""One file's outcome in the form in which a tree gives its own, and the status of all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import DicomcryptError
 
 if TYPE_CHECKING:
-    from ..trees.jobs import Outcome
+    from ..trees.pool import Outcome
 
 
 def single(path: str, work: Callable[[], Outcome]) -> Iterator[Outcome]:
     """Yield what became of one file."""
-    from ..objects.files import describe_failure
-    from ..trees.jobs import Outcome
+    from ..trees.job import failed
 
     try:
         yield work()
     except (DicomcryptError, OSError) as error:
-        status = error.exit_status if isinstance(error, DicomcryptError) else 1
-        yield Outcome(path, "failed", message=describe_failure(error), exit_status=status)
+        yield failed(path, error)
+
+
+def exit_status(causes: Sequence[int]) -> int:
+    """The exit status of a job with these failures: 0, their common one, or 1."""
+    found = set(causes)
+    if not found:
+        return 0
+    return found.pop() if len(found) == 1 else 1

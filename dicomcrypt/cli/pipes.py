@@ -26,10 +26,11 @@ def standard_output() -> BinaryIO:
 
 def encrypt_pipe(source, target, envelope, method, *, force, force_scopes) -> None:
     """A pipe on one side or both: one pass, bounded memory."""
+    from ..objects.atomic import AtomicFile
     from ..objects.buffers import FileSink, open_regular
     from ..objects.drivers import encode_stream
     from ..objects.encoder import Encoder
-    from ..objects.files import AtomicFile, scope_check
+    from ..objects.files import scope_check
 
     refuse = scope_check(envelope, force_scopes, repr(source))
 

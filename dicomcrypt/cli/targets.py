@@ -18,11 +18,13 @@ def _base_name(path: str) -> str:
 
 
 def pair(
-    inputs: Sequence[str], output: str | None, default_name: Callable[[str], str], verb: str
+    inputs: Sequence[str], output: str | None, default_name: Callable[[str], str], verb: str,
+    *, make: bool = True,
 ) -> list[tuple[str, str]]:
     """Pair each input with its output: beside it, under the given name, or in the folder.
 
-    default_name: a file's output name from its own. Raises UsageError.
+    default_name: a file's output name from its own. make: whether the folder for several outputs
+    is made. Raises UsageError.
     """
     if output == "":
         raise UsageError("the output's name is empty")
@@ -47,5 +49,6 @@ def pair(
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise UsageError(f"several inputs are named {min(twice)!r}: {verb} their folder instead")
-    os.makedirs(output, exist_ok=True)
+    if make:
+        os.makedirs(output, exist_ok=True)
     return [(path, os.path.join(output, name)) for path, name in zip(inputs, names, strict=True)]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import BinaryIO
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from ..container.header import BatchKeyCache
 from ..container.index import Index, Meta
 from ..container.layout import looks_like_object
 from ..container.reader import Container, OpenContainer
-from ..container.stanza import BATCH, Identity
+from ..container.schedule import KeySchedule
+from ..container.stanza import BATCH, Identity, Stanza
 from ..errors import (
+    AlreadyEncryptedError,
     DicomcryptError,
     FrameError,
     OutputExistsError,
@@ -23,36 +25,14 @@ from ..errors import (
     UsageError,
 )
 from ..keys.batch import Envelope
+from .atomic import AtomicFile, default_mode
 from .buffers import FileSink, FileSource, open_regular
 from .decoder import PARTS, FileOutput, NullOutput, decode
 from .drivers import encode_memory, encode_stream
 from .encoder import BAND, Encoder
 
 SUFFIX = ".dcmx"
-PART_PREFIX, PART_SUFFIX = ".dcmx-", ".part"
 Progress = Callable[[int], None]
-
-#: Files in progress, for `remove_unfinished`.
-_unfinished: set[Path] = set()
-
-
-def is_part(name: bytes) -> bool:
-    """Whether a file's name is that of an output in progress, or left by a killed process."""
-    middle = name[len(PART_PREFIX) : -len(PART_SUFFIX)]
-    return (
-        name.startswith(PART_PREFIX.encode())
-        and name.endswith(PART_SUFFIX.encode())
-        and len(middle) == 12
-        and not middle.strip(b"0123456789abcdef")
-    )
-
-
-def remove_unfinished() -> None:
-    """Remove this process's files in progress: an interrupt may come before their `with`."""
-    for path in list(_unfinished):
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-
 
 class Buffers:
     """Buffers that a job reuses between objects; fresh large ones cost page faults."""
@@ -61,98 +41,6 @@ class Buffers:
         self.scratch = bytearray(BAND)
         self.window = bytearray(4 * BAND)
         self.sealed = bytearray(4 * BAND)
-
-
-class AtomicFile:
-    """A file that appears under its name when it is whole, or not at all.
-
-    Written beside its final place with mode 0600. `with AtomicFile(path) as file: ...;
-    file.commit()`. sync: it is on the medium before it has its name. Raises OutputExistsError
-    if the name is taken and force is not set.
-    """
-
-    def __init__(
-        self, path: str | os.PathLike[str], *, force: bool = False, sync: bool = True
-    ) -> None:
-        self._sync = sync
-        self.path = Path(os.fsdecode(path))
-        self._force = force
-        if not self.path.name:
-            raise UsageError(f"{os.fsdecode(path)!r} is no name for a file")
-        if not force and os.path.lexists(self.path):
-            raise self._exists()
-        if os.path.exists(self.path) and not os.path.isfile(self.path):
-            raise UsageError(
-                f"{os.fspath(self.path)!r} is not a regular file: to write into a pipe or a "
-                "device, give --output -"
-            )
-        # A short name of its own: the final one may be as long as the file system allows.
-        self._temporary = self.path.with_name(PART_PREFIX + os.urandom(6).hex() + PART_SUFFIX)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        self._done = False
-        _unfinished.add(self._temporary)
-        try:
-            self.descriptor = os.open(self._temporary, flags, 0o600)
-            self.raw: BinaryIO = open(self.descriptor, "r+b", buffering=0)
-        except BaseException:
-            self._remove()
-            raise
-
-    def _exists(self) -> OutputExistsError:
-        return OutputExistsError(f"{os.fspath(self.path)!r} exists: give --force to overwrite it")
-
-    def __enter__(self) -> AtomicFile:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.raw.close()
-        if not self._done:
-            self._remove()
-
-    def _remove(self) -> None:
-        with contextlib.suppress(OSError):
-            os.unlink(self._temporary)
-        _unfinished.discard(self._temporary)
-
-    def commit(self, *, mode: int | None = None, mtime_ns: int | None = None) -> None:
-        """Give the file its name; mode and time are set before that."""
-        if mode is not None:
-            os.fchmod(self.descriptor, mode)
-        if mtime_ns is not None:
-            os.utime(self.descriptor, ns=(mtime_ns, mtime_ns))
-        if self._sync:
-            os.fsync(self.descriptor)
-        self.raw.close()
-        if self._force:
-            os.replace(self._temporary, self.path)
-        else:
-            self._rename_new()
-        self._done = True
-        _unfinished.discard(self._temporary)
-
-    def _rename_new(self) -> None:
-        """Rename without replacing: a hard link fails if the name is taken."""
-        try:
-            os.link(self._temporary, self.path)
-        except FileExistsError:
-            raise self._exists() from None
-        except OSError:  # a file system without hard links
-            if os.path.lexists(self.path):
-                raise self._exists() from None
-            os.replace(self._temporary, self.path)
-        else:
-            os.unlink(self._temporary)
-
-
-def default_mode() -> int:
-    """The mode that a new file would get from the umask."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return 0o666 & ~mask
-
-
-def file_meta(status: os.stat_result, name: bytes | None) -> Meta:
-    return Meta(name=name, mode=stat.S_IMODE(status.st_mode), mtime_ns=status.st_mtime_ns)
 
 
 def scope_check(envelope: Envelope, force: bool, name: str) -> Callable[[], None] | None:
@@ -168,6 +56,122 @@ def scope_check(envelope: Envelope, force: bool, name: str) -> Callable[[], None
     return refuse
 
 
+class SourceFile:
+    """A file, or a symbolic link itself, that is about to be encrypted; a context manager.
+
+    Opened once, never written to, and watched for changes. Raises UsageError for what is an
+    object already, OSError as the file system does."""
+
+    def __init__(self, path: str | bytes | os.PathLike[str], *, link: bool = False) -> None:
+        self.shown = os.fsdecode(path)
+        self.descriptor = -1
+        self.link: bytes | None = None
+        if link:
+            self.status = os.lstat(path)
+            self.link = os.fsencode(os.readlink(path))
+            return
+        self.descriptor = open_regular(path)
+        try:
+            self.status = os.fstat(self.descriptor)
+            if looks_like_object(os.pread(self.descriptor, 8, 0)):
+                raise AlreadyEncryptedError(f"{self.shown!r} is a DCMX object already")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> SourceFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def meta(self, name: bytes | None) -> Meta:
+        """What the object keeps of the file system."""
+        status = self.status
+        return Meta(name, stat.S_IMODE(status.st_mode), status.st_mtime_ns, self.link)
+
+    @property
+    def mode(self) -> int:
+        """The mode of the object's file."""
+        if self.link is not None:
+            return default_mode()
+        return stat.S_IMODE(self.status.st_mode) & 0o777
+
+    def identity(self) -> tuple[int, ...]:
+        """By which an unchanged file is known again."""
+        return file_identity(self.status)
+
+    def reader(self) -> Callable[[memoryview], int]:
+        """Return `readinto` from the file's start: patient with media that fail now and then, and
+        with an end, since a file that grows for ever must not be read for ever."""
+        left, descriptor = self.status.st_size + 1, self.descriptor
+
+        def read(view: memoryview) -> int:
+            nonlocal left
+            got = patiently(lambda: os.readv(descriptor, [view[:left]])) if left else 0
+            left -= got
+            return got
+
+        return read
+
+    def check_unchanged(self, read: int) -> None:
+        """Raise SourceChangedError if the file was written to while it was read."""
+        if self.link is None:
+            after = os.fstat(self.descriptor)
+            if read != self.status.st_size or after.st_mtime_ns != self.status.st_mtime_ns:
+                raise SourceChangedError(
+                    f"{self.shown!r} changed while it was read: encrypt it again"
+                )
+
+
+def file_identity(status: os.stat_result) -> tuple[int, ...]:
+    """By which an unchanged file is known again."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def patiently(read: Callable[[], Any]) -> Any:
+    """Return read(), tried again a few times if the medium fails (EIO)."""
+    for pause in (0.05, 0.2, 0.8):
+        try:
+            return read()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            time.sleep(pause)
+    return read()
+
+
+def seal_file(
+    source: SourceFile,
+    out: AtomicFile,
+    material: tuple[KeySchedule, Sequence[Stanza], int],
+    method: int | None,
+    *,
+    name: bytes | None = None,
+    opaque_allowed: Callable[[], None] | None = None,
+    buffers: Buffers,
+    progress: Progress | None = None,
+) -> tuple[int, int]:
+    """Encrypt an open file into an open output; return (bytes read, bytes written)."""
+    sink = FileSink(out.raw, buffers.sealed)
+    encoder = Encoder(
+        sink, material, method, meta=source.meta(name), opaque_allowed=opaque_allowed,
+        scratch=buffers.scratch,
+    )  # fmt: skip
+    if source.link is not None:
+        read, size = 0, encode_memory(encoder, memoryview(b""))
+    else:
+        read, size = encode_stream(encoder, source.reader(), buffers.window, progress)
+    sink.flush()
+    source.check_unchanged(read)
+    return read, size
+
+
 def encrypt_path(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
@@ -178,62 +182,33 @@ def encrypt_path(
     force: bool = False,
     force_scopes: bool = False,
     follow_links: bool = True,
-    sync: bool = True,
+    verify: bool = False,
     buffers: Buffers | None = None,
     progress: Progress | None = None,
 ) -> tuple[int, int]:
     """Encrypt one file or symbolic link; return (bytes read, bytes written).
 
-    name: stored in the object where the target's name does not tell it. Raises
+    name: stored in the object where the target's name does not tell it. verify: the object is
+    read back and compared with the file before it has its name. Raises
     SourceChangedError if the file was written to meanwhile, UsageError if it is an
     object already, OSError as the file system does.
     """
-    buffers = buffers or Buffers()
     shown = os.fsdecode(source)
     if os.path.exists(target) and os.path.exists(source) and os.path.samefile(source, target):
         raise UsageError(f"{shown!r} is input and output: originals are never overwritten")
     refuse = scope_check(envelope, force_scopes, repr(shown))
-    if not follow_links and os.path.islink(source):
-        meta = file_meta(os.lstat(source), name)
-        meta.link = os.fsencode(os.readlink(source))
-        with AtomicFile(target, force=force, sync=sync) as out:
-            sink = FileSink(out.raw, buffers.sealed)
-            size = encode_memory(Encoder(sink, envelope.new(), method, meta=meta), memoryview(b""))
-            sink.flush()
-            out.commit(mode=default_mode())
-        return 0, size
-    descriptor = open_regular(source)
-    with open(descriptor, "rb", buffering=0) as file:
-        before = os.fstat(descriptor)
-        if looks_like_object(os.pread(descriptor, 8, 0)):
-            raise UsageError(f"{shown!r} is a DCMX object already")
-        with AtomicFile(target, force=force, sync=sync) as out:
-            sink = FileSink(out.raw, buffers.sealed)
-            encoder = Encoder(
-                sink, envelope.new(), method, meta=file_meta(before, name),
-                opaque_allowed=refuse, scratch=buffers.scratch,
-            )  # fmt: skip
-            # A file that grows for ever must not be read for ever.
-            read_into = _limited(file.readinto, before.st_size + 1)
-            read, size = encode_stream(encoder, read_into, buffers.window, progress)
-            sink.flush()
-            after = os.fstat(descriptor)
-            if read != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
-                raise SourceChangedError(f"{shown!r} changed while it was read: encrypt it again")
-            out.commit(mode=stat.S_IMODE(before.st_mode) & 0o777)
-    return read, size
+    link = not follow_links and os.path.islink(source)
+    buffers, material = buffers or Buffers(), envelope.new()
+    with SourceFile(source, link=link) as file, AtomicFile(target, force=force) as out:
+        written = seal_file(file, out, material, method, name=name, opaque_allowed=refuse,
+                            buffers=buffers, progress=progress)
+        if verify:
+            from .readback import read_back  # which needs this module
 
-
-def _limited(read_into: Callable, limit: int) -> Callable:
-    left = limit
-
-    def read(view: memoryview) -> int:
-        nonlocal left
-        got = read_into(view[:left]) if left else 0
-        left -= got or 0
-        return got
-
-    return read
+            os.fsync(out.descriptor)
+            read_back(out.part, file, material, buffers)
+        out.commit(mode=file.mode)
+    return written
 
 
 def open_path(
@@ -286,12 +261,21 @@ def write_plain(
     *,
     part: str = "all",
     force: bool = False,
-    sync: bool = True,
     buffers: Buffers | None = None,
     progress: Progress | None = None,
 ) -> int:
     """As `decrypt_path`, for an object that is open already."""
-    buffers = buffers or Buffers()
+    streams, meta = plain_streams(opened, part)
+    with AtomicFile(target, force=force) as out:
+        size = open_into(opened, out, streams, buffers or Buffers(), progress)
+        out.commit(mode=plain_mode(meta), mtime_ns=meta.mtime_ns)
+    return size
+
+
+def plain_streams(opened: OpenContainer, part: str) -> tuple[tuple[int, ...] | None, Meta]:
+    """Return the streams of a part, None for all, and the file's metadata.
+
+    Raises NoIdentityError, FrameError, UsageError, and UnsafePathError for a symbolic link."""
     if part not in PARTS:
         raise UsageError(f"unknown part {part!r}: use all, tags or pixels")
     streams = None if part == "all" else PARTS[part]
@@ -302,12 +286,20 @@ def write_plain(
     _, meta = object_meta(opened)
     if meta.link is not None:
         raise UnsafePathError("the object holds a symbolic link: decrypt it as part of its tree")
-    with AtomicFile(target, force=force, sync=sync) as out:
-        output = FileOutput(out.raw, buffers.scratch, progress)
-        size = decode(opened, output, buffers.window, streams)
-        mode = default_mode() if meta.mode is None else meta.mode & 0o777
-        out.commit(mode=mode, mtime_ns=meta.mtime_ns)
-    return size
+    return streams, meta
+
+
+def plain_mode(meta: Meta) -> int:
+    """The mode of a decrypted file: without set-user-id and its kin."""
+    return default_mode() if meta.mode is None else meta.mode & 0o777
+
+
+def open_into(
+    opened: OpenContainer, out: AtomicFile, streams: Iterable[int] | None, buffers: Buffers,
+    progress: Progress | None = None,
+) -> int:
+    """Decrypt an open object into an open output; return its bytes."""
+    return decode(opened, FileOutput(out.raw, buffers.scratch, progress), buffers.window, streams)
 
 
 def verify_path(

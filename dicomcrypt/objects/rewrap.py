@@ -31,11 +31,12 @@ from ..container.stanza import (
 )
 from ..errors import DamagedError, NoIdentityError, UsageError
 from ..keys.batch import Envelope
+from .atomic import AtomicFile
 from .buffers import FileSink, FileSource
 from .decoder import decode, stream_runs
 from .drivers import PushDriver
 from .encoder import Encoder
-from .files import AtomicFile, Buffers
+from .files import Buffers
 
 try:
     import fcntl

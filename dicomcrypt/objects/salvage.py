@@ -34,8 +34,8 @@ from ..container.schedule import KeySchedule
 from ..container.stanza import Identity
 from ..container.streams import CHUNK, HEADER, SEALED_CHUNK, ChunkReader
 from ..errors import DamagedError, DicomcryptError, NoIdentityError
+from .atomic import AtomicFile, default_mode
 from .buffers import FileSource
-from .files import AtomicFile, default_mode
 
 WINDOW = 8 << 20
 

@@ -1,62 +1,48 @@
-"""Encrypt, decrypt and verify a tree of files."""
+"""Encrypt and decrypt a tree of files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
 
 from ..container.header import BatchKeyCache
 from ..container.layout import looks_like_object
 from ..container.reader import Container
 from ..container.stanza import Identity
-from ..errors import DamagedError, DicomcryptError, OutputExistsError, UnsafePathError
+from ..errors import (
+    AlreadyEncryptedError,
+    DamagedError,
+    DicomcryptError,
+    OutputExistsError,
+    UnsafePathError,
+    UsageError,
+)
 from ..keys.batch import Envelope
+from ..objects.atomic import AtomicFile
 from ..objects.buffers import FileSource, open_regular
 from ..objects.files import (
     SUFFIX,
     Buffers,
+    SourceFile,
     decrypted_before,
-    describe_failure,
-    encrypt_path,
     encrypted_before,
     object_meta,
-    verify_path,
-    write_plain,
+    open_into,
+    plain_mode,
+    plain_streams,
+    scope_check,
+    seal_file,
 )
-from .jobs import Outcome, run
-from .walk import (
-    Entry,
-    check_folders,
-    check_link,
-    plain_name,
-    safe_relative,
-    walk,
-)
+from ..objects.readback import read_back
+from .checkpoint import Checkpoints
+from .job import Output, Shard, Watch, failed, guarded, run
+from .names import check_folders, check_link, object_name, plain_name, safe_relative
+from .pool import Outcome, Worker
+from .walk import Entry, Survey, in_shard, walk
 
-
-def _failed(path: str, error: BaseException) -> Outcome:
-    status = error.exit_status if isinstance(error, DicomcryptError) else 1
-    return Outcome(path, "failed", message=describe_failure(error), exit_status=status)
-
-
-def _guard(work: Callable[[Entry], Outcome], shown: Callable[[Entry], str]):
-    """Turn what may go wrong with one file into its outcome; the rest of the tree goes on."""
-
-    def guarded(entry: Entry) -> Outcome:
-        if entry.kind == "error":
-            return Outcome(shown(entry), "failed", message=entry.error, exit_status=1)
-        if entry.kind == "other":
-            return Outcome(shown(entry), "skipped", message="neither file, folder nor link")
-        try:
-            return work(entry)
-        except Exception as error:
-            # Whatever one file brings about, the others are still to be done.
-            return _failed(shown(entry), error)
-
-    return guarded
+_SUFFIX = SUFFIX.encode()
 
 
 def is_object(path: bytes | str) -> bool:
@@ -65,53 +51,29 @@ def is_object(path: bytes | str) -> bool:
         return looks_like_object(file.read(8))
 
 
-def entries_of(root: str, exclude: str | None) -> Iterator[Entry]:
-    """The tree's entries without those of an output folder that lies in it."""
-    inside = None
-    if exclude is not None:
-        relative = os.path.relpath(os.path.realpath(exclude), os.path.realpath(root))
-        if relative != ".." and not relative.startswith("../"):
-            inside = os.fsencode(relative)
-    for entry in walk(root):
-        if inside is not None and (
-            entry.relative == inside or entry.relative.startswith(inside + b"/")
-        ):
-            continue
-        yield entry
-
-
-def _with_folders(
-    entries: Iterable[Entry], source: str, out: str | None, made: list[bytes]
+def entries_of(
+    root: str, exclude: Sequence[str] = (), *, fold_case: bool = False
 ) -> Iterator[Entry]:
-    """Make the folders of `out` before what goes into them is handed to a worker.
-
-    They are open to nobody whom the source's folder is closed to; `made` collects them."""
-    for entry in entries:
-        if entry.kind != "folder":
+    """The tree's entries without the files and folders of `exclude` that lie in it."""
+    base = os.path.realpath(root)
+    inside = []
+    for path in exclude:
+        relative = os.path.relpath(os.path.realpath(path), base)
+        if relative != ".." and not relative.startswith("../"):
+            inside.append(os.fsencode(relative))
+    for entry in walk(root, fold_case=fold_case):
+        for path in inside:
+            if entry.relative == path or entry.relative.startswith(path + b"/"):
+                break
+        else:
             yield entry
-        elif out is not None:
-            root = os.fsencode(out)
-            target = os.path.join(root, entry.relative)
-            try:
-                check_folders(root, entry.relative + b"/")
-                status = os.stat(os.path.join(os.fsencode(source), entry.relative))
-                if not os.path.isdir(target):
-                    os.mkdir(target, stat.S_IMODE(status.st_mode) & 0o777 | 0o700)
-                    made.append(entry.relative)
-            except (UnsafePathError, OSError) as error:
-                yield Entry(entry.relative, "error", error=describe_failure(error))
 
 
-def _finish_folders(source: str, out: str, made: list[bytes]) -> None:
-    """Give the folders that were made the modes and times of the source's, and let all that was
-    written reach the medium."""
-    for relative in reversed(made):
-        target = os.path.join(os.fsencode(out), relative)
-        with contextlib.suppress(OSError):
-            status = os.stat(os.path.join(os.fsencode(source), relative))
-            os.chmod(target, stat.S_IMODE(status.st_mode) & 0o777)
-            os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
-    os.sync()
+def _survey(root: str, output: Output) -> Survey:
+    journal = output.journal.path
+    exclude = (os.fsdecode(output.out), journal, journal + "-journal")
+    fold = output.folds_case
+    return Survey(lambda: entries_of(root, exclude, fold_case=fold))
 
 
 # ---- encrypt ------------------------------------------------------------
@@ -119,7 +81,12 @@ def _finish_folders(source: str, out: str, made: list[bytes]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class EncryptOptions:
-    """How a tree is encrypted. names: "keep" or "encrypted"; links: "keep", "follow", "skip"."""
+    """How a tree is encrypted. names: "keep" or "encrypted"; links: "keep", "follow", "skip".
+
+    verify: every object is read back and compared with its source before it has its name;
+    delete_source: then the source is removed. sync: objects are on the medium before they have
+    their names.
+    """
 
     method: int | None = -1
     names: str = "keep"
@@ -127,67 +94,139 @@ class EncryptOptions:
     force: bool = False
     resume: bool = False
     force_scopes: bool = False
+    verify: bool = False
+    delete_source: bool = False
+    sync: bool = True
 
 
-def _encryptor(root: str, out: str, envelope: Envelope, options: EncryptOptions):
+def _encryptor(
+    root: str, out: str, envelope: Envelope, options: EncryptOptions, run_id: str, tell
+) -> Worker:
     source_root, target_root = os.fsencode(root), os.fsencode(out)
     buffers = Buffers()
-
-    def shown(entry: Entry) -> str:
-        return os.fsdecode(os.path.join(source_root, entry.relative))
+    mirrored = options.names == "keep"
 
     def work(entry: Entry) -> Outcome:
-        source = os.path.join(source_root, entry.relative)
-        target = os.path.join(target_root, entry.relative)
+        relative = entry.relative
+        path = os.path.join(source_root, relative)
+        shown = os.fsdecode(path)
         if entry.kind == "link" and options.links == "skip":
-            return Outcome(shown(entry), "skipped", message="symbolic link")
-        if entry.kind == "file" and is_object(source):
-            return Outcome(shown(entry), "skipped", message="a DCMX object already")
-        name = None
-        if options.names == "encrypted":
-            name = entry.relative
-            target = os.path.join(target_root, os.urandom(16).hex().encode())
-        target += SUFFIX.encode()
-        if options.resume and encrypted_before(source, target, envelope):
-            return Outcome(shown(entry), "skipped", message="encrypted before")
-        read, size = encrypt_path(
-            source, target, envelope, options.method, name=name, force=options.force,
-            force_scopes=options.force_scopes, follow_links=options.links == "follow",
-            sync=False, buffers=buffers,
-        )  # fmt: skip
-        if options.names == "encrypted":
-            target = _rename_to_id(target, target_root)
-        return Outcome(shown(entry), "done", os.fsdecode(target), read, size)
+            return Outcome(shown, "skipped", message="symbolic link")
+        parent, _, base = relative.rpartition(b"/")
+        folder = os.path.join(target_root, parent) if mirrored and parent else target_root
+        made = object_name(base) if mirrored else None
+        target = os.path.join(folder, made) if made is not None else None
+        common = {"relative": relative, "seen": (entry.size, entry.mtime_ns)}
+        replace, before = False, entry.before
+        if before is not None:
+            named = target or os.path.join(folder, before.object_id.hex().encode() + _SUFFIX)
+            part = os.path.join(folder, before.part.encode())
+            if common["seen"] != (before.size, before.mtime_ns):
+                replace = True  # the source was changed since
+                if target is None:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(named)
+            elif os.path.lexists(named):
+                return Outcome(shown, "skipped", message="encrypted before")
+            elif os.path.exists(part):
+                return Outcome(shown, "done", os.fsdecode(named), entry.size,
+                               os.path.getsize(part), part=os.fsdecode(part),
+                               object_id=before.object_id, **common)
+        elif options.resume and target is not None and encrypted_before(path, target, envelope):
+            return Outcome(shown, "skipped", message="encrypted before")
+        link = entry.kind == "link" and options.links == "keep"
+        try:
+            source = SourceFile(path, link=link)
+        except AlreadyEncryptedError:
+            return Outcome(shown, "skipped", message="a DCMX object already")
+        with source:
+            material = envelope.new()
+            object_id = material[0].core[16:32] if target is None else None
+            if target is None:
+                target = os.path.join(folder, object_id.hex().encode() + _SUFFIX)
+            details = {"hard_links": entry.hard_links} if entry.hard_links > 1 else {}
+            with AtomicFile(target, force=options.force or replace, sync=False,
+                            run=run_id) as file:
+                read, size = seal_file(
+                    source, file, material, options.method,
+                    name=relative if object_id is not None else None,
+                    opaque_allowed=scope_check(envelope, options.force_scopes, repr(shown)),
+                    buffers=buffers, progress=tell,
+                )  # fmt: skip
+                if options.verify:
+                    os.fsync(file.descriptor)
+                    details["verified"] = read_back(file.part, source, material, buffers)
+                file.keep(mode=source.mode)
+            return Outcome(shown, "done", file.path, read, size, details=details,
+                           part=file.part, source=source.identity(), object_id=object_id,
+                           replace=replace, **common)
 
-    return _guard(work, shown)
-
-
-def _rename_to_id(target: bytes, root: bytes) -> bytes:
-    """Give an object its own id for a name, which tells nothing and finds it again."""
-    source = FileSource(target)
-    try:
-        object_id = Container(source, need_trailer=False).prefix.object_id
-    finally:
-        source.close()
-    final = os.path.join(root, object_id.hex().encode() + SUFFIX.encode())
-    os.rename(target, final)
-    return final
+    return guarded(work, source_root)
 
 
 def encrypt_tree(
-    root: str, out: str, envelope: Envelope, options: EncryptOptions, jobs: int = 1
+    root: str, out: str, envelope: Envelope, options: EncryptOptions, jobs: int = 1, *,
+    shard: Shard | None = None, journal: str | None = None, keep_journal: bool = False,
+    watch: Watch | None = None, start_method: str | None = None,
 ) -> Iterator[Outcome]:
     """Encrypt every file below `root` into `out`; yield an outcome an entry.
 
     The tree is mirrored, `.dcmx` added to each name; with names="encrypted" all objects lie
-    in `out` under their ids and keep their places inside.
+    in `out` under their ids and keep their places inside. shard: (k, n), the part of the files
+    that this job does. journal: its path, by default beside `out`; it stays with keep_journal, and
+    where files failed. A job that was killed or interrupted goes on when it is given again.
+
+    Raises JobBusyError, DiskFullError, WorkerLostError, UsageError.
     """
-    os.makedirs(out, exist_ok=True)
-    made: list[bytes] = []
-    mirror = out if options.names == "keep" else None
-    tasks = _with_folders(entries_of(root, out), root, mirror, made)
-    yield from run(tasks, _encryptor, (root, out, envelope, options), jobs)
-    _finish_folders(root, out, made)
+    if options.delete_source and not (options.verify and options.sync):
+        raise UsageError("sources are deleted only if their objects are verified and synced")
+    if options.resume and options.names == "encrypted":
+        raise UsageError("--resume cannot tell which files are done under encrypted names; a job "
+                         "that was broken off goes on without it")
+    identity = [b"encrypt", repr((astuple(options)[:6], options.verify)).encode(),
+                *sorted(b"%d " % kind + hint for kind, hint in envelope.recipients)]
+    with Output(root, out, identity, shard=shard, journal=journal) as output:
+        survey = _survey(root, output)
+        tasks = output.tasks(survey, mirror=options.names == "keep")
+        checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force,
+                                  delete_source=options.delete_source)
+        whole = True
+        for outcome in run(survey, tasks, _encryptor,
+                           (root, out, envelope, options, output.journal.run), jobs,
+                           checkpoints=checkpoints, watch=watch, start_method=start_method):
+            whole = whole and outcome.state != "failed"
+            yield outcome
+        output.finish(sync=options.sync, keep_journal=keep_journal or not whole)
+
+
+def plan_encryption(
+    root: str, out: str, options: EncryptOptions, *, shard: Shard | None = None
+) -> Iterator[Outcome]:
+    """Say what `encrypt_tree` would do, an outcome an entry, and write nothing."""
+
+    def work(entry: Entry) -> Outcome:
+        path = os.path.join(os.fsencode(root), entry.relative)
+        shown = os.fsdecode(path)
+        if entry.kind == "link" and options.links == "skip":
+            return Outcome(shown, "skipped", message="symbolic link")
+        if entry.kind == "file" and is_object(path):
+            return Outcome(shown, "skipped", message="a DCMX object already")
+        parent, _, base = entry.relative.rpartition(b"/")
+        made = object_name(base) if options.names == "keep" else None
+        target = None
+        if made is not None:
+            target = os.path.join(os.fsencode(out), parent, made)
+            if os.path.lexists(target) and not options.force:
+                if options.resume:
+                    return Outcome(shown, "skipped", message="encrypted before, as it seems")
+                raise OutputExistsError(f"{os.fsdecode(target)!r} exists: give --force to "
+                                        "overwrite it, or --resume to leave it out")
+        return Outcome(shown, "planned", target and os.fsdecode(target), entry.size)
+
+    plan = guarded(work, os.fsencode(root))
+    for entry in entries_of(root, [out]):
+        if entry.kind != "folder" and in_shard(entry.relative, shard):
+            yield plan(entry)
 
 
 # ---- decrypt ------------------------------------------------------------
@@ -201,50 +240,74 @@ class DecryptOptions:
     force: bool = False
     resume: bool = False
     unsafe_links: bool = False
+    sync: bool = True
 
 
-def _decryptor(root: str, out: str, identities: Sequence[Identity], options: DecryptOptions):
+def _decryptor(
+    root: str, out: str, identities: Sequence[Identity], options: DecryptOptions, run_id: str,
+    tell,
+) -> Worker:
     source_root, target_root = os.fsencode(root), os.fsencode(out)
     buffers, cache = Buffers(), BatchKeyCache()
+    checked: bytes | None = None
 
-    def shown(entry: Entry) -> str:
-        return os.fsdecode(os.path.join(source_root, entry.relative))
+    def place(relative: bytes) -> bytes:
+        """The target of a file; its folder is made, and no link leads out of the tree."""
+        nonlocal checked
+        folder = relative.rpartition(b"/")[0]
+        if folder != checked:
+            check_folders(target_root, relative)
+            os.makedirs(os.path.join(target_root, folder), exist_ok=True)
+            checked = folder
+        return os.path.join(target_root, relative)
 
     def work(entry: Entry) -> Outcome:
-        source = os.path.join(source_root, entry.relative)
+        path = os.path.join(source_root, entry.relative)
+        shown = os.fsdecode(path)
         if entry.kind == "link":
-            return Outcome(shown(entry), "skipped", message="symbolic link")
-        if not is_object(source):
-            if entry.relative.endswith(SUFFIX.encode()):
-                raise DamagedError("not a DCMX object: damaged or forged")
-            return Outcome(shown(entry), "skipped", message="not a DCMX object")
-        file = FileSource(source)
+            return Outcome(shown, "skipped", message="symbolic link")
+        file = FileSource(path)
         try:
+            if not looks_like_object(file.read_range(0, min(8, file.size()))):
+                if entry.relative.endswith(_SUFFIX):
+                    raise DamagedError("not a DCMX object: damaged or forged")
+                return Outcome(shown, "skipped", message="not a DCMX object")
             opened = Container(file).unlock(identities, cache)
             index, meta = object_meta(opened)
-            relative = plain_name(
-                entry.relative, meta.name, opened.container.prefix.object_id
-            )
-            target = os.path.join(target_root, relative)
-            check_folders(target_root, relative)
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            if options.resume and options.part == "all" and decrypted_before(target, index):
-                return Outcome(shown(entry), "skipped", message="decrypted before")
+            relative = plain_name(entry.relative, meta.name, opened.container.prefix.object_id)
+            target = place(relative)
+            common = {"relative": entry.relative, "seen": (entry.size, entry.mtime_ns)}
+            replace, before = False, entry.before
+            if before is not None:
+                part = os.path.join(os.path.dirname(target), before.part.encode())
+                if common["seen"] != (before.size, before.mtime_ns):
+                    replace = True
+                elif os.path.lexists(target):
+                    return Outcome(shown, "skipped", message="decrypted before")
+                elif os.path.exists(part):
+                    return Outcome(shown, "done", os.fsdecode(target), entry.size,
+                                   os.path.getsize(part), part=os.fsdecode(part), **common)
+            elif options.resume and options.part == "all" and decrypted_before(target, index):
+                return Outcome(shown, "skipped", message="decrypted before")
             if meta.link is not None:
                 return Outcome(
-                    shown(entry), "link", os.fsdecode(target),
+                    shown, "link", os.fsdecode(target),
                     details={"relative": relative, "link": meta.link, "time": meta.mtime_ns},
                 )  # fmt: skip
-            size = write_plain(opened, target, part=options.part, force=options.force,
-                               sync=False, buffers=buffers)
-            return Outcome(shown(entry), "done", os.fsdecode(target), file.size(), size)
+            streams, meta = plain_streams(opened, options.part)
+            with AtomicFile(target, force=options.force or replace, sync=False,
+                            run=run_id) as output:
+                size = open_into(opened, output, streams, buffers, tell)
+                output.keep(mode=plain_mode(meta), mtime_ns=meta.mtime_ns)
+            return Outcome(shown, "done", output.path, file.size(), size, part=output.part,
+                           replace=replace, **common)
         finally:
             file.close()
 
-    return _guard(work, shown)
+    return guarded(work, source_root)
 
 
-def _restore_link(out: str, outcome: Outcome, options: DecryptOptions) -> Outcome:
+def _restore_link(out: str, outcome: Outcome, options: DecryptOptions, resumed: bool) -> Outcome:
     relative, link = outcome.details["relative"], outcome.details["link"]
     try:
         if not link or b"\0" in link:
@@ -254,6 +317,8 @@ def _restore_link(out: str, outcome: Outcome, options: DecryptOptions) -> Outcom
         safe_relative(relative)
         target = os.path.join(os.fsencode(out), relative)
         check_folders(os.fsencode(out), relative)
+        if resumed and os.path.islink(target) and os.readlink(target) == link:
+            return Outcome(outcome.path, "skipped", message="decrypted before")
         if options.force:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(target)
@@ -262,70 +327,40 @@ def _restore_link(out: str, outcome: Outcome, options: DecryptOptions) -> Outcom
             times = (outcome.details["time"],) * 2
             os.utime(target, ns=times, follow_symlinks=False)
     except FileExistsError:
-        return _failed(outcome.path, OutputExistsError(
+        return failed(outcome.path, OutputExistsError(
             f"{outcome.output!r} exists: give --force to overwrite it"))
     except (DicomcryptError, OSError) as error:
-        return _failed(outcome.path, error)
+        return failed(outcome.path, error)
     return Outcome(outcome.path, "done", outcome.output)
 
 
 def decrypt_tree(
-    root: str, out: str, identities: Sequence[Identity], options: DecryptOptions, jobs: int = 1
+    root: str, out: str, identities: Sequence[Identity], options: DecryptOptions, jobs: int = 1, *,
+    shard: Shard | None = None, journal: str | None = None, keep_journal: bool = False,
+    watch: Watch | None = None, start_method: str | None = None,
 ) -> Iterator[Outcome]:
     """Decrypt every object below `root` into `out`; yield an outcome an entry.
 
     Nothing is written outside `out`, nor through a symbolic link in it. Links are made last.
+    shard, journal, keep_journal, errors: as for `encrypt_tree`.
     """
-    os.makedirs(out, exist_ok=True)
-    links: list[Outcome] = []
-    made: list[bytes] = []
-    tasks = _with_folders(entries_of(root, out), root, out, made)
-    for outcome in run(tasks, _decryptor, (root, out, identities, options), jobs):
-        if outcome.state == "link":
-            links.append(outcome)
-        else:
+    with Output(root, out, [b"decrypt", repr(astuple(options)).encode()], shard=shard,
+                journal=journal) as output:
+        survey = _survey(root, output)
+        tasks = output.tasks(survey, mirror=True)
+        checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force)
+        links: list[Outcome] = []
+        whole = True
+        for outcome in run(survey, tasks, _decryptor,
+                           (root, out, identities, options, output.journal.run), jobs,
+                           checkpoints=checkpoints, watch=watch, start_method=start_method):
+            if outcome.state == "link":
+                links.append(outcome)
+                continue
+            whole = whole and outcome.state != "failed"
             yield outcome
-    for outcome in links:
-        yield _restore_link(out, outcome, options)
-    _finish_folders(root, out, made)
-
-
-# ---- verify -------------------------------------------------------------
-
-
-def _verifier(root: str, identities: Sequence[Identity]):
-    source_root = os.fsencode(root)
-    buffers, cache = Buffers(), BatchKeyCache()
-
-    def shown(entry: Entry) -> str:
-        return os.fsdecode(os.path.join(source_root, entry.relative))
-
-    def work(entry: Entry) -> Outcome:
-        source = os.path.join(source_root, entry.relative)
-        if entry.kind == "link":
-            return Outcome(shown(entry), "skipped", message="symbolic link")
-        if not is_object(source):
-            if entry.relative.endswith(SUFFIX.encode()):
-                raise DamagedError("not a DCMX object: damaged or forged")
-            return Outcome(shown(entry), "skipped", message="not a DCMX object")
-        size, whole = verify_path(source, identities, cache=cache, buffers=buffers)
-        return Outcome(
-            shown(entry), "done", bytes_in=os.path.getsize(source), bytes_out=size,
-            message="" if whole else "only the identity's scope was verified",
-        )  # fmt: skip
-
-    return _guard(work, shown)
-
-
-def verify_tree(root: str, identities: Sequence[Identity], jobs: int = 1) -> Iterator[Outcome]:
-    """Authenticate every object below `root`; yield an outcome an entry."""
-    tasks = _with_folders(entries_of(root, None), root, None, [])
-    return run(tasks, _verifier, (root, identities), jobs)
-
-
-def exit_status(outcomes_failed: Sequence[int]) -> int:
-    """The exit status of a tree: 0, the common cause's status, or 1 for mixed causes."""
-    causes = set(outcomes_failed)
-    if not causes:
-        return 0
-    return causes.pop() if len(causes) == 1 else 1
+        for outcome in links:
+            made = _restore_link(out, outcome, options, output.journal.resumed)
+            whole = whole and made.state != "failed"
+            yield made
+        output.finish(sync=options.sync, keep_journal=keep_journal or not whole)

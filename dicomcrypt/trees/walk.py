@@ -1,33 +1,42 @@
-"""What is in a tree, and where it goes."""
+"""What is in a tree."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
-from ..errors import UnsafePathError
-from ..objects.files import SUFFIX, is_part
+from ..objects.atomic import is_part
+
+#: Files from this size on are begun before all others, so that no worker is left alone with one.
+LARGE = 32 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Something in a tree: its path from the tree's root, as bytes with / between parts."""
+class Entry(NamedTuple):
+    """Something in a tree: its path from the tree's root, as bytes with / between parts.
+
+    kind: "file", "link", "folder", "other" or "error". before: what a journal knows of it.
+    """
 
     relative: bytes
-    kind: str  # "file", "link", "folder", "other", "error"
+    kind: str
     size: int = 0
+    mtime_ns: int = 0
+    hard_links: int = 1
     error: str = ""
+    before: Any = None
 
 
-def walk(root: str) -> Iterator[Entry]:
+def walk(root: str, *, fold_case: bool = False) -> Iterator[Entry]:
     """Yield everything below `root`, folders before what is in them, in order of names.
 
     Links are not followed, outputs in progress left out. What cannot be read is yielded as
-    "error". Memory holds the names of the folders on the way, not of the tree.
+    "error", and with fold_case what has the name of another but for upper and lower case.
+    Memory holds the names of the folders on the way, not of the tree.
     """
-    pending = [iter(_folder(os.fsencode(root), b""))]
+    pending = [iter(_folder(os.fsencode(root), b"", fold_case))]
     while pending:
         entry = next(pending[-1], None)
         if entry is None:
@@ -36,84 +45,96 @@ def walk(root: str) -> Iterator[Entry]:
         yield entry
         if entry.kind == "folder":
             full = os.path.join(os.fsencode(root), entry.relative)
-            pending.append(iter(_folder(full, entry.relative + b"/")))
+            pending.append(iter(_folder(full, entry.relative + b"/", fold_case)))
 
 
-def _folder(folder: bytes, prefix: bytes) -> list[Entry]:
+def _folder(folder: bytes, prefix: bytes, fold_case: bool) -> Iterator[Entry]:
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda e: e.name)
     except OSError as error:
         reason = (error.strerror or "").lower()
-        return [Entry(prefix.rstrip(b"/") or b".", "error", error=reason)]
-    result = []
+        yield Entry(prefix.rstrip(b"/") or b".", "error", error=reason)
+        return
+    seen: set[str] = set()
     for entry in entries:
-        relative = prefix + entry.name
+        name = entry.name
+        relative = prefix + name
+        if fold_case:
+            folded = os.fsdecode(name).casefold()
+            if folded in seen:
+                yield Entry(relative, "error", error="another file of this folder has the same "
+                            "name but for upper and lower case, which the output's file system "
+                            "does not tell apart")
+                continue
+            seen.add(folded)
         try:
             status = entry.stat(follow_symlinks=False)
         except OSError as error:
-            result.append(Entry(relative, "error", error=(error.strerror or "").lower()))
+            yield Entry(relative, "error", error=(error.strerror or "").lower())
             continue
         mode = status.st_mode
-        if stat.S_ISDIR(mode):
-            result.append(Entry(relative, "folder"))
+        if stat.S_ISREG(mode):
+            if name[:1] != b"." or not is_part(name):
+                yield Entry(relative, "file", status.st_size, status.st_mtime_ns, status.st_nlink)
+        elif stat.S_ISDIR(mode):
+            yield Entry(relative, "folder")
         elif stat.S_ISLNK(mode):
-            result.append(Entry(relative, "link"))
-        elif not stat.S_ISREG(mode):
-            result.append(Entry(relative, "other"))
-        elif not is_part(entry.name):
-            result.append(Entry(relative, "file", status.st_size))
-    return result
+            yield Entry(relative, "link", 0, status.st_mtime_ns)
+        else:
+            yield Entry(relative, "other")
 
 
-def safe_relative(name: bytes) -> bytes:
-    """Return a stored name if it stays below the tree's root.
-
-    Raises UnsafePathError for absolute names, empty parts, `.`, `..` and NUL bytes."""
-    parts = name.split(b"/")
-    if len(name) > 4096 or len(parts) > 255:
-        raise UnsafePathError("the object's stored name is too long")
-    if not name or b"\0" in name or any(part in (b"", b".", b"..") for part in parts):
-        raise UnsafePathError("the object's stored name would leave the output tree")
-    if os.name == "nt" and any(b"\\" in part or b":" in part for part in parts):
-        raise UnsafePathError("the object's stored name would leave the output tree")
-    return name
+def in_shard(relative: bytes, shard: tuple[int, int] | None) -> bool:
+    """Whether a path belongs to shard (k, n): stable, whatever else is in the tree."""
+    if shard is None:
+        return True
+    digest = hashlib.blake2b(relative, digest_size=8).digest()
+    return int.from_bytes(digest, "big") % shard[1] == shard[0] - 1
 
 
-def check_folders(root: bytes, relative: bytes) -> None:
-    """Refuse to write below a symbolic link: it may lead out of the tree.
+class Survey:
+    """Walks a tree ahead of the work: how much there is, and the large files, which go first.
 
-    Raises UnsafePathError."""
-    at = root
-    for part in relative.split(b"/")[:-1]:
-        at = os.path.join(at, part)
-        if os.path.islink(at):
-            raise UnsafePathError("a folder of the output tree is a symbolic link")
+    Memory holds the paths of the large files only."""
 
+    def __init__(self, entries: Callable[[], Iterator[Entry]]) -> None:
+        self._entries = entries
+        self._walk: Iterator[Entry] | None = entries()
+        self._large: list[Entry] = []
+        self._taken: set[bytes] = set()
+        self.files = self.bytes = 0
 
-def check_link(relative: bytes, target: bytes) -> None:
-    """Refuse a symbolic link that points out of its tree, by itself or through another link.
+    @property
+    def finished(self) -> bool:
+        """Whether `files` and `bytes` are those of the whole tree."""
+        return self._walk is None
 
-    Raises UnsafePathError."""
-    parts = target.split(b"/")
-    upwards = 0
-    while upwards < len(parts) and parts[upwards] in (b"..", b"."):
-        upwards += 1
-    climbs = parts[:upwards].count(b"..")
-    # A .. behind a name may be the parent of what another link points to.
-    if target.startswith(b"/") or b".." in parts[upwards:] or climbs > relative.count(b"/"):
-        raise UnsafePathError("the link points out of the tree: give --unsafe-links to restore it")
+    def step(self, count: int = 512) -> None:
+        """Look at so many more entries."""
+        if self._walk is None:
+            return
+        for _ in range(count):
+            entry = next(self._walk, None)
+            if entry is None:
+                self._walk = None
+                return
+            if entry.kind in ("file", "link"):
+                self.files += 1
+                self.bytes += entry.size
+                if entry.size >= LARGE:
+                    self._large.append(entry)
 
-
-def plain_name(relative: bytes, stored: bytes | None, object_id: bytes) -> bytes:
-    """Return where an object of a tree is decrypted to.
-
-    A mirrored tree tells it by the object's own place. An object that bears its id
-    for a name was encrypted with --names encrypted and keeps the place inside.
-    """
-    suffix = SUFFIX.encode()
-    stem = relative[: -len(suffix)] if relative.endswith(suffix) else relative
-    base = stem.rpartition(b"/")[2]
-    if stored is not None and base == object_id.hex().encode():
-        return safe_relative(stored)
-    return safe_relative(stem)
+    def __iter__(self) -> Iterator[Entry]:
+        """All entries, large files first as far as they are known by then."""
+        for entry in self._entries():
+            while self._large:
+                large = self._large.pop()
+                if large.relative not in self._taken:
+                    self._taken.add(large.relative)
+                    yield large
+            if entry.size >= LARGE:
+                if entry.relative in self._taken:
+                    continue
+                self._taken.add(entry.relative)
+            yield entry

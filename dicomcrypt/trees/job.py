@@ -1,0 +1,302 @@
+"""How a tree's work is run: entries to workers, outcomes to checkpoints, and what stops it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from ..errors import DicomcryptError, DiskFullError, JobBusyError, UnsafePathError
+from ..objects.atomic import is_part, new_part_name, sync_folders
+from ..objects.files import describe_failure
+from .checkpoint import FULL, Checkpoints
+from .journal import Journal, place
+from .names import check_folders
+from .pool import Factory, Outcome, Pool, next_chunk
+from .walk import Entry, Survey, in_shard
+
+Shard = tuple[int, int]
+
+
+class Watch(Protocol):
+    """Who is told how a job goes on, some times a second."""
+
+    def __call__(self, survey: Survey, done: int) -> None:
+        """survey: what there is, as far as it is known; done: bytes read."""
+
+
+def failed(path: str, error: BaseException) -> Outcome:
+    """The outcome of an input that an error ended."""
+    status = error.exit_status if isinstance(error, DicomcryptError) else 1
+    details = {"errno": error.errno} if isinstance(error, OSError) and error.errno else None
+    return Outcome(path, "failed", message=describe_failure(error), exit_status=status,
+                   details=details)
+
+
+def guarded(work: Callable[[Entry], Outcome], root: bytes) -> Callable[[Entry], Outcome]:
+    """Turn what may go wrong with one entry into its outcome; the rest of the tree goes on."""
+
+    def guard(entry: Entry) -> Outcome:
+        path = os.fsdecode(os.path.join(root, entry.relative))
+        if entry.kind == "error":
+            return Outcome(path, "failed", message=entry.error, exit_status=1)
+        if entry.kind == "other":
+            return Outcome(path, "skipped", message="neither file, folder nor link")
+        try:
+            return work(entry)
+        except Exception as error:
+            # Whatever one file brings about, the others are still to be done.
+            return failed(path, error)
+
+    return guard
+
+
+# ---- the output ------------------------------------------------------------
+
+
+class Output:
+    """A folder that a job writes into: locked, with its journal; a context manager.
+
+    job: what makes it this job, as bytes. Raises JobBusyError if another job writes there.
+    """
+
+    def __init__(
+        self, source: str, out: str, job: Iterable[bytes], *, shard: Shard | None = None,
+        journal: str | None = None,
+    ) -> None:  # fmt: skip
+        self.source, self.out, self._shard = os.fsencode(source), os.fsencode(out), shard
+        self._stack = contextlib.ExitStack()
+        self._made: dict[bytes, None] = {}
+        self._checked: bytes | None = None
+        os.makedirs(out, exist_ok=True)
+        self._lock()
+        try:
+            digest = hashlib.blake2b(digest_size=32)
+            for part in (os.path.realpath(self.source), os.path.realpath(self.out),
+                         repr(shard).encode(), *job):
+                digest.update(len(part).to_bytes(8, "big") + part)
+            try:
+                self.journal = Journal(place(out, shard, journal), digest.digest())
+            except OSError as error:
+                raise DicomcryptError(
+                    f"the journal cannot be written ({describe_failure(error)}): "
+                    "give --journal PATH"
+                ) from None
+            self._stack.callback(self.journal.close)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def _lock(self) -> None:
+        """Hold the folder: alone, or together with other shards."""
+        try:
+            import fcntl
+        except ImportError:  # the journal alone is locked
+            return
+        descriptor = os.open(self.out, os.O_RDONLY)
+        self._stack.callback(os.close, descriptor)
+        how = fcntl.LOCK_EX if self._shard is None else fcntl.LOCK_SH
+        try:
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._stack.close()
+            raise JobBusyError(
+                f"another job writes into {os.fsdecode(self.out)!r}: wait until it ends"
+            ) from None
+        except OSError:  # a file system without these locks
+            pass
+
+    @property
+    def folds_case(self) -> bool:
+        """Whether the file system takes two names that differ in case only for one."""
+        name = os.path.join(os.fsdecode(self.out), new_part_name(self.journal.run))
+        with contextlib.suppress(OSError):
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            try:
+                head, tail = os.path.split(name)
+                return os.path.exists(os.path.join(head, tail.upper()))
+            finally:
+                os.unlink(name)
+        return False
+
+    def make_folder(self, relative: bytes) -> None:
+        """Make a folder of the mirror. It is open to nobody whom the source's is closed to.
+
+        Raises UnsafePathError, OSError."""
+        if not relative or relative == self._checked:
+            return
+        check_folders(self.out, relative + b"/")
+        target = os.path.join(self.out, relative)
+        if not os.path.isdir(target):
+            parent = relative.rpartition(b"/")[0]
+            if parent and not os.path.isdir(os.path.join(self.out, parent)):
+                self.make_folder(parent)
+            status = os.stat(os.path.join(self.source, relative))
+            os.mkdir(target, stat.S_IMODE(status.st_mode) & 0o777 | 0o700)
+            self._made[relative] = None
+        elif self.journal.resumed:
+            self._made[relative] = None
+        self._checked = relative
+
+    def remove_stale(self, relative: bytes) -> None:
+        """Remove what an earlier run of this job left half-done in a folder of the mirror."""
+        journal = self.journal
+        if not journal.resumed:
+            return
+        folder = os.path.join(self.out, relative)
+        with contextlib.suppress(OSError), os.scandir(folder) as found:
+            for entry in found:
+                if not is_part(entry.name):
+                    continue
+                run = entry.name[len(b".dcmx-") :][:8].decode()
+                ours = run == journal.previous_run or (self._shard is None and len(entry.name) > 30)
+                if ours and run != journal.run and not journal.knows_part(entry.name.decode()):
+                    os.unlink(entry.path)
+
+    def tasks(self, entries: Iterable[Entry], *, mirror: bool) -> Iterator[Entry]:
+        """Yield what is to be done, its folder made and what the journal knows of it attached."""
+        self.remove_stale(b"")
+        for entry in entries:
+            try:
+                if entry.kind == "folder":
+                    if mirror:
+                        self.make_folder(entry.relative)
+                        self.remove_stale(entry.relative)
+                    continue
+                if not in_shard(entry.relative, self._shard):
+                    continue
+                if mirror:  # a large file comes before its folder
+                    self.make_folder(entry.relative.rpartition(b"/")[0])
+            except (UnsafePathError, OSError) as error:
+                yield Entry(entry.relative, "error", error=describe_failure(error))
+                continue
+            if self.journal.resumed:
+                before = self.journal.before(entry.relative)
+                yield entry if before is None else entry._replace(before=before)
+            else:
+                yield entry
+
+    def finish(self, *, sync: bool, keep_journal: bool) -> None:
+        """Give the folders that were made their modes and times, and end the journal."""
+        for relative in reversed(self._made):
+            target = os.path.join(self.out, relative)
+            with contextlib.suppress(OSError):
+                status = os.stat(os.path.join(self.source, relative))
+                os.chmod(target, stat.S_IMODE(status.st_mode) & 0o777)
+                os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
+        if sync:
+            sync_folders([self.out])
+        if not keep_journal:
+            self.journal.remove()
+
+
+# ---- the work --------------------------------------------------------------
+
+
+def run(
+    survey: Survey,
+    tasks: Iterator[Entry],
+    factory: Factory,
+    arguments: tuple[Any, ...],
+    jobs: int,
+    *,
+    checkpoints: Checkpoints | None = None,
+    watch: Watch | None = None,
+    start_method: str | None = None,
+) -> Iterator[Outcome]:
+    """Do all tasks, in this process or in `jobs` others; yield outcomes as they are final.
+
+    tasks: made from `survey`. checkpoints: where outputs in progress get their names.
+    Raises DiskFullError when no room is left, with everything done so far in its place, and
+    WorkerLostError; after these and an interrupt the same job can be given again.
+    """
+    pace = _Pace(survey, checkpoints, watch)
+    try:
+        if jobs <= 1:
+            worker = factory(*arguments, pace.tick)
+            for task in tasks:
+                survey.step()
+                yield from pace.take([worker(task)])
+                if pace.full:
+                    break
+        else:
+            with Pool(factory, arguments, jobs, start_method) as pool:
+                yield from _feed(pool, survey, tasks, pace)
+        if checkpoints is not None:
+            yield from checkpoints.finish()
+    except BaseException:
+        if checkpoints is not None:
+            checkpoints.abandon()
+        raise
+    if pace.full:
+        raise pace.full_error()
+
+
+def _feed(pool: Pool, survey: Survey, tasks: Iterator[Entry], pace: _Pace) -> Iterator[Outcome]:
+    more = True
+    while more or pool.busy:
+        while more and pool.wants:
+            chunk = next_chunk(tasks)
+            more = bool(chunk) and not pace.full
+            if more:
+                pool.give(chunk)
+        if not pool.busy:
+            return
+        found = list(pool.take(0 if not survey.finished else 1.0))
+        if not found:
+            survey.step()
+            yield from pace.take([])
+        for news in found:
+            if isinstance(news, int):
+                pace.tick(news)
+            else:
+                yield from pace.take(news)
+
+
+class _Pace:
+    """Counts what is done, tells who watches, and notices a full medium."""
+
+    def __init__(self, survey: Survey, checkpoints: Checkpoints | None, watch: Watch | None):
+        self._survey, self._checkpoints, self._watch = survey, checkpoints, watch
+        self._done = self._told = 0
+        self.full: Outcome | None = None
+
+    def tick(self, size: int) -> None:
+        """So many more bytes of files that are not finished."""
+        self._told += size
+        if self._watch is not None:
+            self._watch(self._survey, self._done + self._told)
+
+    def take(self, outcomes: list[Outcome]) -> Iterator[Outcome]:
+        for outcome in outcomes:
+            self._done += outcome.bytes_in
+            if outcome.details.get("errno") in FULL:
+                self.full = self.full or outcome
+            elif outcome.part is not None and self._checkpoints is not None:
+                self._checkpoints.add(outcome)
+            else:
+                yield outcome
+        if outcomes:
+            self._told = 0
+            if self._watch is not None:
+                self._watch(self._survey, self._done)
+        if self._checkpoints is not None:
+            yield from self._checkpoints.poll()
+
+    def full_error(self) -> DiskFullError:
+        while not self._survey.finished:
+            self._survey.step()
+        missing = max(self._survey.bytes - self._done, 0)
+        return DiskFullError(
+            f"{self.full.path!r}: {self.full.message}; about {missing / 1e9:.2f} GB are still to "
+            "be written: make room, then give the same command again, which goes on from here"
+        )

@@ -1,0 +1,176 @@
+"""What a job has done, on the medium, so that a killed job goes on where its last checkpoint was.
+
+An SQLite file without write-ahead log, which network folders can hold. It has no names and no
+patient data: a path is a hash with a salt of the journal's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterable
+from threading import Lock
+from typing import NamedTuple
+
+from ..errors import JobBusyError, UsageError
+
+NAME = ".dcmx-journal"
+_TABLES = """
+create table job(id blob not null, salt blob not null, run text not null);
+create table done(path blob primary key, size integer not null, mtime integer not null,
+                  part text not null, object blob) without rowid;
+"""
+
+
+class Before(NamedTuple):
+    """What the journal knows of a file: its state when it was read, and what became of it.
+
+    part: base name of the output in progress, empty if none was renamed. object_id: of an
+    object that bears its id for a name."""
+
+    size: int
+    mtime_ns: int
+    part: str
+    object_id: bytes | None
+
+
+class Journal:
+    """The journal of one job, locked as long as it is open.
+
+    job: says which job it is. Raises JobBusyError if another process has it open, UsageError
+    if it is another job's.
+    """
+
+    def __init__(self, path: str, job: bytes) -> None:
+        self.path = path
+        self._lock = Lock()
+        self._database: sqlite3.Connection | None = None
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.close(descriptor)
+        # Checkpoints are made by a thread of their own.
+        self._database = sqlite3.connect(
+            path, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._open(job)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, job: bytes) -> None:
+        run = self._database.execute
+        try:
+            run("pragma locking_mode = exclusive")
+            run("pragma journal_mode = delete")
+            run("pragma synchronous = off")  # an empty journal need not survive
+            run("begin exclusive")
+            known = run("select 1 from sqlite_master").fetchone()
+            if known is None:
+                for table in _TABLES.split(";"):
+                    run(table)
+                row = (job, os.urandom(16), "")
+                run("insert into job values(?, ?, ?)", row)
+            row = run("select * from job").fetchone()
+            if row is None or len(row) != 3:
+                raise self._unusable()
+            found, self._salt, self.previous_run = row
+            if found != job:
+                raise UsageError(
+                    f"{self.path!r} is the journal of another job, with other inputs, recipients "
+                    "or options: give that command again to finish it, or remove the journal"
+                )
+            #: By which outputs in progress are known as this run's.
+            self.run = os.urandom(4).hex()
+            run("update job set run = ?", (self.run,))
+            run("commit")
+            run("pragma synchronous = full")
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise JobBusyError(
+                    f"another job has the journal {self.path!r}: wait until it ends"
+                ) from None
+            raise self._unusable() from None
+        except sqlite3.DatabaseError:
+            raise self._unusable() from None
+
+    def _unusable(self) -> UsageError:
+        return UsageError(
+            f"{self.path!r} is damaged or no journal: remove it, and give --resume to leave out "
+            "what is done"
+        )
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an earlier run of the job was broken off."""
+        return bool(self.previous_run)
+
+    def _key(self, relative: bytes) -> bytes:
+        return hashlib.blake2b(relative, digest_size=16, key=self._salt).digest()
+
+    def before(self, relative: bytes) -> Before | None:
+        """What an earlier run did with a path."""
+        with self._lock:
+            row = self._database.execute(
+                "select size, mtime, part, object from done where path = ?",
+                (self._key(relative),),
+            ).fetchone()
+        return None if row is None else Before(*row)
+
+    def knows_part(self, name: str) -> bool:
+        """Whether an output in progress is one that only lacks its name."""
+        with self._lock:
+            found = self._database.execute("select 1 from done where part = ?", (name,))
+            return found.fetchone() is not None
+
+    def add(self, rows: Iterable[tuple[bytes, Before]]) -> None:
+        """Write down what is done; it is on the medium when this returns."""
+        entries = [(self._key(relative), *before) for relative, before in rows]
+        with self._lock:
+            run = self._database.execute
+            run("begin")
+            try:
+                self._database.executemany(
+                    "insert or replace into done values(?, ?, ?, ?, ?)", entries
+                )
+                run("commit")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    run("rollback")
+                raise
+
+    def forget(self, relative: bytes) -> None:
+        """Take back what was written down of a path."""
+        with self._lock:
+            self._database.execute("delete from done where path = ?", (self._key(relative),))
+
+    def remove(self) -> None:
+        """The job is done."""
+        # While it is locked: whoever waits for it finds that it is gone.
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+        self.close()
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+
+def place(out: str, shard: tuple[int, int] | None, given: str | None) -> str:
+    """Return where the journal of a job lies: beside its output, or in it where that cannot be."""
+    if given is not None:
+        return given
+    suffix = "-journal" if shard is None else f"-journal-{shard[0]}-of-{shard[1]}"
+    inside = os.path.join(out, ".dcmx" + suffix)
+    beside = os.path.realpath(out) + ".dcmx" + suffix
+    folder = os.path.dirname(beside)
+    if os.path.exists(inside) or os.path.ismount(out) or not os.access(folder, os.W_OK):
+        return inside
+    return beside
+
+
+def is_journal(name: bytes) -> bool:
+    """Whether a file in an output folder is a job's journal, or SQLite's beside it."""
+    return name.startswith(NAME.encode())

@@ -1,0 +1,217 @@
+"""Worker processes: tasks to them and outcomes from them, through pipes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..errors import WorkerLostError
+from ..objects.atomic import remove_unfinished
+
+#: Tasks handed to a worker at a time: few enough that an interrupt does not wait long and that
+#: neither side of a pipe fills it.
+CHUNK_TASKS, CHUNK_BYTES, CHUNK_NAMES = 128, 8 << 20, 16 << 10
+TICK = 0.2
+
+
+class Outcome:
+    """What became of one input. state: "done", "skipped", "failed", or "planned" in a dry run.
+
+    Of an output in progress also: part, its path until it has its name; relative, the input's
+    path in its tree; source, by which the input is known again; object_id, of an object that
+    bears it for a name; replace, whether an earlier output of the job is replaced; seen, size and
+    time of the input when the tree was walked.
+    """
+
+    __slots__ = ("bytes_in", "bytes_out", "details", "exit_status", "message", "object_id",
+                 "output", "part", "path", "relative", "replace", "seen", "source", "state")
+
+    def __init__(
+        self, path: str, state: str, output: str | None = None, bytes_in: int = 0,
+        bytes_out: int = 0, message: str = "", exit_status: int = 0,
+        details: dict[str, Any] | None = None, part: str | None = None, relative: bytes = b"",
+        source: tuple[int, ...] = (), object_id: bytes | None = None, replace: bool = False,
+        seen: tuple[int, int] = (0, 0),
+    ) -> None:  # fmt: skip
+        self.path, self.state, self.output = path, state, output
+        self.bytes_in, self.bytes_out, self.message = bytes_in, bytes_out, message
+        self.exit_status, self.details = exit_status, details or {}
+        self.part, self.relative, self.source = part, relative, source
+        self.object_id, self.replace, self.seen = object_id, replace, seen
+
+    def __reduce__(self):
+        return Outcome, (
+            self.path, self.state, self.output, self.bytes_in, self.bytes_out, self.message,
+            self.exit_status, self.details, self.part, self.relative, self.source,
+            self.object_id, self.replace, self.seen,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Outcome({self.path!r}, {self.state!r}, {self.message!r})"
+
+
+Worker = Callable[[Any], Outcome]
+#: Makes a worker from its arguments and a function that is told of bytes done.
+Factory = Callable[..., Worker]
+
+
+def next_chunk(tasks: Iterator[Any]) -> list[Any]:
+    """Take a few small tasks, or one large one."""
+    chunk, size, names = [], 0, 0
+    for task in tasks:
+        chunk.append(task)
+        size += task.size
+        names += len(task.relative)
+        if len(chunk) >= CHUNK_TASKS or size >= CHUNK_BYTES or names >= CHUNK_NAMES:
+            break
+    return chunk
+
+
+# ---- in the worker ---------------------------------------------------------
+
+
+def _follow(sentinel: Any) -> None:
+    from multiprocessing.connection import wait
+
+    wait([sentinel])
+    remove_unfinished()
+    os._exit(1)  # whoever holds keys does not outlive the job
+
+
+def _serve(connection, factory: Factory) -> None:
+    from multiprocessing import parent_process
+    from threading import Thread
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
+    told, since = 0, time.monotonic()
+
+    def tell(size: int) -> None:
+        nonlocal told, since
+        told += size
+        if time.monotonic() - since >= TICK:
+            connection.send(told)
+            told, since = 0, time.monotonic()
+
+    outcomes: list[Outcome] = []
+    try:
+        worker = factory(*connection.recv(), tell)
+        while (tasks := connection.recv()) is not None:
+            for task in tasks:
+                outcomes.append(worker(task))
+            connection.send(outcomes)
+            outcomes, told, since = [], 0, time.monotonic()
+    except (KeyboardInterrupt, EOFError, BrokenPipeError):
+        remove_unfinished()
+        for outcome in outcomes:
+            if outcome.part is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(outcome.part)
+
+
+# ---- in the job's process --------------------------------------------------
+
+
+def _context(method: str | None):
+    """Fork is quick, and safe where no other thread runs; spawn works everywhere."""
+    import multiprocessing
+    import threading
+
+    if method is None:
+        can_fork = "fork" in multiprocessing.get_all_start_methods() and os.name == "posix"
+        method = "fork" if can_fork and threading.active_count() == 1 else "spawn"
+    return multiprocessing.get_context(method)
+
+
+class Pool:
+    """Worker processes; a context manager that ends them.
+
+    arguments: for the factory, keys among them; they go through a pipe, never through argv or
+    the environment. method: "fork" or "spawn", by default what fits.
+    """
+
+    def __init__(self, factory: Factory, arguments: tuple, jobs: int, method: str | None = None):
+        context = _context(method)
+        self._workers: dict[Any, Any] = {}
+        self._queues: dict[Any, int] = {}
+        self._idle: deque[Any] = deque()
+        for _ in range(jobs):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, factory), daemon=True)
+            process.start()
+            theirs.close()
+            self._workers[ours] = process
+            self._queues[ours] = 0
+        for ours in self._workers:
+            ours.send(arguments)
+            self._idle += (ours, ours)  # one chunk in work, one waiting
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, kind: object, *exc: object) -> None:
+        if kind is None:
+            for connection in self._workers:
+                with contextlib.suppress(OSError):
+                    connection.send(None)
+        else:
+            for process in self._workers.values():
+                process.terminate()
+        end = time.monotonic() + (60 if kind is None else 1)
+        for process in self._workers.values():
+            process.join(max(end - time.monotonic(), 0))
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+    @property
+    def wants(self) -> bool:
+        """Whether a worker waits for tasks."""
+        return bool(self._idle)
+
+    @property
+    def busy(self) -> bool:
+        return any(self._queues.values())
+
+    def give(self, tasks: list[Any]) -> None:
+        connection = min(set(self._idle), key=self._queues.__getitem__)
+        self._idle.remove(connection)
+        self._queues[connection] += 1
+        try:
+            connection.send(tasks)
+        except OSError:
+            raise self._lost() from None
+
+    def take(self, timeout: float | None) -> Iterator[int | list[Outcome]]:
+        """Yield what workers have sent: bytes done meanwhile, or a chunk's outcomes."""
+        from multiprocessing.connection import wait
+
+        for connection in wait(list(self._workers), timeout):
+            try:
+                found = connection.recv()
+            except (EOFError, OSError):
+                raise self._lost() from None
+            if isinstance(found, list):
+                self._queues[connection] -= 1
+                self._idle.append(connection)
+            yield found
+
+    def _lost(self) -> WorkerLostError:
+        return WorkerLostError(
+            "a worker process was killed (out of memory?): the same command goes on where it "
+            "stopped"
+        )
+
+
+def default_jobs() -> int:
+    """As many processes as this one may use processors."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
