@@ -195,7 +195,7 @@ class Output:
                 os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
         if sync:
             sync_folders([self.out])
-        if not keep_journal:
+        if not keep_journal or self.journal.empty:
             self.journal.remove()
 
 

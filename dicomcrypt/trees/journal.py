@@ -140,6 +140,12 @@ class Journal:
                     run("rollback")
                 raise
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is written down."""
+        with self._lock:
+            return self._database.execute("select 1 from done limit 1").fetchone() is None
+
     def forget(self, relative: bytes) -> None:
         """Take back what was written down of a path."""
         with self._lock:

@@ -111,23 +111,19 @@ def test_odd_files_come_back_through_the_command_line(tmp_path, keys, command, c
     assert snapshot(back) == snapshot(root)
 
 
-def test_a_name_too_long_for_the_ending_fails_alone_and_is_named(tmp_path, keys, call, leftovers):
-    root = tmp_path / "in"
-    root.mkdir()
-    (root / ("n" * 253)).write_bytes(b"1")
+def test_an_object_whose_name_would_be_too_long_bears_its_id(tmp_path, keys, call, leftovers):
+    root, safe, back = tmp_path / "in", tmp_path / "safe", tmp_path / "back"
+    (root / "sub").mkdir(parents=True)
+    long = root / "sub" / ("n" * 253)
+    long.write_bytes(b"1")
     (root / "short").write_bytes(b"2")
-    done = call("encrypt", root, "-r", keys / "doctor.pub", "-o", tmp_path / "safe", "-j", "1")
-    assert done.status == 1
-    assert "n" * 253 in done.err
-    assert "too long" in done.err
-    assert os.listdir(tmp_path / "safe") == ["short.dcmx"]
-    done = call("encrypt", root, "-r", keys / "doctor.pub", "-o", tmp_path / "hidden", "-j", "1",
-                "--names", "encrypted")
-    assert done.status == 0
-    done = call("decrypt", tmp_path / "hidden", "-i", keys / "doctor.key", "-o", tmp_path / "back",
-                "-j", "1")
-    assert done.status == 0
-    assert (tmp_path / "back" / ("n" * 253)).read_bytes() == b"1"
+    done = call("encrypt", root, "-r", keys / "doctor.pub", "-o", safe, "-j", "1")
+    assert done.status == 0, done.err
+    assert leftovers(safe) == []
+    (made,) = (safe / "sub").iterdir()
+    assert len(made.name) == 32 + len(".dcmx")
+    assert call("decrypt", safe, "-i", keys / "doctor.key", "-o", back, "-j", "1").status == 0
+    assert (back / "sub" / ("n" * 253)).read_bytes() == b"1"
 
 
 def test_hard_links_come_back_as_files_and_empty_folders_as_folders(tmp_path, doctor, snapshot):
