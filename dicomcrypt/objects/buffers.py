@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 from ..errors import DamagedError, UsageError
 
-FLUSH = 256 * 1024
+#: How much a sink collects: an object of a CT image, to be written in one piece.
+FLUSH = 640 * 1024
 
 
 def open_regular(path: str | bytes | os.PathLike[str]) -> int:
@@ -103,8 +104,6 @@ class FileSink:
     def commit(self, size: int) -> None:
         self._fill += size
         self.position += size
-        if self._fill >= FLUSH // 2:
-            self.flush()
 
     def flush(self) -> None:
         view = self._view[: self._fill]

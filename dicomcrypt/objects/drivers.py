@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from .encoder import BAND, Encoder
 
+#: What is read at a time: a CT image in one piece, and with the other buffers within the L2 cache.
+READ = 5 * BAND
+
 
 def encode_memory(encoder: Encoder, data: memoryview) -> int:
     """Drive an encoder over a file in memory; return the object's size."""
@@ -28,23 +31,22 @@ def encode_stream(
     last = False
     while not last:
         while not last and (fill == 0 or low + fill < encoder.wanted):
-            target = max(encoder.wanted - low, BAND)
+            target = max(encoder.wanted - low, READ)
             if len(buffer) < target + BAND:
                 buffer.extend(bytes(target + BAND - len(buffer)))
-            view = memoryview(buffer)
-            got = read_into(view[fill : max(target, fill + BAND)])
-            view.release()
+            with memoryview(buffer) as view:
+                got = read_into(view[fill : max(target, fill + BAND)])
             last = not got
             fill += got or 0
             if got and progress is not None:
                 progress(got)
-        view = memoryview(buffer)
-        keep = encoder.feed(view[:fill], low, last)
-        if keep > low:
-            used = keep - low
-            view[: fill - used] = view[used:fill]
-            low, fill = keep, fill - used
-        view.release()
+        with memoryview(buffer) as view:
+            keep = encoder.feed(view[:fill], low, last)
+            if keep > low:
+                used = keep - low
+                if used < fill:
+                    view[: fill - used] = view[used:fill]
+                low, fill = keep, fill - used
     return low + fill, encoder.size
 
 

@@ -26,9 +26,9 @@ from ..errors import (
 )
 from ..keys.batch import Envelope
 from .atomic import AtomicFile, default_mode
-from .buffers import FileSink, FileSource, open_regular
+from .buffers import FLUSH, FileSink, FileSource, open_regular
 from .decoder import PARTS, FileOutput, NullOutput, decode
-from .drivers import encode_memory, encode_stream
+from .drivers import READ, encode_memory, encode_stream
 from .encoder import BAND, Encoder
 
 SUFFIX = ".dcmx"
@@ -39,8 +39,8 @@ class Buffers:
 
     def __init__(self) -> None:
         self.scratch = bytearray(BAND)
-        self.window = bytearray(4 * BAND)
-        self.sealed = bytearray(4 * BAND)
+        self.window = bytearray(READ + BAND)
+        self.sealed = bytearray(FLUSH)
 
 
 def scope_check(envelope: Envelope, force: bool, name: str) -> Callable[[], None] | None:
@@ -109,7 +109,8 @@ class SourceFile:
     def reader(self) -> Callable[[memoryview], int]:
         """Return `readinto` from the file's start: patient with media that fail now and then, and
         with an end, since a file that grows for ever must not be read for ever."""
-        left, descriptor = self.status.st_size + 1, self.descriptor
+        # One byte more of what says that it is empty: such files of the system are not.
+        left, descriptor = self.status.st_size or 1, self.descriptor
 
         def read(view: memoryview) -> int:
             nonlocal left
