@@ -1,8 +1,8 @@
 """The index at the end of a stream (docs/spec/dcmx-v1.md section 6).
 
-Written by a small encoder of our own (a library's canonical mode costs several times as
-much), read by cbor2, and accepted only if our encoding of what was read gives the
-same bytes: that catches duplicate keys, indefinite lengths, tags and trailing bytes.
+Written and read by a small encoder and decoder of our own (`native/_cbor.pyx`), which know the
+one deterministic form and refuse every other: duplicate keys, indefinite lengths, tags,
+trailing bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import DamagedError
+from ..native import _cbor
 from ..native._cbor import bounded, encode_map
 from .layout import STREAM_NAMES, TAGS, TAIL
 
@@ -29,21 +30,12 @@ Run = Sequence[int]  # (offset, length) or (offset, length, rows, row bytes, spl
 
 def decode_map(data: bytes) -> dict[int, Any]:
     """Decode what `encode_map` encodes; raises DamagedError for anything else."""
-    import cbor2
-
-    if not bounded(data, MAX_RUNS + 256, 6 * MAX_RUNS + 4096):
-        raise DamagedError("the index is not well-formed")
     try:
-        value = cbor2.loads(data)
-        if type(value) is not dict or any(type(k) is not int or k < 0 for k in value):
-            raise ValueError("not a map of unsigned keys")
-        same = encode_map(value) == data
-    except (cbor2.CBORDecodeError, ValueError, TypeError, struct.error, RecursionError,
-            OverflowError, MemoryError):
-        same = False
-    if not same:
-        raise DamagedError("the index is not well-formed")
-    return value
+        if bounded(data, MAX_RUNS + 256, 6 * MAX_RUNS + 4096):
+            return _cbor.decode_map(data)
+    except ValueError:
+        pass
+    raise DamagedError("the index is not well-formed")
 
 
 @dataclass(slots=True)
