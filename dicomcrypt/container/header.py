@@ -6,6 +6,7 @@ import hmac
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.keywrap import (
     InvalidUnwrap,
@@ -40,8 +41,7 @@ _SCOPES = (1, 2, 3)
 _WRAPPING = (1, 2, 3, BATCH_SCOPE)
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """A well-formed slot as it stands in an object."""
 
     generation: int
@@ -107,10 +107,8 @@ def parse_slot(data: bytes, number: int, prefix: Prefix) -> Slot | None:
         stanzas = parse_stanzas(data[_SLOT.size : used], count)
     except DamagedError:
         return None
-    if (
-        sum(s.type in PASSPHRASE_TYPES for s in stanzas) > MAX_COSTLY
-        or sum(s.type == BATCH for s in stanzas) > MAX_COSTLY
-    ):
+    kinds = [s.type for s in stanzas]
+    if sum(map(kinds.count, PASSPHRASE_TYPES)) > MAX_COSTLY or kinds.count(BATCH) > MAX_COSTLY:
         return None
     signed = prefix.core + pack_capacity(prefix.capacity) + data[:used]
     return Slot(generation, stanzas, signed, data[end:])
@@ -133,8 +131,8 @@ def check_passphrase_rule(stanzas: Iterable[Stanza], flags: int) -> None:
     """Refuse a passphrase beside other recipients unless the header's flag allows it."""
     if flags & FLAG_MIXED_PASSPHRASE:
         return
-    real = [s for s in stanzas if s.type != BATCH]
-    if len(real) > 1 and any(s.type in PASSPHRASE_TYPES for s in real):
+    real = [s.type for s in stanzas if s.type != BATCH]
+    if len(real) > 1 and not PASSPHRASE_TYPES.isdisjoint(real):
         raise DamagedError("the header has a passphrase beside other recipients")
 
 

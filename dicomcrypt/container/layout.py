@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import DamagedError
 
@@ -24,14 +24,14 @@ STREAM_NAMES = {TAGS: "tags", PIXELS: "pixels", TAIL: "tail", OPAQUE: "opaque"}
 #: The order in which streams stand in the file, and in which their payloads join.
 STREAM_ORDER = (TAGS, PIXELS, OPAQUE, TAIL)
 
-_CORE = struct.Struct("<8sBBHI16s32s")
+_CORE = struct.Struct("<8sBBHI48s")
 _CAPACITY = struct.Struct("<II")
 _TRAILER = struct.Struct("<11Q8s")
 
 
 def new_core(flags: int = 0) -> bytes:
     """Return a CORE with a fresh random object id and salt."""
-    return _CORE.pack(MAGIC, VERSION, SUITE, flags, 0, os.urandom(16), os.urandom(32))
+    return _CORE.pack(MAGIC, VERSION, SUITE, flags, 0, os.urandom(48))
 
 
 def pack_capacity(capacity: int) -> bytes:
@@ -39,8 +39,7 @@ def pack_capacity(capacity: int) -> bytes:
     return _CAPACITY.pack(capacity, capacity ^ 0xFFFFFFFF)
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
+class Prefix(NamedTuple):
     """CORE and CAPACITY as read."""
 
     core: bytes
@@ -71,7 +70,7 @@ def parse_prefix(data: bytes) -> Prefix:
         raise DamagedError("not a DCMX object")
     if len(data) < PREFIX_SIZE:
         raise DamagedError("the object is cut off in its header")
-    _, version, suite, flags, zero, _, _ = _CORE.unpack_from(data)
+    _, version, suite, flags, zero, _ = _CORE.unpack_from(data)
     if version != VERSION or suite != SUITE:
         raise DamagedError(
             f"object version {version}, suite {suite} is not known: a newer dicomcrypt may read it"
