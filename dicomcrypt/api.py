@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .ciphers.transform import method_number
 from .container.header import BatchKeyCache
-from .container.reader import Container
+from .container.reader import Container, OpenContainer
 from .container.stanza import Identity, Recipient
 from .errors import UsageError
 from .keys.batch import Envelope, scoped_recipients
@@ -25,7 +25,7 @@ from .objects.buffers import (
     StreamSource,
     byte_view,
 )
-from .objects.decoder import PARTS, PIECE, MemoryOutput, decode
+from .objects.decoder import PARTS, MemoryOutput, decode
 from .objects.drivers import PushDriver, encode_memory
 from .objects.encoder import BAND, Encoder
 from .objects.files import SUFFIX, Buffers, decrypt_path, encrypt_path
@@ -183,7 +183,7 @@ def decrypt(
     DamagedError; nothing unverified is returned.
     """
     opened = Container(MemorySource(blob)).unlock(identities, cache)
-    return _decrypt_memory(opened, None, part)
+    return _decrypt_memory(opened, None, part, cache)
 
 
 def decrypt_into(
@@ -199,26 +199,39 @@ def decrypt_into(
         raise UsageError("the output buffer is read-only")
     _refuse_overlap(source, target)
     opened = Container(MemorySource(source)).unlock(identities, cache)
-    return _decrypt_memory(opened, target, "all")
+    return _decrypt_memory(opened, target, "all", cache)
 
 
-def _decrypt_memory(opened, out: memoryview | None, part: str):
+def _decrypt_memory(
+    opened: OpenContainer, out: memoryview | None, part: str, cache: BatchKeyCache | None
+):
     if part not in PARTS:
         raise UsageError(f"unknown part {part!r}: use all, tags or pixels")
     streams = None if part == "all" else PARTS[part]
     if streams is None:
         opened.require(opened.streams, "the whole file")
-    size = sum(opened.payload_size(sid) for sid in opened.streams if sid in PARTS[part])
+    known = {}
+    if opened.keys.opens(opened.closing_stream):
+        known = opened.closing_index().lengths
+    size = sum(
+        known[sid] if sid in known else opened.payload_size(sid)
+        for sid in opened.streams
+        if sid in PARTS[part]
+    )
     result = bytearray(size) if out is None else None
     target = memoryview(result) if result is not None else out
     if len(target) < size:
         raise UsageError(f"the output buffer is too small: the file has {size} bytes")
     output = MemoryOutput(target[:size])
+    buffer = bytearray() if cache is None else cache.borrow()
     try:
-        decode(opened, output, bytearray(2 * PIECE), streams)
+        decode(opened, output, buffer, streams)
     except BaseException:
         output.wipe()
         raise
+    finally:
+        if cache is not None:
+            cache.give_back(buffer)
     return bytes(result) if result is not None else size
 
 

@@ -154,16 +154,28 @@ def batch_stanza(key: bytes, scope: int, batch_key: bytes, batch_id: bytes, core
 
 
 class BatchKeyCache:
-    """Batch keys that identities gave, so that a job asks each of them once.
+    """What a job keeps between objects: batch keys that identities gave, so that it asks each of
+    them once, and buffers for what was sealed.
 
-    Holds keys in memory; lives as long as the job."""
+    Holds keys in memory; lives as long as the job. Several threads may share one."""
 
     def __init__(self) -> None:
         # The identity is kept with its keys: a freed object's id may be given to another.
         self._keys: dict[tuple[int, bytes, bytes], tuple[Identity, bytes | None]] = {}
+        self._buffers: list[bytearray] = []
 
     def __repr__(self) -> str:
         return f"BatchKeyCache({len(self._keys)} entries)"
+
+    def borrow(self) -> bytearray:
+        """Return a buffer that nobody else has, of any size."""
+        try:
+            return self._buffers.pop()
+        except IndexError:
+            return bytearray()
+
+    def give_back(self, buffer: bytearray) -> None:
+        self._buffers.append(buffer)
 
     def unwrap(self, identity: Identity, stanza: Stanza, batch_id: bytes) -> bytes | None:
         place = (id(identity), stanza.body, batch_id)

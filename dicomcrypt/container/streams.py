@@ -112,6 +112,7 @@ class ChunkReader:
             raise damaged_stream(sid)
         self._aead = AESGCM(derived[:32])
         self._nonce = int.from_bytes(derived[32:44], "big")
+        self._only: bytes | None = None  # the plaintext of a stream of one chunk
 
     def chunk(self, number: int, sealed) -> bytes:
         """Open one chunk; raises InvalidTag."""
@@ -124,6 +125,8 @@ class ChunkReader:
         Raises DamagedError if a chunk was changed."""
         if start >= end:
             return b""
+        if self.size < CHUNK:
+            return self.whole()[start:end]
         first, last = start // CHUNK, (end - 1) // CHUNK
         at = HEADER + first * SEALED_CHUNK
         stop = min(HEADER + (last + 1) * SEALED_CHUNK, self.length)
@@ -142,50 +145,49 @@ class ChunkReader:
         """Return the last bytes, at least `size` of them or all there are.
 
         Opens the last chunk, which authenticates the stream's length."""
-        start = max(0, self.size - size) // CHUNK * CHUNK
-        if self.size == 0:
-            self._verify_empty_end(0)
-            return b""
+        if self.size < CHUNK:
+            return self.whole()
         if self.size % CHUNK == 0:
-            self._verify_empty_end(self.size // CHUNK)
-        return self.read(start, self.size)
+            self._open_one(self.size // CHUNK, TAG)
+        return self.read(max(0, self.size - size) // CHUNK * CHUNK, self.size)
 
-    def _verify_empty_end(self, number: int) -> None:
-        at = HEADER + number * SEALED_CHUNK
+    def whole(self) -> bytes:
+        """Return all of a stream of one chunk; it is opened once and kept."""
+        if self._only is None:
+            self._only = self._open_one(0, self.size + TAG)
+        return self._only
+
+    def _open_one(self, number: int, length: int) -> bytes:
+        at = self.offset + HEADER + number * SEALED_CHUNK
         try:
-            self.chunk(number, self._source.read_range(self.offset + at, TAG))
+            return self.chunk(number, self._source.read_range(at, length))
         except InvalidTag:
             raise damaged_stream(self._sid) from None
 
 
 class StreamOpener:
-    """Opens a whole stream in order, a few chunks at a time."""
+    """Opens a whole stream in order, as many chunks at a time as there is room for."""
 
     def __init__(self, source: Source, sid: int, offset: int, length: int, keys: KeySchedule):
         self._source, self._sid = source, sid
-        self._at, self._left = offset, length
+        self._at, self._end = offset, offset + length
         self.size = plain_size(length)
         self._decryptor = Cobblestone256Decryptor(keys.input_key(sid), keys.context(sid))
-        self._started = False
+        self._head = HEADER  # what stands before the next chunk
 
     def read_into(self, room: memoryview) -> int:
-        """Decrypt the next piece into `room` (at least PIECE bytes); 0 at the end.
+        """Decrypt the next piece into `room` (a multiple of SEALED_CHUNK); 0 at the end.
 
         Raises DamagedError, with `room` wiped, if a chunk or the stream's end is wrong."""
+        if self._at == self._end:
+            return 0
+        size = min(self._end - self._at, self._head + len(room))
+        sealed = self._source.read_range(self._at, size)
+        self._head = 0
+        self._at += size
         try:
-            if not self._started:
-                self._decryptor.update_into(self._source.read_range(self._at, HEADER), room)
-                self._at += HEADER
-                self._left -= HEADER
-                self._started = True
-            if self._left == 0:
-                return 0
-            size = min(self._left, PIECE)
-            sealed = self._source.read_range(self._at, size)
-            self._at += size
-            self._left -= size
             made = self._decryptor.update_into(sealed, room)
-            if self._left == 0:
+            if self._at == self._end:
                 rest = self._decryptor.finalize()
                 room[made : made + len(rest)] = rest
                 made += len(rest)
