@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import DamagedError
 from ..native import _cbor
@@ -25,6 +25,10 @@ MAX_RUNS = 262144
 KIND, LENGTHS, RUNS, METHODS, FRAMES, SYNTAX, GEOMETRY, SIZE = range(8)
 NAME, MODE, MTIME, LINK, TAGS_RUNS, TAGS_METHODS, FRAME_BITS = range(8, 15)
 
+#: The ids of streams are 1 to this.
+LAST_STREAM = max(STREAM_NAMES)
+_GEOMETRY_TYPES = [int] * 9 + [str, int, int]
+
 Run = Sequence[int]  # (offset, length) or (offset, length, rows, row bytes, split)
 
 
@@ -38,8 +42,7 @@ def decode_map(data: bytes) -> dict[int, Any]:
     raise DamagedError("the index is not well-formed")
 
 
-@dataclass(slots=True)
-class Geometry:
+class Geometry(NamedTuple):
     """Key 6: what is needed to read the pixel data without the tags."""
 
     rows: int
@@ -85,29 +88,24 @@ class Index:
 
     def encode(self) -> bytes:
         """Return the index as it stands at the end of the stream, with its length."""
-        entries: dict[int, Any] = {
+        lengths, meta = self.lengths, self.meta
+        data = encode_map({
             KIND: self.kind,
-            LENGTHS: [n for sid in sorted(self.lengths) for n in (sid, self.lengths[sid])],
-        }
-        if self.runs:
-            entries[RUNS], entries[METHODS] = self.runs, self.methods
-        if self.tags_runs:
-            entries[TAGS_RUNS], entries[TAGS_METHODS] = self.tags_runs, self.tags_methods
-        if self.geometry is not None:
-            g = self.geometry
-            entries[GEOMETRY] = [
-                g.rows, g.columns, g.samples, g.bits_allocated, g.bits_stored, g.high_bit,
-                g.pixel_representation, g.planar, g.frames, g.photometric, g.tag, g.big_endian,
-            ]  # fmt: skip
-        optional = (
-            (FRAMES, self.frames), (SYNTAX, self.syntax), (SIZE, self.size),
-            (NAME, self.meta.name), (MODE, self.meta.mode), (MTIME, self.meta.mtime_ns),
-            (LINK, self.meta.link), (FRAME_BITS, self.frame_bits),
-        )  # fmt: skip
-        for key, value in optional:
-            if value is not None:
-                entries[key] = value
-        data = encode_map(entries)
+            LENGTHS: [number for sid in sorted(lengths) for number in (sid, lengths[sid])],
+            RUNS: self.runs or None,
+            METHODS: self.methods if self.runs else None,
+            FRAMES: self.frames,
+            SYNTAX: self.syntax,
+            GEOMETRY: None if self.geometry is None else tuple(self.geometry),
+            SIZE: self.size,
+            NAME: meta.name,
+            MODE: meta.mode,
+            MTIME: meta.mtime_ns,
+            LINK: meta.link,
+            TAGS_RUNS: self.tags_runs or None,
+            TAGS_METHODS: self.tags_methods if self.tags_runs else None,
+            FRAME_BITS: self.frame_bits,
+        })
         return data + struct.pack("<I", len(data))
 
 
@@ -115,8 +113,7 @@ def _bad(what: str) -> DamagedError:
     return DamagedError(f"the index is wrong about {what}")
 
 
-def _expect(entries: dict[int, Any], key: int, kind: type, what: str) -> Any:
-    value = entries.get(key)
+def _expect(value: Any, kind: type, what: str) -> Any:
     if value is not None and type(value) is not kind:
         raise _bad(what)
     return value
@@ -140,12 +137,13 @@ def check_runs(runs: Any, methods: Any, payload: int) -> tuple[list[Run], bytes]
     for run in runs:
         if type(run) is not list or len(run) not in (2, 5):
             raise _bad("its runs")
-        if any(type(n) is not int or n < 0 for n in run):
-            raise _bad("its runs")
+        for number in run:
+            if type(number) is not int or number < 0:
+                raise _bad("its runs")
         if run[0] < at or run[1] < 1 or run[0] + run[1] > payload:
             raise _bad("its runs")
         if len(run) == 5:
-            rows, width, split = run[2:]
+            _, _, rows, width, split = run
             if not (1 <= rows < 1 << 32 and 1 <= width <= 1 << 20 and rows * width < 1 << 48):
                 raise _bad("a frame's geometry")
             rest = width - split
@@ -166,47 +164,48 @@ def parse_index(data: bytes, stream: int, payload: int) -> Index:
     data: the CBOR without its length. Raises DamagedError.
     """
     entries = decode_map(data)
-    numbers = entries.get(LENGTHS)
-    if entries.get(KIND) != stream or type(numbers) is not list or len(numbers) % 2:
+    get = entries.get
+    numbers = get(LENGTHS)
+    if get(KIND) != stream or type(numbers) is not list or len(numbers) % 2:
         raise _bad("its stream")
-    if any(type(n) is not int or n < 0 for n in numbers):
-        raise _bad("the payload lengths")
-    ids = numbers[::2]
-    if ids != sorted(set(ids)) or not set(ids) <= set(STREAM_NAMES):
-        raise _bad("the payload lengths")
-    lengths = dict(zip(ids, numbers[1::2], strict=True))
-    if lengths.get(stream) != payload:
+    lengths: dict[int, int] = {}
+    before = 0
+    pairs = iter(numbers)
+    for sid, size in zip(pairs, pairs, strict=True):
+        if type(sid) is not int or type(size) is not int or size < 0 or sid <= before:
+            raise _bad("the payload lengths")
+        lengths[sid] = size
+        before = sid
+    if before > LAST_STREAM or lengths.get(stream) != payload:
         raise _bad("the payload lengths")
     index = Index(stream, lengths)
-    index.runs, index.methods = check_runs(entries.get(RUNS), entries.get(METHODS), payload)
+    index.runs, index.methods = check_runs(get(RUNS), get(METHODS), payload)
     if stream == TAIL:
         if TAGS not in lengths:
             raise _bad("the payload lengths")
         index.tags_runs, index.tags_methods = check_runs(
-            entries.get(TAGS_RUNS), entries.get(TAGS_METHODS), lengths[TAGS]
+            get(TAGS_RUNS), get(TAGS_METHODS), lengths[TAGS]
         )
-    index.frames = _expect(entries, FRAMES, bytes, "the frames")
+    index.frames = _expect(get(FRAMES), bytes, "the frames")
     if index.frames is not None and len(index.frames) % 16:
         raise _bad("the frames")
-    index.syntax = _expect(entries, SYNTAX, str, "the transfer syntax")
-    index.frame_bits = _expect(entries, FRAME_BITS, int, "the frames")
+    index.syntax = _expect(get(SYNTAX), str, "the transfer syntax")
+    index.frame_bits = _expect(get(FRAME_BITS), int, "the frames")
     if index.frame_bits is not None and index.frame_bits < 1:
         raise _bad("the frames")
-    index.size = _expect(entries, SIZE, int, "the size")
-    index.meta = Meta(
-        _expect(entries, NAME, bytes, "the name"),
-        _expect(entries, MODE, int, "the mode"),
-        _expect(entries, MTIME, int, "the time"),
-        _expect(entries, LINK, bytes, "the link"),
-    )
-    if index.meta.mode is not None and not 0 <= index.meta.mode <= 0o7777:
+    index.size = _expect(get(SIZE), int, "the size")
+    meta = index.meta
+    meta.name = _expect(get(NAME), bytes, "the name")
+    meta.mode = _expect(get(MODE), int, "the mode")
+    if meta.mode is not None and not 0 <= meta.mode <= 0o7777:
         raise _bad("the mode")
-    geometry = _expect(entries, GEOMETRY, list, "the image geometry")
+    meta.mtime_ns = _expect(get(MTIME), int, "the time")
+    meta.link = _expect(get(LINK), bytes, "the link")
+    geometry = _expect(get(GEOMETRY), list, "the image geometry")
     if geometry is not None:
-        kinds = [type(entry) for entry in geometry]
-        if kinds != [int] * 9 + [str, int, int] or any(
-            n < 0 for n in geometry if type(n) is int
-        ):
+        if list(map(type, geometry)) != _GEOMETRY_TYPES:
             raise _bad("the image geometry")
         index.geometry = Geometry(*geometry)
+        if min(geometry[:9] + geometry[10:]) < 0:
+            raise _bad("the image geometry")
     return index

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The block layer's kernels (docs/spec/block-layer-v1.md) on the caller's memory."""
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 cdef extern from "dicomcrypt.h" nogil:
@@ -14,8 +14,10 @@ cdef extern from "dicomcrypt.h" nogil:
         DCX_VIGENERE
     ctypedef struct dcx_tables:
         pass
+    struct dcx_order:
+        uint32_t cells
     ctypedef struct dcx_orders:
-        pass
+        dcx_order block[4]
     ctypedef struct dcx_block:
         uint64_t start
         uint64_t width
@@ -102,10 +104,6 @@ cdef class StreamCipher:
     cdef object fill
     cdef bytearray xor_stream, vigenere_stream, rotations
 
-    def __cinit__(self):
-        memset(&self.tables, 0, sizeof(self.tables))
-        memset(&self.orders, 0, sizeof(self.orders))
-
     def __init__(self, key, int kernel, keystream):
         if len(key) != 64:
             raise ValueError("a stream's block-layer key is 64 bytes long")
@@ -127,8 +125,11 @@ cdef class StreamCipher:
         self.rotations = bytearray(48)
 
     def __dealloc__(self):
+        cdef int k
         dcx_wipe(&self.tables, sizeof(self.tables))
-        dcx_wipe(&self.orders, sizeof(self.orders))
+        for k in range(4):
+            if self.orders.block[k].cells:
+                dcx_wipe(&self.orders.block[k], sizeof(self.orders.block[k]))
 
     cdef const uint8_t *stage(self, bytearray room, uint64_t unit, unsigned block,
                               unsigned stage, uint64_t counter, uint64_t length) except NULL:

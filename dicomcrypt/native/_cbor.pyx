@@ -83,14 +83,17 @@ cdef int put(bytearray out, value, int depth) except -1:
 
 
 def encode_map(dict entries not None) -> bytes:
-    """Encode a map of unsigned keys; values are int, bytes, str, list or tuple.
+    """Encode a map of unsigned keys; values are int, bytes, str, list or tuple. Keys whose value
+    is None are left out.
 
     Raises TypeError for other values, ValueError for arrays nested more than 16 deep,
     OverflowError for numbers beyond 64 bits.
     """
     cdef bytearray out = bytearray()
-    head(out, 5, len(entries))
-    for key in sorted(entries):
+    cdef list keys = [key for key, value in entries.items() if value is not None]
+    keys.sort()
+    head(out, 5, len(keys))
+    for key in keys:
         head(out, 0, key)
         put(out, entries[key], DEEPEST)
     return bytes(out)
