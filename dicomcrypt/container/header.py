@@ -80,14 +80,14 @@ def pack_slot(
     body = b"".join([s.pack() for s in stanzas])
     used = _SLOT.pack(generation, _SLOT.size + len(body), len(stanzas), 0) + body
     signed = core + pack_capacity(capacity) + used
-    macs = b"".join([slot_mac(keys.mac_key(scope), signed) for scope in _SCOPES])
-    return used + bytes(capacity - MACS_SIZE - len(used)) + macs
+    macs = [slot_mac(keys.mac_key(scope), signed) for scope in _SCOPES]
+    return b"".join([used, bytes(capacity - MACS_SIZE - len(used)), *macs])
 
 
 def pack_header(core: bytes, capacity: int, stanzas: Sequence[Stanza], keys: KeySchedule) -> bytes:
     """Return everything before the streams: CORE, CAPACITY, slot A filled, slot B empty."""
     slot = pack_slot(core, capacity, FIRST_GENERATION, stanzas, keys)
-    return core + pack_capacity(capacity) + slot + bytes(capacity)
+    return b"".join([core, pack_capacity(capacity), slot, bytes(capacity)])
 
 
 def parse_slot(data: bytes, number: int, prefix: Prefix) -> Slot | None:

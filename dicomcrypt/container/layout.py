@@ -24,6 +24,7 @@ STREAM_NAMES = {TAGS: "tags", PIXELS: "pixels", TAIL: "tail", OPAQUE: "opaque"}
 #: The order in which streams stand in the file, and in which their payloads join.
 STREAM_ORDER = (TAGS, PIXELS, OPAQUE, TAIL)
 
+_ABSENT = (0, 0)
 _CORE = struct.Struct("<8sBBHI48s")
 _CAPACITY = struct.Struct("<II")
 _TRAILER = struct.Struct("<11Q8s")
@@ -89,7 +90,9 @@ def parse_prefix(data: bytes) -> Prefix:
 
 def pack_trailer(streams: dict[int, tuple[int, int]], total: int) -> bytes:
     """Return TRAILER for streams {id: (offset, length)} of an object of `total` bytes."""
-    places = [number for sid in (1, 2, 3, 4) for number in streams.get(sid, (0, 0))]
+    places = []
+    for sid in (1, 2, 3, 4):
+        places += streams.get(sid, _ABSENT)
     return _TRAILER.pack(*places, 0, 0, total, TRAILER_MAGIC)
 
 

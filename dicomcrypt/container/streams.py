@@ -38,6 +38,13 @@ class Sink(Protocol):
         """Keep the first `size` bytes of what was reserved."""
 
 
+def put(sink: Sink, data: bytes) -> None:
+    """Copy bytes to the end of a sink."""
+    size = len(data)
+    sink.reserve(size)[:] = data
+    sink.commit(size)
+
+
 def sealed_size(plain: int) -> int:
     """Bytes of a sealed stream whose plaintext has `plain` bytes."""
     return HEADER + plain + TAG * (plain // CHUNK + 1)
@@ -56,7 +63,8 @@ class StreamSealer:
     """Seals one stream into a sink."""
 
     def __init__(self, sid: int, keys: KeySchedule, sink: Sink) -> None:
-        self._encryptor = Cobblestone256Encryptor(keys.input_key(sid), keys.context(sid))
+        encryptor = Cobblestone256Encryptor(keys.input_key(sid), keys.context(sid))
+        self._update, self._finalize = encryptor.update_into, encryptor.finalize
         self._sink = sink
         self._head = HEADER
         self._pending = 0
@@ -64,20 +72,14 @@ class StreamSealer:
 
     def write(self, data) -> None:
         """Seal some more of the plaintext; data is any contiguous buffer."""
-        size = len(data)
-        if size == 0:
-            return
-        chunks, self._pending = divmod(self._pending + size, CHUNK)
-        room = self._head + chunks * SEALED_CHUNK
-        self._head = 0
-        made = self._encryptor.update_into(data, self._sink.reserve(room))
-        self._sink.commit(made)
+        pending = self._pending + len(data)
+        room = self._head + pending // CHUNK * SEALED_CHUNK
+        self._pending, self._head = pending % CHUNK, 0
+        self._sink.commit(self._update(data, self._sink.reserve(room)))
 
     def finish(self) -> tuple[int, int]:
         """Seal the last chunk; return the stream's offset and length in the object."""
-        rest = self._encryptor.finalize()
-        self._sink.reserve(len(rest))[:] = rest
-        self._sink.commit(len(rest))
+        put(self._sink, self._finalize())
         return self.offset, self._sink.position - self.offset
 
 

@@ -38,13 +38,14 @@ class MemorySink:
         self._out = byte_view(out)
         if self._out.readonly:
             raise UsageError("the output buffer is read-only")
+        self._size = len(self._out)
         self.position = 0
 
     def reserve(self, size: int) -> memoryview:
         end = self.position + size
-        if end > len(self._out):
+        if end > self._size:
             raise UsageError(
-                f"the output buffer is too small: {len(self._out)} bytes; see encrypted_size()"
+                f"the output buffer is too small: {self._size} bytes; see encrypted_size()"
             )
         return self._out[self.position : end]
 
