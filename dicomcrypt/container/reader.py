@@ -72,13 +72,14 @@ class OpenContainer:
 
     def require(self, streams: Iterable[int], wanted: str) -> None:
         """Raise NoIdentityError unless every one of these streams can be opened."""
-        if not all(self.keys.opens(sid) for sid in streams):
-            raise missing_scope(self.keys, wanted)
+        for sid in streams:
+            if not self.keys.opens(sid):
+                raise missing_scope(self.keys, wanted)
 
     def reader(self, sid: int) -> ChunkReader:
         """Random access to a stream's plaintext."""
         if sid not in self._readers:
-            self.require([sid], f"the {STREAM_NAMES[sid]}")
+            self.require((sid,), f"the {STREAM_NAMES[sid]}")
             self._readers[sid] = ChunkReader(
                 self.container.source, sid, *self.streams[sid], self.keys
             )
@@ -86,7 +87,7 @@ class OpenContainer:
 
     def opener(self, sid: int) -> StreamOpener:
         """A stream's plaintext from its beginning."""
-        self.require([sid], f"the {STREAM_NAMES[sid]}")
+        self.require((sid,), f"the {STREAM_NAMES[sid]}")
         return StreamOpener(self.container.source, sid, *self.streams[sid], self.keys)
 
     def index(self, sid: int) -> Index:

@@ -9,6 +9,8 @@ from typing import BinaryIO
 from ..errors import DamagedError, UsageError
 
 FLUSH = 256 * 1024
+#: What is read at a time of a file's two ends, where header, tags, trailer and index stand.
+EDGE = 32 * 1024
 
 
 def open_regular(path: str | bytes | os.PathLike[str]) -> int:
@@ -137,20 +139,39 @@ class MemorySource:
 class FileSource:
     """An object in a file, read by position; several threads may share it.
 
-    `bytes_read` counts what was read, for those who pay by the byte.
+    Its two ends are read once, as they are when they are first asked for. `bytes_read` counts
+    what was read, for those who pay by the byte.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._descriptor = open_regular(path)
         self._size = os.fstat(self._descriptor).st_size
         self.bytes_read = 0
+        self._ends: dict[int, bytes] = {}
 
     def size(self) -> int:
         return self._size
 
     def read_range(self, offset: int, length: int) -> bytes:
-        if offset < 0 or length < 0 or offset + length > self._size:
+        end = offset + length
+        if offset < 0 or length < 0 or end > self._size:
             raise DamagedError("the object is cut off")
+        high = self._size - EDGE
+        if end <= EDGE or high <= EDGE:  # a small file is one end
+            start, size = 0, self._size if high <= EDGE else EDGE
+        elif offset >= high:
+            start, size = high, EDGE
+        else:
+            return self._read(offset, length)
+        kept = self._ends.get(start)
+        if kept is None:
+            try:
+                kept = self._ends[start] = self._read(start, size)
+            except (OSError, DamagedError):  # a bad sector elsewhere must not hide this range
+                return self._read(offset, length)
+        return kept[offset - start : end - start]
+
+    def _read(self, offset: int, length: int) -> bytes:
         data = os.pread(self._descriptor, length, offset)
         while len(data) < length:
             more = os.pread(self._descriptor, length - len(data), offset + len(data))
