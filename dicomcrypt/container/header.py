@@ -121,7 +121,9 @@ def parse_slots(data: bytes, prefix: Prefix) -> list[Slot]:
     """
     capacity = prefix.capacity
     slots = [parse_slot(data[:capacity], 0, prefix), parse_slot(data[capacity:], 1, prefix)]
-    found = sorted((s for s in slots if s), key=lambda s: -s.generation)
+    found = [slot for slot in slots if slot is not None]
+    if len(found) > 1 and found[1].generation > found[0].generation:
+        found.reverse()
     if not found:
         raise DamagedError("the header is damaged: neither of its slots can be read")
     return found
@@ -257,7 +259,9 @@ def unlock(
     """
     cache = cache or BatchKeyCache()
     # Those that cost a key derivation come last.
-    identities = sorted(identities, key=lambda identity: getattr(identity, "costly", False))
+    identities = list(identities)
+    if len(identities) > 1:
+        identities.sort(key=lambda identity: getattr(identity, "costly", False))
     damage: DamagedError | None = None
     for slot in slots:
         try:

@@ -27,6 +27,7 @@ STREAM_ORDER = (TAGS, PIXELS, OPAQUE, TAIL)
 _ABSENT = (0, 0)
 _CORE = struct.Struct("<8sBBHI48s")
 _CAPACITY = struct.Struct("<II")
+_PREFIX = struct.Struct("<8sBBHI48sII")
 _TRAILER = struct.Struct("<11Q8s")
 
 
@@ -71,14 +72,13 @@ def parse_prefix(data: bytes) -> Prefix:
         raise DamagedError("not a DCMX object")
     if len(data) < PREFIX_SIZE:
         raise DamagedError("the object is cut off in its header")
-    _, version, suite, flags, zero, _ = _CORE.unpack_from(data)
+    _, version, suite, flags, zero, _, capacity, complement = _PREFIX.unpack_from(data)
     if version != VERSION or suite != SUITE:
         raise DamagedError(
             f"object version {version}, suite {suite} is not known: a newer dicomcrypt may read it"
         )
     if flags & ~FLAG_MIXED_PASSPHRASE or zero:
         raise DamagedError("the header has unknown flags")
-    capacity, complement = _CAPACITY.unpack_from(data, CORE_SIZE)
     if (
         capacity ^ complement != 0xFFFFFFFF
         or capacity % 512
@@ -112,7 +112,7 @@ def parse_trailer(data: bytes, prefix: Prefix, size: int) -> dict[int, tuple[int
     streams = {}
     at = prefix.streams_offset
     for sid in STREAM_ORDER:
-        offset, length = numbers[2 * sid - 2], numbers[2 * sid - 1]
+        offset, length = numbers[2 * sid - 2 : 2 * sid]
         if offset == 0 and length == 0:
             continue
         if offset != at or length < 56 + 16:
@@ -121,7 +121,8 @@ def parse_trailer(data: bytes, prefix: Prefix, size: int) -> dict[int, tuple[int
         at += length
     if at != size - TRAILER_SIZE:
         raise DamagedError("the streams do not fill the object")
-    present = set(streams)
-    if present != {OPAQUE} and not {TAGS, TAIL} <= present:
+    if (TAGS not in streams or TAIL not in streams) and (
+        OPAQUE not in streams or len(streams) > 1
+    ):
         raise DamagedError("the object lacks a stream")
     return streams
