@@ -27,6 +27,15 @@ NAME, MODE, MTIME, LINK, TAGS_RUNS, TAGS_METHODS, FRAME_BITS = range(8, 15)
 
 #: The ids of streams are 1 to this.
 LAST_STREAM = max(STREAM_NAMES)
+#: The methods of a unit's four blocks in one byte, none of them 3.
+_METHODS = bytes(four for four in range(256) if not four & four >> 1 & 0x55)
+#: Types of the values that need no look at other values, and what to say of another type.
+_TYPES: dict[int, tuple[type, str]] = {
+    FRAMES: (bytes, "the frames"), FRAME_BITS: (int, "the frames"),
+    SYNTAX: (str, "the transfer syntax"), GEOMETRY: (list, "the image geometry"),
+    SIZE: (int, "the size"), NAME: (bytes, "the name"), MODE: (int, "the mode"),
+    MTIME: (int, "the time"), LINK: (bytes, "the link"),
+}  # fmt: skip
 _GEOMETRY_TYPES = [int] * 9 + [str, int, int]
 
 Run = Sequence[int]  # (offset, length) or (offset, length, rows, row bytes, split)
@@ -113,12 +122,6 @@ def _bad(what: str) -> DamagedError:
     return DamagedError(f"the index is wrong about {what}")
 
 
-def _expect(value: Any, kind: type, what: str) -> Any:
-    if value is not None and type(value) is not kind:
-        raise _bad(what)
-    return value
-
-
 def unit_count(run: Run) -> int:
     """How many units of the block layer a run has."""
     size = run[2] * run[3] if len(run) == 5 else LINEAR_UNIT
@@ -153,7 +156,7 @@ def check_runs(runs: Any, methods: Any, payload: int) -> tuple[list[Run], bytes]
         units += unit_count(run)
     if units > MAX_UNITS or len(methods) != units:
         raise _bad("its methods")
-    if any(pair & pair >> 1 & 0x55 for pair in set(methods)):
+    if methods.translate(None, _METHODS):
         raise _bad("its methods")
     return runs, methods
 
@@ -186,26 +189,21 @@ def parse_index(data: bytes, stream: int, payload: int) -> Index:
         index.tags_runs, index.tags_methods = check_runs(
             get(TAGS_RUNS), get(TAGS_METHODS), lengths[TAGS]
         )
-    index.frames = _expect(get(FRAMES), bytes, "the frames")
-    if index.frames is not None and len(index.frames) % 16:
+    for key, value in entries.items():
+        if key in _TYPES and type(value) is not _TYPES[key][0]:
+            raise _bad(_TYPES[key][1])
+    index.frames, index.syntax = get(FRAMES), get(SYNTAX)
+    index.frame_bits, index.size = get(FRAME_BITS), get(SIZE)
+    if (index.frames is not None and len(index.frames) % 16) or (
+        index.frame_bits is not None and index.frame_bits < 1
+    ):
         raise _bad("the frames")
-    index.syntax = _expect(get(SYNTAX), str, "the transfer syntax")
-    index.frame_bits = _expect(get(FRAME_BITS), int, "the frames")
-    if index.frame_bits is not None and index.frame_bits < 1:
-        raise _bad("the frames")
-    index.size = _expect(get(SIZE), int, "the size")
-    meta = index.meta
-    meta.name = _expect(get(NAME), bytes, "the name")
-    meta.mode = _expect(get(MODE), int, "the mode")
-    if meta.mode is not None and not 0 <= meta.mode <= 0o7777:
+    index.meta = Meta(get(NAME), get(MODE), get(MTIME), get(LINK))
+    if index.meta.mode is not None and not 0 <= index.meta.mode <= 0o7777:
         raise _bad("the mode")
-    meta.mtime_ns = _expect(get(MTIME), int, "the time")
-    meta.link = _expect(get(LINK), bytes, "the link")
-    geometry = _expect(get(GEOMETRY), list, "the image geometry")
-    if geometry is not None:
-        if list(map(type, geometry)) != _GEOMETRY_TYPES:
+    if GEOMETRY in entries:
+        geometry = entries[GEOMETRY]
+        if list(map(type, geometry)) != _GEOMETRY_TYPES or min(geometry[:9] + geometry[10:]) < 0:
             raise _bad("the image geometry")
         index.geometry = Geometry(*geometry)
-        if min(geometry[:9] + geometry[10:]) < 0:
-            raise _bad("the image geometry")
     return index
