@@ -75,6 +75,8 @@ class Batch:
             allow_mixed=allow_mixed,
         )
         self._force_scopes = force_scopes
+        partial = self._envelope.has_partial and not force_scopes
+        self._opaque_allowed = _refuse_opaque if partial else None
         self._buffers = Buffers()
 
     def __enter__(self) -> Batch:
@@ -84,11 +86,8 @@ class Batch:
         """Nothing to close: every object is complete when its call returns."""
 
     def _encoder(self, sink, scratch: bytearray | None = None) -> Encoder:
-        refuse = None
-        if self._envelope.has_partial and not self._force_scopes:
-            refuse = _refuse_opaque
         return Encoder(
-            sink, self._envelope.new(), self._method, opaque_allowed=refuse,
+            sink, self._envelope.new(), self._method, opaque_allowed=self._opaque_allowed,
             scratch=scratch or self._buffers.scratch,
         )  # fmt: skip
 
@@ -109,8 +108,9 @@ class Batch:
 
     def encrypt(self, data) -> bytes:
         """Encrypt a file's bytes; return the object."""
-        sink = GrowingSink()
-        encode_memory(self._encoder(sink), byte_view(data))
+        source = byte_view(data)
+        sink = GrowingSink(encrypted_size(len(source)))
+        encode_memory(self._encoder(sink), source)
         return sink.value()
 
     def encrypt_file(self, src: PathLike, dst: PathLike, *, force: bool = False) -> int:
@@ -229,9 +229,8 @@ def _decrypt_memory(
     except BaseException:
         output.wipe()
         raise
-    finally:
-        if cache is not None:
-            cache.give_back(buffer)
+    if cache is not None:
+        cache.give_back(buffer)
     return bytes(result) if result is not None else size
 
 

@@ -170,7 +170,7 @@ class BatchKeyCache:
         return f"BatchKeyCache({len(self._keys)} entries)"
 
     def borrow(self) -> bytearray:
-        """Return a buffer that nobody else has, of any size."""
+        """Return a buffer that nobody else has, of any size; `give_back` keeps it for the next."""
         try:
             return self._buffers.pop()
         except IndexError:

@@ -60,10 +60,10 @@ class MemorySink:
 
 
 class GrowingSink:
-    """A bytearray that grows as needed."""
+    """A bytearray that grows as needed. size: what will probably be enough."""
 
-    def __init__(self) -> None:
-        self._buffer = bytearray(FLUSH)
+    def __init__(self, size: int = FLUSH) -> None:
+        self._buffer = bytearray(size)
         self.position = 0
 
     def reserve(self, size: int) -> memoryview:

@@ -178,7 +178,8 @@ def _in_pieces(opener: StreamOpener, payload: _Payload, buffer: bytearray) -> No
     low = fill = 0
     while True:
         with room_in(buffer, fill + PIECE) as view:
-            made = opener.read_into(view[fill:])
+            with view[fill:] as room:  # released whatever happens: the buffer must stay resizable
+                made = opener.read_into(room)
             if made == 0:
                 return
             fill += made
