@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .ciphers.transform import method_number
 from .container.header import BatchKeyCache
-from .container.reader import Container
+from .container.reader import Container, OpenContainer
 from .container.stanza import Identity, Recipient
 from .errors import UsageError
 from .keys.batch import Envelope, scoped_recipients
@@ -25,7 +25,7 @@ from .objects.buffers import (
     StreamSource,
     byte_view,
 )
-from .objects.decoder import PARTS, PIECE, MemoryOutput, decode
+from .objects.decoder import PARTS, MemoryOutput, decode
 from .objects.drivers import PushDriver, encode_memory
 from .objects.encoder import BAND, Encoder
 from .objects.files import SUFFIX, Buffers, decrypt_path, encrypt_path
@@ -75,6 +75,8 @@ class Batch:
             allow_mixed=allow_mixed,
         )
         self._force_scopes = force_scopes
+        partial = self._envelope.has_partial and not force_scopes
+        self._opaque_allowed = _refuse_opaque if partial else None
         self._buffers = Buffers()
 
     def __enter__(self) -> Batch:
@@ -84,11 +86,8 @@ class Batch:
         """Nothing to close: every object is complete when its call returns."""
 
     def _encoder(self, sink, scratch: bytearray | None = None) -> Encoder:
-        refuse = None
-        if self._envelope.has_partial and not self._force_scopes:
-            refuse = _refuse_opaque
         return Encoder(
-            sink, self._envelope.new(), self._method, opaque_allowed=refuse,
+            sink, self._envelope.new(), self._method, opaque_allowed=self._opaque_allowed,
             scratch=scratch or self._buffers.scratch,
         )  # fmt: skip
 
@@ -109,8 +108,9 @@ class Batch:
 
     def encrypt(self, data) -> bytes:
         """Encrypt a file's bytes; return the object."""
-        sink = GrowingSink()
-        encode_memory(self._encoder(sink), byte_view(data))
+        source = byte_view(data)
+        sink = GrowingSink(encrypted_size(len(source)))
+        encode_memory(self._encoder(sink), source)
         return sink.value()
 
     def encrypt_file(self, src: PathLike, dst: PathLike, *, force: bool = False) -> int:
@@ -183,7 +183,7 @@ def decrypt(
     DamagedError; nothing unverified is returned.
     """
     opened = Container(MemorySource(blob)).unlock(identities, cache)
-    return _decrypt_memory(opened, None, part)
+    return _decrypt_memory(opened, None, part, cache)
 
 
 def decrypt_into(
@@ -199,26 +199,38 @@ def decrypt_into(
         raise UsageError("the output buffer is read-only")
     _refuse_overlap(source, target)
     opened = Container(MemorySource(source)).unlock(identities, cache)
-    return _decrypt_memory(opened, target, "all")
+    return _decrypt_memory(opened, target, "all", cache)
 
 
-def _decrypt_memory(opened, out: memoryview | None, part: str):
+def _decrypt_memory(
+    opened: OpenContainer, out: memoryview | None, part: str, cache: BatchKeyCache | None
+):
     if part not in PARTS:
         raise UsageError(f"unknown part {part!r}: use all, tags or pixels")
     streams = None if part == "all" else PARTS[part]
     if streams is None:
         opened.require(opened.streams, "the whole file")
-    size = sum(opened.payload_size(sid) for sid in opened.streams if sid in PARTS[part])
+    known = {}
+    if opened.keys.opens(opened.closing_stream):
+        known = opened.closing_index().lengths
+    size = sum(
+        known[sid] if sid in known else opened.payload_size(sid)
+        for sid in opened.streams
+        if sid in PARTS[part]
+    )
     result = bytearray(size) if out is None else None
     target = memoryview(result) if result is not None else out
     if len(target) < size:
         raise UsageError(f"the output buffer is too small: the file has {size} bytes")
     output = MemoryOutput(target[:size])
+    buffer = bytearray() if cache is None else cache.borrow()
     try:
-        decode(opened, output, bytearray(2 * PIECE), streams)
+        decode(opened, output, buffer, streams)
     except BaseException:
         output.wipe()
         raise
+    if cache is not None:
+        cache.give_back(buffer)
     return bytes(result) if result is not None else size
 
 

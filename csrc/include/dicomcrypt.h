@@ -111,10 +111,10 @@ typedef struct {
 } dcx_keystream;
 
 /* pi without the cells that a short last tile lacks, kept from one unit to the next: the
- * frames of an image are of one size. One for each block; all zeros at first; belongs to the
- * tables it is used with, and to one thread at a time. */
+ * frames of an image are of one size. One for each block; `cells` is zero at first, and as long
+ * as `order` was not written; belongs to the tables it is used with, and to one thread at a time. */
 typedef struct {
-    struct {
+    struct dcx_order {
         uint32_t cells;
         uint16_t order[2 * DCX_CELLS]; /* twice in a row */
     } block[4];

@@ -6,6 +6,7 @@ import hmac
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.keywrap import (
     InvalidUnwrap,
@@ -40,8 +41,7 @@ _SCOPES = (1, 2, 3)
 _WRAPPING = (1, 2, 3, BATCH_SCOPE)
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """A well-formed slot as it stands in an object."""
 
     generation: int
@@ -80,14 +80,14 @@ def pack_slot(
     body = b"".join([s.pack() for s in stanzas])
     used = _SLOT.pack(generation, _SLOT.size + len(body), len(stanzas), 0) + body
     signed = core + pack_capacity(capacity) + used
-    macs = b"".join([slot_mac(keys.mac_key(scope), signed) for scope in _SCOPES])
-    return used + bytes(capacity - MACS_SIZE - len(used)) + macs
+    macs = [slot_mac(keys.mac_key(scope), signed) for scope in _SCOPES]
+    return b"".join([used, bytes(capacity - MACS_SIZE - len(used)), *macs])
 
 
 def pack_header(core: bytes, capacity: int, stanzas: Sequence[Stanza], keys: KeySchedule) -> bytes:
     """Return everything before the streams: CORE, CAPACITY, slot A filled, slot B empty."""
     slot = pack_slot(core, capacity, FIRST_GENERATION, stanzas, keys)
-    return core + pack_capacity(capacity) + slot + bytes(capacity)
+    return b"".join([core, pack_capacity(capacity), slot, bytes(capacity)])
 
 
 def parse_slot(data: bytes, number: int, prefix: Prefix) -> Slot | None:
@@ -107,10 +107,8 @@ def parse_slot(data: bytes, number: int, prefix: Prefix) -> Slot | None:
         stanzas = parse_stanzas(data[_SLOT.size : used], count)
     except DamagedError:
         return None
-    if (
-        sum(s.type in PASSPHRASE_TYPES for s in stanzas) > MAX_COSTLY
-        or sum(s.type == BATCH for s in stanzas) > MAX_COSTLY
-    ):
+    kinds = [s.type for s in stanzas]
+    if sum(map(kinds.count, PASSPHRASE_TYPES)) > MAX_COSTLY or kinds.count(BATCH) > MAX_COSTLY:
         return None
     signed = prefix.core + pack_capacity(prefix.capacity) + data[:used]
     return Slot(generation, stanzas, signed, data[end:])
@@ -123,7 +121,9 @@ def parse_slots(data: bytes, prefix: Prefix) -> list[Slot]:
     """
     capacity = prefix.capacity
     slots = [parse_slot(data[:capacity], 0, prefix), parse_slot(data[capacity:], 1, prefix)]
-    found = sorted((s for s in slots if s), key=lambda s: -s.generation)
+    found = [slot for slot in slots if slot is not None]
+    if len(found) > 1 and found[1].generation > found[0].generation:
+        found.reverse()
     if not found:
         raise DamagedError("the header is damaged: neither of its slots can be read")
     return found
@@ -133,8 +133,8 @@ def check_passphrase_rule(stanzas: Iterable[Stanza], flags: int) -> None:
     """Refuse a passphrase beside other recipients unless the header's flag allows it."""
     if flags & FLAG_MIXED_PASSPHRASE:
         return
-    real = [s for s in stanzas if s.type != BATCH]
-    if len(real) > 1 and any(s.type in PASSPHRASE_TYPES for s in real):
+    real = [s.type for s in stanzas if s.type != BATCH]
+    if len(real) > 1 and not PASSPHRASE_TYPES.isdisjoint(real):
         raise DamagedError("the header has a passphrase beside other recipients")
 
 
@@ -156,16 +156,28 @@ def batch_stanza(key: bytes, scope: int, batch_key: bytes, batch_id: bytes, core
 
 
 class BatchKeyCache:
-    """Batch keys that identities gave, so that a job asks each of them once.
+    """What a job keeps between objects: batch keys that identities gave, so that it asks each of
+    them once, and buffers for what was sealed.
 
-    Holds keys in memory; lives as long as the job."""
+    Holds keys in memory; lives as long as the job. Several threads may share one."""
 
     def __init__(self) -> None:
         # The identity is kept with its keys: a freed object's id may be given to another.
         self._keys: dict[tuple[int, bytes, bytes], tuple[Identity, bytes | None]] = {}
+        self._buffers: list[bytearray] = []
 
     def __repr__(self) -> str:
         return f"BatchKeyCache({len(self._keys)} entries)"
+
+    def borrow(self) -> bytearray:
+        """Return a buffer that nobody else has, of any size; `give_back` keeps it for the next."""
+        try:
+            return self._buffers.pop()
+        except IndexError:
+            return bytearray()
+
+    def give_back(self, buffer: bytearray) -> None:
+        self._buffers.append(buffer)
 
     def unwrap(self, identity: Identity, stanza: Stanza, batch_id: bytes) -> bytes | None:
         place = (id(identity), stanza.body, batch_id)
@@ -247,7 +259,9 @@ def unlock(
     """
     cache = cache or BatchKeyCache()
     # Those that cost a key derivation come last.
-    identities = sorted(identities, key=lambda identity: getattr(identity, "costly", False))
+    identities = list(identities)
+    if len(identities) > 1:
+        identities.sort(key=lambda identity: getattr(identity, "costly", False))
     damage: DamagedError | None = None
     for slot in slots:
         try:

@@ -1,8 +1,8 @@
 """The index at the end of a stream (docs/spec/dcmx-v1.md section 6).
 
-Written by a small encoder of our own (a library's canonical mode costs several times as
-much), read by cbor2, and accepted only if our encoding of what was read gives the
-same bytes: that catches duplicate keys, indefinite lengths, tags and trailing bytes.
+Written and read by a small encoder and decoder of our own (`native/_cbor.pyx`), which know the
+one deterministic form and refuse every other: duplicate keys, indefinite lengths, tags,
+trailing bytes.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import DamagedError
+from ..native import _cbor
 from ..native._cbor import bounded, encode_map
 from .layout import STREAM_NAMES, TAGS, TAIL
 
@@ -24,30 +25,33 @@ MAX_RUNS = 262144
 KIND, LENGTHS, RUNS, METHODS, FRAMES, SYNTAX, GEOMETRY, SIZE = range(8)
 NAME, MODE, MTIME, LINK, TAGS_RUNS, TAGS_METHODS, FRAME_BITS = range(8, 15)
 
+#: The ids of streams are 1 to this.
+LAST_STREAM = max(STREAM_NAMES)
+#: The methods of a unit's four blocks in one byte, none of them 3.
+_METHODS = bytes(four for four in range(256) if not four & four >> 1 & 0x55)
+#: Types of the values that need no look at other values, and what to say of another type.
+_TYPES: dict[int, tuple[type, str]] = {
+    FRAMES: (bytes, "the frames"), FRAME_BITS: (int, "the frames"),
+    SYNTAX: (str, "the transfer syntax"), GEOMETRY: (list, "the image geometry"),
+    SIZE: (int, "the size"), NAME: (bytes, "the name"), MODE: (int, "the mode"),
+    MTIME: (int, "the time"), LINK: (bytes, "the link"),
+}  # fmt: skip
+_GEOMETRY_TYPES = [int] * 9 + [str, int, int]
+
 Run = Sequence[int]  # (offset, length) or (offset, length, rows, row bytes, split)
 
 
 def decode_map(data: bytes) -> dict[int, Any]:
     """Decode what `encode_map` encodes; raises DamagedError for anything else."""
-    import cbor2
-
-    if not bounded(data, MAX_RUNS + 256, 6 * MAX_RUNS + 4096):
-        raise DamagedError("the index is not well-formed")
     try:
-        value = cbor2.loads(data)
-        if type(value) is not dict or any(type(k) is not int or k < 0 for k in value):
-            raise ValueError("not a map of unsigned keys")
-        same = encode_map(value) == data
-    except (cbor2.CBORDecodeError, ValueError, TypeError, struct.error, RecursionError,
-            OverflowError, MemoryError):
-        same = False
-    if not same:
-        raise DamagedError("the index is not well-formed")
-    return value
+        if bounded(data, MAX_RUNS + 256, 6 * MAX_RUNS + 4096):
+            return _cbor.decode_map(data)
+    except ValueError:
+        pass
+    raise DamagedError("the index is not well-formed")
 
 
-@dataclass(slots=True)
-class Geometry:
+class Geometry(NamedTuple):
     """Key 6: what is needed to read the pixel data without the tags."""
 
     rows: int
@@ -93,41 +97,29 @@ class Index:
 
     def encode(self) -> bytes:
         """Return the index as it stands at the end of the stream, with its length."""
-        entries: dict[int, Any] = {
+        lengths, meta = self.lengths, self.meta
+        data = encode_map({
             KIND: self.kind,
-            LENGTHS: [n for sid in sorted(self.lengths) for n in (sid, self.lengths[sid])],
-        }
-        if self.runs:
-            entries[RUNS], entries[METHODS] = self.runs, self.methods
-        if self.tags_runs:
-            entries[TAGS_RUNS], entries[TAGS_METHODS] = self.tags_runs, self.tags_methods
-        if self.geometry is not None:
-            g = self.geometry
-            entries[GEOMETRY] = [
-                g.rows, g.columns, g.samples, g.bits_allocated, g.bits_stored, g.high_bit,
-                g.pixel_representation, g.planar, g.frames, g.photometric, g.tag, g.big_endian,
-            ]  # fmt: skip
-        optional = (
-            (FRAMES, self.frames), (SYNTAX, self.syntax), (SIZE, self.size),
-            (NAME, self.meta.name), (MODE, self.meta.mode), (MTIME, self.meta.mtime_ns),
-            (LINK, self.meta.link), (FRAME_BITS, self.frame_bits),
-        )  # fmt: skip
-        for key, value in optional:
-            if value is not None:
-                entries[key] = value
-        data = encode_map(entries)
+            LENGTHS: [number for sid in sorted(lengths) for number in (sid, lengths[sid])],
+            RUNS: self.runs or None,
+            METHODS: self.methods if self.runs else None,
+            FRAMES: self.frames,
+            SYNTAX: self.syntax,
+            GEOMETRY: None if self.geometry is None else tuple(self.geometry),
+            SIZE: self.size,
+            NAME: meta.name,
+            MODE: meta.mode,
+            MTIME: meta.mtime_ns,
+            LINK: meta.link,
+            TAGS_RUNS: self.tags_runs or None,
+            TAGS_METHODS: self.tags_methods if self.tags_runs else None,
+            FRAME_BITS: self.frame_bits,
+        })
         return data + struct.pack("<I", len(data))
 
 
 def _bad(what: str) -> DamagedError:
     return DamagedError(f"the index is wrong about {what}")
-
-
-def _expect(entries: dict[int, Any], key: int, kind: type, what: str) -> Any:
-    value = entries.get(key)
-    if value is not None and type(value) is not kind:
-        raise _bad(what)
-    return value
 
 
 def unit_count(run: Run) -> int:
@@ -148,12 +140,13 @@ def check_runs(runs: Any, methods: Any, payload: int) -> tuple[list[Run], bytes]
     for run in runs:
         if type(run) is not list or len(run) not in (2, 5):
             raise _bad("its runs")
-        if any(type(n) is not int or n < 0 for n in run):
-            raise _bad("its runs")
+        for number in run:
+            if type(number) is not int or number < 0:
+                raise _bad("its runs")
         if run[0] < at or run[1] < 1 or run[0] + run[1] > payload:
             raise _bad("its runs")
         if len(run) == 5:
-            rows, width, split = run[2:]
+            _, _, rows, width, split = run
             if not (1 <= rows < 1 << 32 and 1 <= width <= 1 << 20 and rows * width < 1 << 48):
                 raise _bad("a frame's geometry")
             rest = width - split
@@ -163,7 +156,7 @@ def check_runs(runs: Any, methods: Any, payload: int) -> tuple[list[Run], bytes]
         units += unit_count(run)
     if units > MAX_UNITS or len(methods) != units:
         raise _bad("its methods")
-    if any(pair & pair >> 1 & 0x55 for pair in set(methods)):
+    if methods.translate(None, _METHODS):
         raise _bad("its methods")
     return runs, methods
 
@@ -174,47 +167,43 @@ def parse_index(data: bytes, stream: int, payload: int) -> Index:
     data: the CBOR without its length. Raises DamagedError.
     """
     entries = decode_map(data)
-    numbers = entries.get(LENGTHS)
-    if entries.get(KIND) != stream or type(numbers) is not list or len(numbers) % 2:
+    get = entries.get
+    numbers = get(LENGTHS)
+    if get(KIND) != stream or type(numbers) is not list or len(numbers) % 2:
         raise _bad("its stream")
-    if any(type(n) is not int or n < 0 for n in numbers):
-        raise _bad("the payload lengths")
-    ids = numbers[::2]
-    if ids != sorted(set(ids)) or not set(ids) <= set(STREAM_NAMES):
-        raise _bad("the payload lengths")
-    lengths = dict(zip(ids, numbers[1::2], strict=True))
-    if lengths.get(stream) != payload:
+    lengths: dict[int, int] = {}
+    before = 0
+    pairs = iter(numbers)
+    for sid, size in zip(pairs, pairs, strict=True):
+        if type(sid) is not int or type(size) is not int or size < 0 or sid <= before:
+            raise _bad("the payload lengths")
+        lengths[sid] = size
+        before = sid
+    if before > LAST_STREAM or lengths.get(stream) != payload:
         raise _bad("the payload lengths")
     index = Index(stream, lengths)
-    index.runs, index.methods = check_runs(entries.get(RUNS), entries.get(METHODS), payload)
+    index.runs, index.methods = check_runs(get(RUNS), get(METHODS), payload)
     if stream == TAIL:
         if TAGS not in lengths:
             raise _bad("the payload lengths")
         index.tags_runs, index.tags_methods = check_runs(
-            entries.get(TAGS_RUNS), entries.get(TAGS_METHODS), lengths[TAGS]
+            get(TAGS_RUNS), get(TAGS_METHODS), lengths[TAGS]
         )
-    index.frames = _expect(entries, FRAMES, bytes, "the frames")
-    if index.frames is not None and len(index.frames) % 16:
+    for key, value in entries.items():
+        if key in _TYPES and type(value) is not _TYPES[key][0]:
+            raise _bad(_TYPES[key][1])
+    index.frames, index.syntax = get(FRAMES), get(SYNTAX)
+    index.frame_bits, index.size = get(FRAME_BITS), get(SIZE)
+    if (index.frames is not None and len(index.frames) % 16) or (
+        index.frame_bits is not None and index.frame_bits < 1
+    ):
         raise _bad("the frames")
-    index.syntax = _expect(entries, SYNTAX, str, "the transfer syntax")
-    index.frame_bits = _expect(entries, FRAME_BITS, int, "the frames")
-    if index.frame_bits is not None and index.frame_bits < 1:
-        raise _bad("the frames")
-    index.size = _expect(entries, SIZE, int, "the size")
-    index.meta = Meta(
-        _expect(entries, NAME, bytes, "the name"),
-        _expect(entries, MODE, int, "the mode"),
-        _expect(entries, MTIME, int, "the time"),
-        _expect(entries, LINK, bytes, "the link"),
-    )
+    index.meta = Meta(get(NAME), get(MODE), get(MTIME), get(LINK))
     if index.meta.mode is not None and not 0 <= index.meta.mode <= 0o7777:
         raise _bad("the mode")
-    geometry = _expect(entries, GEOMETRY, list, "the image geometry")
-    if geometry is not None:
-        kinds = [type(entry) for entry in geometry]
-        if kinds != [int] * 9 + [str, int, int] or any(
-            n < 0 for n in geometry if type(n) is int
-        ):
+    if GEOMETRY in entries:
+        geometry = entries[GEOMETRY]
+        if list(map(type, geometry)) != _GEOMETRY_TYPES or min(geometry[:9] + geometry[10:]) < 0:
             raise _bad("the image geometry")
         index.geometry = Geometry(*geometry)
     return index

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import DamagedError
 
@@ -24,14 +24,16 @@ STREAM_NAMES = {TAGS: "tags", PIXELS: "pixels", TAIL: "tail", OPAQUE: "opaque"}
 #: The order in which streams stand in the file, and in which their payloads join.
 STREAM_ORDER = (TAGS, PIXELS, OPAQUE, TAIL)
 
-_CORE = struct.Struct("<8sBBHI16s32s")
+_ABSENT = (0, 0)
+_CORE = struct.Struct("<8sBBHI48s")
 _CAPACITY = struct.Struct("<II")
+_PREFIX = struct.Struct("<8sBBHI48sII")
 _TRAILER = struct.Struct("<11Q8s")
 
 
 def new_core(flags: int = 0) -> bytes:
     """Return a CORE with a fresh random object id and salt."""
-    return _CORE.pack(MAGIC, VERSION, SUITE, flags, 0, os.urandom(16), os.urandom(32))
+    return _CORE.pack(MAGIC, VERSION, SUITE, flags, 0, os.urandom(48))
 
 
 def pack_capacity(capacity: int) -> bytes:
@@ -39,8 +41,7 @@ def pack_capacity(capacity: int) -> bytes:
     return _CAPACITY.pack(capacity, capacity ^ 0xFFFFFFFF)
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
+class Prefix(NamedTuple):
     """CORE and CAPACITY as read."""
 
     core: bytes
@@ -71,14 +72,13 @@ def parse_prefix(data: bytes) -> Prefix:
         raise DamagedError("not a DCMX object")
     if len(data) < PREFIX_SIZE:
         raise DamagedError("the object is cut off in its header")
-    _, version, suite, flags, zero, _, _ = _CORE.unpack_from(data)
+    _, version, suite, flags, zero, _, capacity, complement = _PREFIX.unpack_from(data)
     if version != VERSION or suite != SUITE:
         raise DamagedError(
             f"object version {version}, suite {suite} is not known: a newer dicomcrypt may read it"
         )
     if flags & ~FLAG_MIXED_PASSPHRASE or zero:
         raise DamagedError("the header has unknown flags")
-    capacity, complement = _CAPACITY.unpack_from(data, CORE_SIZE)
     if (
         capacity ^ complement != 0xFFFFFFFF
         or capacity % 512
@@ -90,7 +90,9 @@ def parse_prefix(data: bytes) -> Prefix:
 
 def pack_trailer(streams: dict[int, tuple[int, int]], total: int) -> bytes:
     """Return TRAILER for streams {id: (offset, length)} of an object of `total` bytes."""
-    places = [number for sid in (1, 2, 3, 4) for number in streams.get(sid, (0, 0))]
+    places = []
+    for sid in (1, 2, 3, 4):
+        places += streams.get(sid, _ABSENT)
     return _TRAILER.pack(*places, 0, 0, total, TRAILER_MAGIC)
 
 
@@ -110,7 +112,7 @@ def parse_trailer(data: bytes, prefix: Prefix, size: int) -> dict[int, tuple[int
     streams = {}
     at = prefix.streams_offset
     for sid in STREAM_ORDER:
-        offset, length = numbers[2 * sid - 2], numbers[2 * sid - 1]
+        offset, length = numbers[2 * sid - 2 : 2 * sid]
         if offset == 0 and length == 0:
             continue
         if offset != at or length < 56 + 16:
@@ -119,7 +121,8 @@ def parse_trailer(data: bytes, prefix: Prefix, size: int) -> dict[int, tuple[int
         at += length
     if at != size - TRAILER_SIZE:
         raise DamagedError("the streams do not fill the object")
-    present = set(streams)
-    if present != {OPAQUE} and not {TAGS, TAIL} <= present:
+    if (TAGS not in streams or TAIL not in streams) and (
+        OPAQUE not in streams or len(streams) > 1
+    ):
         raise DamagedError("the object lacks a stream")
     return streams

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 
 from ..errors import DamagedError
@@ -20,7 +19,10 @@ from .layout import (
     parse_trailer,
 )
 from .stanza import Identity
-from .streams import ChunkReader, Source, StreamOpener, plain_size
+from .streams import CHUNK, SEALED_CHUNK, ChunkReader, Source, StreamOpener, plain_size
+
+#: Sealed streams up to this length are opened in one piece.
+WHOLE = 1 << 20
 
 
 class Container:
@@ -61,6 +63,7 @@ class OpenContainer:
         self.streams = container.streams
         self._readers: dict[int, ChunkReader] = {}
         self._indexes: dict[int, Index] = {}
+        self._closing: Index | None = None  # once it is checked
 
     @property
     def closing_stream(self) -> int:
@@ -69,13 +72,14 @@ class OpenContainer:
 
     def require(self, streams: Iterable[int], wanted: str) -> None:
         """Raise NoIdentityError unless every one of these streams can be opened."""
-        if not all(self.keys.opens(sid) for sid in streams):
-            raise missing_scope(self.keys, wanted)
+        for sid in streams:
+            if not self.keys.opens(sid):
+                raise missing_scope(self.keys, wanted)
 
     def reader(self, sid: int) -> ChunkReader:
         """Random access to a stream's plaintext."""
         if sid not in self._readers:
-            self.require([sid], f"the {STREAM_NAMES[sid]}")
+            self.require((sid,), f"the {STREAM_NAMES[sid]}")
             self._readers[sid] = ChunkReader(
                 self.container.source, sid, *self.streams[sid], self.keys
             )
@@ -83,20 +87,48 @@ class OpenContainer:
 
     def opener(self, sid: int) -> StreamOpener:
         """A stream's plaintext from its beginning."""
-        self.require([sid], f"the {STREAM_NAMES[sid]}")
+        self.require((sid,), f"the {STREAM_NAMES[sid]}")
         return StreamOpener(self.container.source, sid, *self.streams[sid], self.keys)
 
     def index(self, sid: int) -> Index:
         """The index at the end of a stream (not TAGS, whose runs are in TAIL's)."""
         if sid not in self._indexes:
-            self._indexes[sid] = read_index(self.reader(sid), sid)
+            self._keep(sid, read_index(self.reader(sid), sid))
         return self._indexes[sid]
 
+    def _keep(self, sid: int, index: Index) -> None:
+        if self._closing is not None and self._closing.lengths[sid] != index.lengths[sid]:
+            raise _wrong_length(sid)
+        self._indexes[sid] = index
+
     def closing_index(self) -> Index:
-        """The closing index, checked against the streams that are here."""
-        index = self.index(self.closing_stream)
-        self._check_lengths(index)
-        return index
+        """The closing index, checked against the streams that are here and against their indexes,
+        those that are read later included."""
+        if self._closing is None:
+            index = self.index(self.closing_stream)
+            self._check_lengths(index)
+            self._closing = index
+        return self._closing
+
+    def whole(self, sid: int, buffer: bytearray) -> memoryview | None:
+        """A stream's plaintext, opened and verified to its end, if it is no longer than WHOLE.
+
+        Its index is read on the way. The bytes stand in `buffer`, which grows as needed, or
+        in memory of their own."""
+        length = self.streams[sid][1]
+        size = plain_size(length)
+        if size < CHUNK:
+            return memoryview(self.reader(sid).whole())
+        if length > WHOLE:
+            return None
+        opener = self.opener(sid)
+        with room_in(buffer, (size // CHUNK + 1) * SEALED_CHUNK) as room:
+            opener.read_into(room)
+        plain = memoryview(buffer)[:size]
+        if sid != TAGS and sid not in self._indexes:
+            payload = index_place(plain[-4:], size, sid)
+            self._keep(sid, parse_index(bytes(plain[payload:-4]), sid, payload))
+        return plain
 
     def payload_size(self, sid: int) -> int:
         if sid == TAGS:
@@ -107,8 +139,14 @@ class OpenContainer:
         if set(closing.lengths) != set(self.streams):
             raise DamagedError("a stream was taken away or added")
         for sid, size in closing.lengths.items():
-            if (sid == TAGS or self.keys.opens(sid)) and self.payload_size(sid) != size:
-                raise DamagedError(f"the {STREAM_NAMES[sid]} stream has the wrong length")
+            if sid != TAGS and not self.keys.opens(sid):
+                continue
+            most = plain_size(self.streams[sid][1])
+            known = self._indexes.get(sid)
+            if size > most or (sid == TAGS and size != most) or (
+                known is not None and known.lengths[sid] != size
+            ):
+                raise _wrong_length(sid)
         total = sum(closing.lengths.values())
         if closing.size != total:
             raise DamagedError("the streams do not add up to the original size")
@@ -116,17 +154,32 @@ class OpenContainer:
             raise DamagedError("the index is wrong about the link")
 
 
+def _wrong_length(sid: int) -> DamagedError:
+    return DamagedError(f"the {STREAM_NAMES[sid]} stream has the wrong length")
+
+
+def room_in(buffer: bytearray, size: int) -> memoryview:
+    """A view of a reused buffer's first `size` bytes; nobody else may look at the buffer."""
+    if len(buffer) < size:
+        buffer.extend(bytes(size - len(buffer)))
+    return memoryview(buffer)[:size]
+
+
+def index_place(end: bytes | memoryview, size: int, sid: int) -> int:
+    """Where the index begins in a stream of `size` bytes that ends with `end`."""
+    if len(end) >= 4:
+        payload = size - 4 - int.from_bytes(end[-4:], "little")
+        if payload >= max(0, size - 4 - MAX_INDEX):
+            return payload
+    raise DamagedError(f"the {STREAM_NAMES[sid]} stream has no index")
+
+
 def read_index(reader: ChunkReader, sid: int) -> Index:
     """Read and check the index at the end of a stream."""
     end = reader.read_end(4)
-    if len(end) < 4:
-        raise DamagedError(f"the {STREAM_NAMES[sid]} stream has no index")
-    (size,) = struct.unpack_from("<I", end, len(end) - 4)
-    payload = reader.size - 4 - size
-    if size > MAX_INDEX or payload < 0:
-        raise DamagedError(f"the {STREAM_NAMES[sid]} stream has no index")
-    if size + 4 > len(end):
-        data = reader.read(payload, reader.size - len(end)) + end[:-4]
-    else:
-        data = end[len(end) - 4 - size : -4]
+    payload = index_place(end, reader.size, sid)
+    start = reader.size - len(end)
+    data = end[max(0, payload - start) : -4]
+    if payload < start:
+        data = reader.read(payload, start) + data
     return parse_index(data, sid, payload)

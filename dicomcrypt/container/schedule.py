@@ -20,9 +20,21 @@ def expand(key: bytes, info: bytes, length: int) -> bytes:
     return HKDFExpand(_SHA512, length, info).derive(key)
 
 
-def label(name: bytes, number: int, core: bytes) -> bytes:
-    """L(name, number) of the specification."""
-    return b"dcmx/1 " + name + b"\0" + bytes((number,)) + core
+def label(name: bytes, number: int) -> bytes:
+    """What L(name, number) of the specification puts before CORE."""
+    return b"dcmx/1 " + name + b"\0" + bytes((number,))
+
+
+_SCOPES_LABEL = label(b"scopes", 0)
+_SCOPE_LABELS = {scope: label(b"scope", scope) for scope in SCOPE_STREAMS}
+_STREAM_LABELS = {sid: label(b"stream", sid) for sid in STREAM_SCOPE}
+#: Bytes that a scope's key is expanded to, and where in them the keys of each stream lie.
+_SIZES = {scope: 32 + 96 * len(streams) for scope, streams in SCOPE_STREAMS.items()}
+_PLACES = {
+    sid: (scope, 32 + 96 * n)
+    for scope, streams in SCOPE_STREAMS.items()
+    for n, sid in enumerate(streams)
+}
 
 
 class KeySchedule:
@@ -31,24 +43,19 @@ class KeySchedule:
     scopes: {scope: key}; build it with `from_object_key` or `from_scope_key`.
     """
 
-    __slots__ = ("_mac", "_streams", "core", "scopes")
+    __slots__ = ("_expanded", "core", "scopes")
 
     def __init__(self, scopes: dict[int, bytes], core: bytes) -> None:
         self.scopes = scopes
         self.core = core
-        self._mac: dict[int, bytes] = {}
-        self._streams: dict[int, tuple[bytes, bytes]] = {}
-        for scope, key in scopes.items():
-            streams = SCOPE_STREAMS[scope]
-            keys = expand(key, label(b"scope", scope, core), 32 + 96 * len(streams))
-            self._mac[scope] = keys[:32]
-            for n, sid in enumerate(streams):
-                at = 32 + 96 * n
-                self._streams[sid] = (keys[at : at + 32], keys[at + 32 : at + 96])
+        self._expanded = {
+            scope: expand(key, _SCOPE_LABELS[scope] + core, _SIZES[scope])
+            for scope, key in scopes.items()
+        }
 
     @classmethod
     def from_object_key(cls, key: bytes, core: bytes) -> KeySchedule:
-        keys = expand(key, label(b"scopes", 0, core), 96)
+        keys = expand(key, _SCOPES_LABEL + core, 96)
         return cls({1: keys[:32], 2: keys[32:64], 3: keys[64:]}, core)
 
     @classmethod
@@ -61,22 +68,23 @@ class KeySchedule:
     def merge(self, other: KeySchedule) -> None:
         """Take over the scopes that another schedule of the same object opens."""
         self.scopes |= other.scopes
-        self._mac |= other._mac
-        self._streams |= other._streams
+        self._expanded |= other._expanded
 
     def mac_key(self, scope: int) -> bytes:
-        return self._mac[scope]
+        return self._expanded[scope][:32]
 
     def opens(self, sid: int) -> bool:
-        return sid in self._streams
+        return STREAM_SCOPE[sid] in self._expanded
 
     def input_key(self, sid: int) -> bytes:
         """The stream's chunked-encryption input key, 32 bytes."""
-        return self._streams[sid][0]
+        scope, at = _PLACES[sid]
+        return self._expanded[scope][at : at + 32]
 
     def block_key(self, sid: int) -> bytes:
         """The stream's block-layer key, 64 bytes."""
-        return self._streams[sid][1]
+        scope, at = _PLACES[sid]
+        return self._expanded[scope][at + 32 : at + 96]
 
     def context(self, sid: int) -> bytes:
-        return label(b"stream", sid, self.core)
+        return _STREAM_LABELS[sid] + self.core

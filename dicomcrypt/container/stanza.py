@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..errors import DamagedError
 
@@ -30,8 +29,7 @@ NO_HINT = bytes(8)
 _HEAD = struct.Struct("<BBH8s")
 
 
-@dataclass(frozen=True, slots=True)
-class Stanza:
+class Stanza(NamedTuple):
     """One wrapped key: who it is for (type, hint), what it opens (scope), and the body."""
 
     type: int

@@ -38,6 +38,13 @@ class Sink(Protocol):
         """Keep the first `size` bytes of what was reserved."""
 
 
+def put(sink: Sink, data: bytes) -> None:
+    """Copy bytes to the end of a sink."""
+    size = len(data)
+    sink.reserve(size)[:] = data
+    sink.commit(size)
+
+
 def sealed_size(plain: int) -> int:
     """Bytes of a sealed stream whose plaintext has `plain` bytes."""
     return HEADER + plain + TAG * (plain // CHUNK + 1)
@@ -56,7 +63,8 @@ class StreamSealer:
     """Seals one stream into a sink."""
 
     def __init__(self, sid: int, keys: KeySchedule, sink: Sink) -> None:
-        self._encryptor = Cobblestone256Encryptor(keys.input_key(sid), keys.context(sid))
+        encryptor = Cobblestone256Encryptor(keys.input_key(sid), keys.context(sid))
+        self._update, self._finalize = encryptor.update_into, encryptor.finalize
         self._sink = sink
         self._head = HEADER
         self._pending = 0
@@ -64,20 +72,14 @@ class StreamSealer:
 
     def write(self, data) -> None:
         """Seal some more of the plaintext; data is any contiguous buffer."""
-        size = len(data)
-        if size == 0:
-            return
-        chunks, self._pending = divmod(self._pending + size, CHUNK)
-        room = self._head + chunks * SEALED_CHUNK
-        self._head = 0
-        made = self._encryptor.update_into(data, self._sink.reserve(room))
-        self._sink.commit(made)
+        pending = self._pending + len(data)
+        room = self._head + pending // CHUNK * SEALED_CHUNK
+        self._pending, self._head = pending % CHUNK, 0
+        self._sink.commit(self._update(data, self._sink.reserve(room)))
 
     def finish(self) -> tuple[int, int]:
         """Seal the last chunk; return the stream's offset and length in the object."""
-        rest = self._encryptor.finalize()
-        self._sink.reserve(len(rest))[:] = rest
-        self._sink.commit(len(rest))
+        put(self._sink, self._finalize())
         return self.offset, self._sink.position - self.offset
 
 
@@ -112,6 +114,7 @@ class ChunkReader:
             raise damaged_stream(sid)
         self._aead = AESGCM(derived[:32])
         self._nonce = int.from_bytes(derived[32:44], "big")
+        self._only: bytes | None = None  # the plaintext of a stream of one chunk
 
     def chunk(self, number: int, sealed) -> bytes:
         """Open one chunk; raises InvalidTag."""
@@ -124,6 +127,8 @@ class ChunkReader:
         Raises DamagedError if a chunk was changed."""
         if start >= end:
             return b""
+        if self.size < CHUNK:
+            return self.whole()[start:end]
         first, last = start // CHUNK, (end - 1) // CHUNK
         at = HEADER + first * SEALED_CHUNK
         stop = min(HEADER + (last + 1) * SEALED_CHUNK, self.length)
@@ -142,50 +147,49 @@ class ChunkReader:
         """Return the last bytes, at least `size` of them or all there are.
 
         Opens the last chunk, which authenticates the stream's length."""
-        start = max(0, self.size - size) // CHUNK * CHUNK
-        if self.size == 0:
-            self._verify_empty_end(0)
-            return b""
+        if self.size < CHUNK:
+            return self.whole()
         if self.size % CHUNK == 0:
-            self._verify_empty_end(self.size // CHUNK)
-        return self.read(start, self.size)
+            self._open_one(self.size // CHUNK, TAG)
+        return self.read(max(0, self.size - size) // CHUNK * CHUNK, self.size)
 
-    def _verify_empty_end(self, number: int) -> None:
-        at = HEADER + number * SEALED_CHUNK
+    def whole(self) -> bytes:
+        """Return all of a stream of one chunk; it is opened once and kept."""
+        if self._only is None:
+            self._only = self._open_one(0, self.size + TAG)
+        return self._only
+
+    def _open_one(self, number: int, length: int) -> bytes:
+        at = self.offset + HEADER + number * SEALED_CHUNK
         try:
-            self.chunk(number, self._source.read_range(self.offset + at, TAG))
+            return self.chunk(number, self._source.read_range(at, length))
         except InvalidTag:
             raise damaged_stream(self._sid) from None
 
 
 class StreamOpener:
-    """Opens a whole stream in order, a few chunks at a time."""
+    """Opens a whole stream in order, as many chunks at a time as there is room for."""
 
     def __init__(self, source: Source, sid: int, offset: int, length: int, keys: KeySchedule):
         self._source, self._sid = source, sid
-        self._at, self._left = offset, length
+        self._at, self._end = offset, offset + length
         self.size = plain_size(length)
         self._decryptor = Cobblestone256Decryptor(keys.input_key(sid), keys.context(sid))
-        self._started = False
+        self._head = HEADER  # what stands before the next chunk
 
     def read_into(self, room: memoryview) -> int:
-        """Decrypt the next piece into `room` (at least PIECE bytes); 0 at the end.
+        """Decrypt the next piece into `room` (a multiple of SEALED_CHUNK); 0 at the end.
 
         Raises DamagedError, with `room` wiped, if a chunk or the stream's end is wrong."""
+        if self._at == self._end:
+            return 0
+        size = min(self._end - self._at, self._head + len(room))
+        sealed = self._source.read_range(self._at, size)
+        self._head = 0
+        self._at += size
         try:
-            if not self._started:
-                self._decryptor.update_into(self._source.read_range(self._at, HEADER), room)
-                self._at += HEADER
-                self._left -= HEADER
-                self._started = True
-            if self._left == 0:
-                return 0
-            size = min(self._left, PIECE)
-            sealed = self._source.read_range(self._at, size)
-            self._at += size
-            self._left -= size
             made = self._decryptor.update_into(sealed, room)
-            if self._left == 0:
+            if self._at == self._end:
                 rest = self._decryptor.finalize()
                 room[made : made + len(rest)] = rest
                 made += len(rest)

@@ -8,7 +8,7 @@ from .header import pack_header
 from .layout import TRAILER_SIZE, pack_trailer
 from .schedule import KeySchedule
 from .stanza import Stanza
-from .streams import Sink, StreamSealer
+from .streams import Sink, StreamSealer, put
 
 
 class ContainerWriter:
@@ -21,11 +21,7 @@ class ContainerWriter:
         self._start = sink.position
         self.keys = schedule
         self.streams: dict[int, tuple[int, int]] = {}
-        self._put(pack_header(schedule.core, capacity, stanzas, schedule))
-
-    def _put(self, data: bytes) -> None:
-        self._sink.reserve(len(data))[:] = data
-        self._sink.commit(len(data))
+        put(sink, pack_header(schedule.core, capacity, stanzas, schedule))
 
     def begin(self, sid: int) -> StreamSealer:
         """Begin a stream; streams come in the order of the specification."""
@@ -38,5 +34,5 @@ class ContainerWriter:
     def close(self) -> int:
         """Write the trailer; return the object's size in bytes."""
         total = self._sink.position - self._start + TRAILER_SIZE
-        self._put(pack_trailer(self.streams, total))
+        put(self._sink, pack_trailer(self.streams, total))
         return total

@@ -1,7 +1,8 @@
 # cython: language_level=3
 """The block layer's kernels (docs/spec/block-layer-v1.md) on the caller's memory."""
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 cdef extern from "dicomcrypt.h" nogil:
@@ -14,8 +15,10 @@ cdef extern from "dicomcrypt.h" nogil:
         DCX_VIGENERE
     ctypedef struct dcx_tables:
         pass
+    struct dcx_order:
+        uint32_t cells
     ctypedef struct dcx_orders:
-        pass
+        dcx_order block[4]
     ctypedef struct dcx_block:
         uint64_t start
         uint64_t width
@@ -96,15 +99,20 @@ cdef class StreamCipher:
     """
 
     cdef dcx_tables tables
-    cdef dcx_orders orders
+    cdef dcx_orders *orders
     cdef readonly int kernel
     cdef bint has_aes
     cdef object fill
     cdef bytearray xor_stream, vigenere_stream, rotations
 
     def __cinit__(self):
-        memset(&self.tables, 0, sizeof(self.tables))
-        memset(&self.orders, 0, sizeof(self.orders))
+        cdef int k
+        # Apart from the object, whose memory is zeroed as a whole when it is made.
+        self.orders = <dcx_orders *>PyMem_Malloc(sizeof(dcx_orders))
+        if self.orders == NULL:
+            raise MemoryError()
+        for k in range(4):
+            self.orders.block[k].cells = 0
 
     def __init__(self, key, int kernel, keystream):
         if len(key) != 64:
@@ -127,8 +135,14 @@ cdef class StreamCipher:
         self.rotations = bytearray(48)
 
     def __dealloc__(self):
+        cdef int k
         dcx_wipe(&self.tables, sizeof(self.tables))
-        dcx_wipe(&self.orders, sizeof(self.orders))
+        if self.orders == NULL:
+            return
+        for k in range(4):
+            if self.orders.block[k].cells:
+                dcx_wipe(&self.orders.block[k], sizeof(self.orders.block[k]))
+        PyMem_Free(self.orders)
 
     cdef const uint8_t *stage(self, bytearray room, uint64_t unit, unsigned block,
                               unsigned stage, uint64_t counter, uint64_t length) except NULL:
@@ -153,7 +167,7 @@ cdef class StreamCipher:
         cdef int failed
         memset(&stream, 0, sizeof(stream))
         job.tables = &self.tables
-        job.orders = &self.orders
+        job.orders = self.orders
         while count > 0:
             piece = count
             if not self.has_aes:

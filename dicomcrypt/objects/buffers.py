@@ -10,6 +10,8 @@ from ..errors import DamagedError, UsageError
 
 #: How much a sink collects: an object of a CT image, to be written in one piece.
 FLUSH = 640 * 1024
+#: What is read at a time of a file's two ends, where header, tags, trailer and index stand.
+EDGE = 32 * 1024
 
 
 def open_regular(path: str | bytes | os.PathLike[str]) -> int:
@@ -39,13 +41,14 @@ class MemorySink:
         self._out = byte_view(out)
         if self._out.readonly:
             raise UsageError("the output buffer is read-only")
+        self._size = len(self._out)
         self.position = 0
 
     def reserve(self, size: int) -> memoryview:
         end = self.position + size
-        if end > len(self._out):
+        if end > self._size:
             raise UsageError(
-                f"the output buffer is too small: {len(self._out)} bytes; see encrypted_size()"
+                f"the output buffer is too small: {self._size} bytes; see encrypted_size()"
             )
         return self._out[self.position : end]
 
@@ -58,10 +61,10 @@ class MemorySink:
 
 
 class GrowingSink:
-    """A bytearray that grows as needed."""
+    """A bytearray that grows as needed. size: what will probably be enough."""
 
-    def __init__(self) -> None:
-        self._buffer = bytearray(FLUSH)
+    def __init__(self, size: int = FLUSH) -> None:
+        self._buffer = bytearray(size)
         self.position = 0
 
     def reserve(self, size: int) -> memoryview:
@@ -135,20 +138,39 @@ class MemorySource:
 class FileSource:
     """An object in a file, read by position; several threads may share it.
 
-    `bytes_read` counts what was read, for those who pay by the byte.
+    Its two ends are read once, as they are when they are first asked for. `bytes_read` counts
+    what was read, for those who pay by the byte.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._descriptor = open_regular(path)
         self._size = os.fstat(self._descriptor).st_size
         self.bytes_read = 0
+        self._ends: dict[int, bytes] = {}
 
     def size(self) -> int:
         return self._size
 
     def read_range(self, offset: int, length: int) -> bytes:
-        if offset < 0 or length < 0 or offset + length > self._size:
+        end = offset + length
+        if offset < 0 or length < 0 or end > self._size:
             raise DamagedError("the object is cut off")
+        high = self._size - EDGE
+        if end <= EDGE or high <= EDGE:  # a small file is one end
+            start, size = 0, self._size if high <= EDGE else EDGE
+        elif offset >= high:
+            start, size = high, EDGE
+        else:
+            return self._read(offset, length)
+        kept = self._ends.get(start)
+        if kept is None:
+            try:
+                kept = self._ends[start] = self._read(start, size)
+            except (OSError, DamagedError):  # a bad sector elsewhere must not hide this range
+                return self._read(offset, length)
+        return kept[offset - start : end - start]
+
+    def _read(self, offset: int, length: int) -> bytes:
         data = os.pread(self._descriptor, length, offset)
         while len(data) < length:
             more = os.pread(self._descriptor, length - len(data), offset + len(data))

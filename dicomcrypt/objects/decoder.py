@@ -8,8 +8,8 @@ from typing import BinaryIO, Protocol
 from ..ciphers.transform import Run, cipher, unit_count
 from ..container.index import Run as RunEntry
 from ..container.layout import STREAM_ORDER, TAGS, TAIL
-from ..container.reader import OpenContainer
-from ..container.streams import PIECE
+from ..container.reader import OpenContainer, room_in
+from ..container.streams import PIECE, StreamOpener
 from ..errors import DamagedError
 
 BAND = 128 * 1024
@@ -102,71 +102,94 @@ def stream_runs(opened: OpenContainer, sid: int) -> tuple[list[RunEntry], bytes]
     return index.runs, index.methods
 
 
+class _Payload:
+    """A stream's payload on its way out: the block layer inverted, run by run."""
+
+    def __init__(self, opened: OpenContainer, sid: int, output: Output) -> None:
+        self._output = output
+        self.size = opened.payload_size(sid)
+        self.at = 0
+        self._verify_only = isinstance(output, NullOutput)
+        self._runs, self._methods = ([], b"") if self._verify_only else stream_runs(opened, sid)
+        self._cipher = cipher(opened.keys.block_key(sid)) if self._runs else None
+        self._number = self._unit = 0
+        self._run: Run | None = None
+        self._room = BAND
+
+    def _begin(self, entry: RunEntry) -> None:
+        units = unit_count(entry)
+        rows, width, split = entry[2:] if len(entry) == 5 else (0, 0, 0)
+        self._run = Run(
+            self._cipher, entry[0], entry[1], rows=rows, row_bytes=width, split=split,
+            first_unit=self._unit, inverse=True,
+            methods=self._methods[self._unit : self._unit + units],
+        )  # fmt: skip
+        self._room = max(BAND, 2 * width + 2 * 49152) if rows else BAND
+        self._unit += units
+        self._number += 1
+
+    def take(self, plain: memoryview, low: int) -> None:
+        """Give out as much as `plain`, the stream's plaintext from `low` on, allows."""
+        output, fill = self._output, len(plain)
+        while self.at < self.size:
+            at = self.at
+            more = self._number < len(self._runs)
+            if self._run is None and more and self._runs[self._number][0] == at:
+                self._begin(self._runs[self._number])
+            if self._run is None:
+                stop = min(self._runs[self._number][0] if more else self.size, low + fill)
+                if stop == at:
+                    return
+                size = stop - at if self._verify_only else min(stop - at, BAND)
+                if not self._verify_only:
+                    output.room(size)[:size] = plain[at - low : at - low + size]
+                output.take(size, 0)
+                self.at += size
+                continue
+            room = output.room(self._room)
+            done = self._run.advance(room, at, plain[at - low :], at)
+            rest = min(low + fill, at + len(room)) - done
+            room.release()  # a buffer grows only when nobody looks at it
+            if done == at:
+                return
+            if self._run.finished:
+                self._run, rest = None, 0
+            output.take(done - at, max(rest, 0))
+            self.at = done
+
+
 def decode_stream(opened: OpenContainer, sid: int, output: Output, buffer: bytearray) -> None:
     """Decrypt one stream's payload into `output`; verifies the stream to its end.
 
     buffer: reused between streams, grown to what is needed. Raises DamagedError.
     """
-    payload = opened.payload_size(sid)
-    if payload == 0 and sid != TAGS:
-        return  # reading the index has verified all of it
-    verify_only = isinstance(output, NullOutput)
-    runs, methods = ([], b"") if verify_only else stream_runs(opened, sid)
-    stream_cipher = cipher(opened.keys.block_key(sid)) if runs else None
-    opener = opened.opener(sid)
-    low = fill = at = unit = number = 0
-    run: Run | None = None
-    while True:
-        if len(buffer) < fill + PIECE:
-            buffer.extend(bytes(fill + PIECE - len(buffer)))
-        view = memoryview(buffer)
-        made = opener.read_into(view[fill : fill + PIECE])
-        if made == 0:
-            break
-        fill += made
-        while at < payload:
-            if run is None and number < len(runs) and runs[number][0] == at:
-                entry = runs[number]
-                units = unit_count(entry)
-                rows, width, split = entry[2:] if len(entry) == 5 else (0, 0, 0)
-                run = Run(
-                    stream_cipher, entry[0], entry[1], rows=rows, row_bytes=width, split=split,
-                    first_unit=unit, inverse=True, methods=methods[unit : unit + units],
-                )  # fmt: skip
-                span = 2 * width + 2 * 49152 if rows else 0
-                unit += units
-                number += 1
-            if run is None:
-                stop = min(runs[number][0] if number < len(runs) else payload, low + fill)
-                if stop == at:
-                    break
-                size = min(stop - at, BAND)
-                if not verify_only:
-                    output.room(size)[:size] = view[at - low : at - low + size]
-                output.take(size, 0)
-                at += size
-                continue
-            source = view[at - low : fill]
-            room = output.room(max(BAND, span))
-            done = run.advance(room, at, source, at)
-            rest = min(low + fill, at + len(room)) - done
-            source.release()  # a buffer grows only when nobody looks at it
-            room.release()
-            if done == at:
-                break
-            if run.finished:
-                run, rest = None, 0
-            output.take(done - at, max(rest, 0))
-            at = done
-        if at == payload:
-            low, fill = low + fill, 0  # the rest is the index
-        elif at > low:
-            used = at - low
-            view[: fill - used] = view[used:fill]
-            low, fill = at, fill - used
-        view.release()
-    if at != payload:
+    plain = opened.whole(sid, buffer)
+    payload = _Payload(opened, sid, output)
+    if plain is not None:
+        with plain:
+            payload.take(plain, 0)
+    else:
+        _in_pieces(opened.opener(sid), payload, buffer)
+    if payload.at != payload.size:
         raise DamagedError("a stream is shorter than its index says")
+
+
+def _in_pieces(opener: StreamOpener, payload: _Payload, buffer: bytearray) -> None:
+    low = fill = 0
+    while True:
+        with room_in(buffer, fill + PIECE) as view:
+            with view[fill:] as room:  # released whatever happens: the buffer must stay resizable
+                made = opener.read_into(room)
+            if made == 0:
+                return
+            fill += made
+            payload.take(view[:fill], low)
+            if payload.at == payload.size:
+                low, fill = low + fill, 0  # the rest is the index
+            elif payload.at > low:
+                used = payload.at - low
+                view[: fill - used] = view[used:fill]
+                low, fill = payload.at, fill - used
 
 
 def decode(

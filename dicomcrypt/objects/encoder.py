@@ -23,6 +23,7 @@ from ..native import _scan
 #: while they are in the L2 cache.
 BAND = 128 * 1024
 MAX_BASIC_TABLE = 4 << 20
+_NOTHING = memoryview(b"")
 
 
 def _byte_order(scan: _scan.Scan) -> int:
@@ -53,6 +54,24 @@ class Encoder:
     raises to refuse. scratch: a bytearray of at least BAND bytes, reused between objects.
     """
 
+    _base = _end = _pos = 0
+    _last = False
+    _stream: _Stream | None = None
+    _run: Run | None = None  # the frame run in progress
+    _run_open = False  # whether the last linear run goes on
+    _tags: _Stream | None = None
+    _items: Sequence[tuple[int, int]] = ()
+    _item_next = 0
+    _items_done = False
+    _table_seen = False
+    _basic = _extended = b""
+    _fragments: FragmentMap | None = None
+    _fragment: tuple[int, int] | None = None
+    _syntax = _photometric = ""
+    size = 0
+    #: File offset that the next window must reach, unless the file ends before.
+    wanted = 1
+
     def __init__(
         self,
         sink: Sink,
@@ -69,26 +88,9 @@ class Encoder:
         self._opaque_allowed = opaque_allowed
         self._scratch = scratch if scratch is not None else bytearray(BAND)
         self._scan = _scan.Scan()
-        self._window = memoryview(b"")
-        self._base = self._end = self._pos = 0
-        self._last = False
-        self._step = self._scan_step
-        self._stream: _Stream | None = None
-        self._run: Run | None = None  # the frame run in progress
-        self._run_open = False  # whether the last linear run goes on
+        self._window = _NOTHING
+        self._step: Callable[[], bool] | None = self._scan_step
         self._lengths: dict[int, int] = {}
-        self._tags: _Stream | None = None
-        self._items: list[tuple[int, int]] = []
-        self._item_next = 0
-        self._items_done = False
-        self._table_seen = False
-        self._basic = self._extended = b""
-        self._fragments: FragmentMap | None = None
-        self._fragment: tuple[int, int] | None = None
-        self._syntax = self._photometric = ""
-        self.size = 0
-        #: File offset that the next window must reach, unless the file ends before.
-        self.wanted = 1
 
     # ---- the driver's side ---------------------------------------------
 
@@ -102,7 +104,7 @@ class Encoder:
         self._last = last
         while self._step is not None and self._step():
             pass
-        self._window = memoryview(b"")
+        self._window = _NOTHING
         scanning = self._step == self._scan_step
         return min(self._pos, self._scan.pos) if scanning else self._pos
 
@@ -161,15 +163,15 @@ class Encoder:
     def _pump(self, run: Run) -> None:
         """Move the window's bytes through a run into the sealer, as far as they reach."""
         stream, scratch = self._stream, memoryview(self._scratch)
-        done = self._pos - stream.start
+        start = done = self._pos - stream.start
         source = self._window[self._pos - self._base : self._end - self._base]
-        source_start, source_end = done, done + len(source)
+        end = start + len(source)
         while not run.finished:
-            new = run.advance(scratch, done, source, source_start)
+            new = run.advance(scratch, done, source, start)
             if new == done:
                 break
             stream.sealer.write(scratch[: new - done])
-            rest = min(source_end, done + len(scratch)) - new
+            rest = min(end, done + len(scratch)) - new
             if rest > 0 and not run.finished:  # rows of which one half is done
                 scratch[:rest] = scratch[new - done : new - done + rest]
             done = new

@@ -29,6 +29,7 @@ from ..container.stanza import (
     Recipient,
     Stanza,
 )
+from ..container.streams import put
 from ..errors import DamagedError, NoIdentityError, UsageError
 from ..keys.batch import Envelope
 from .atomic import AtomicFile
@@ -218,18 +219,15 @@ def _with_larger_slots(
     with AtomicFile(path, force=True) as out:
         sink = FileSink(out.raw)
         for data in (core, pack_capacity(capacity), *slots):
-            sink.reserve(len(data))[:] = data
-            sink.commit(len(data))
+            put(sink, data)
         at, end = start, container.size - TRAILER_SIZE
         while at < end:
             piece = source.read_range(at, min(COPY, end - at))
-            sink.reserve(len(piece))[:] = piece
-            sink.commit(len(piece))
+            put(sink, piece)
             at += len(piece)
         places = {sid: (o + shift, n) for sid, (o, n) in container.streams.items()}
         trailer = pack_trailer(places, container.size + shift)
-        sink.reserve(len(trailer))[:] = trailer
-        sink.commit(len(trailer))
+        put(sink, trailer)
         sink.flush()
         _keep_owner(out.descriptor, status)
         out.commit(mode=stat.S_IMODE(status.st_mode))

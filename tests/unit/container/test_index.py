@@ -40,6 +40,49 @@ def test_decoding_gives_back_what_encodes_the_same_or_refuses(data):
     assert ix.encode_map(entries) == data
 
 
+def by_the_library(data):
+    """What the library decodes, if our encoding of it gives the same bytes; None otherwise."""
+    try:
+        value = cbor2.loads(data)
+        if type(value) is dict and all(type(key) is int and key >= 0 for key in value):
+            return value if ix.encode_map(value) == data else None
+    except (cbor2.CBORDecodeError, ValueError, TypeError, RecursionError, OverflowError,
+            MemoryError):
+        pass
+    return None
+
+
+def ours(data):
+    try:
+        return ix.decode_map(data)
+    except dc.DamagedError:
+        return None
+
+
+HEADS = st.builds(
+    lambda major, info, more: bytes([major << 5 | info]) + more,
+    st.integers(0, 7), st.integers(0, 31), st.binary(max_size=9),
+)  # fmt: skip
+
+
+@settings(max_examples=2000, deadline=None)
+@given(
+    st.lists(HEADS, max_size=6).map(lambda heads: b"\xa1\x00" + b"".join(heads))
+    | MAPS.map(ix.encode_map)
+    | MAPS.map(lambda entries: cbor2.dumps(entries))
+)
+def test_the_decoder_takes_what_the_library_takes_and_we_encode_the_same(data):
+    assert ours(data) == by_the_library(data)
+
+
+@pytest.mark.parametrize("start", ["", "a1", "a100", "a10081"])
+def test_the_decoder_agrees_with_the_library_on_all_short_inputs(start):
+    for size in range(3):
+        for number in range(256**size):
+            data = bytes.fromhex(start) + number.to_bytes(size, "big")
+            assert ours(data) == by_the_library(data), data.hex()
+
+
 REFUSED = {
     "empty": "",
     "no map": "80",

@@ -1,6 +1,10 @@
 """Objects in the caller's memory: what is taken, what is too small, what failure leaves."""
 
+import errno
 import mmap
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import object_files as make
@@ -8,6 +12,9 @@ import pytest
 from pydicom.data import get_testdata_file
 
 import dicomcrypt as dc
+from dicomcrypt.container.reader import WHOLE
+from dicomcrypt.container.streams import CHUNK
+from dicomcrypt.objects.buffers import EDGE, FileSource
 
 IDENTITY, STRANGER = dc.X25519Identity.generate(), dc.X25519Identity.generate()
 TO = [IDENTITY.recipient]
@@ -201,3 +208,80 @@ def test_a_batch_goes_on_after_a_failure():
 def open_ct():
     with open(get_testdata_file("CT_small.dcm"), "rb") as file:
         return file.read()
+
+
+# ---- streams that are opened in one piece, and longer ones ---------------
+
+
+@pytest.mark.parametrize("method", ["randomized", "none"])
+@pytest.mark.parametrize("around", [CHUNK, 8 * CHUNK, WHOLE])
+def test_files_around_the_size_that_is_opened_in_one_piece(around, method):
+    cache = dc.BatchKeyCache()  # one buffer for all of them, longer and shorter
+    batch = dc.Batch(TO, method=method)
+    for size in (around + 1, around - 90, around - 1100, around, 0, around - CHUNK):
+        data = make.noise(size, around)
+        blob = batch.encrypt(data)
+        assert dc.decrypt(blob, [IDENTITY], cache=cache) == data
+        assert dc.decrypt(blob, [IDENTITY]) == data
+        dicom = make.dicom(1, 1, data, length=len(data))
+        assert dc.decrypt(batch.encrypt(dicom), [IDENTITY], cache=cache) == dicom
+
+
+def test_a_job_s_buffer_is_one_thread_s_at_a_time_and_survives_a_failure():
+    cache, batch = dc.BatchKeyCache(), dc.Batch(TO)
+    files = [make.dicom(40, 50, make.noise(2000 * n, n), frames=n) for n in (1, 30, 100)]
+    blobs = [batch.encrypt(data) for data in files]
+    broken = bytearray(blobs[2])
+    broken[-3000] ^= 1
+
+    def work(number):
+        for n in range(number, number + 30):
+            assert dc.decrypt(blobs[n % 3], [IDENTITY], cache=cache) == files[n % 3]
+            try:
+                dc.decrypt(broken, [IDENTITY], cache=cache)
+            except dc.DamagedError:  # its traceback is alive while the next object is opened
+                assert dc.decrypt(blobs[2], [IDENTITY], cache=cache) == files[2]
+            else:
+                pytest.fail("damage went unnoticed")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(8)))
+
+
+@pytest.mark.parametrize("size", [0, 100, 2 * EDGE - 7000, 2 * EDGE, 3 * EDGE, 300_000])
+def test_a_file_s_ranges_are_the_file_s_bytes_and_its_ends_are_read_once(tmp_path, size):
+    data, path = make.noise(size, 3), tmp_path / "file"
+    path.write_bytes(data)
+    source, choose = FileSource(path), random.Random(size)
+    assert source.size() == size
+    for _ in range(200):
+        low, high = sorted((choose.randint(0, size), choose.randint(0, size)))
+        assert source.read_range(low, high - low) == data[low:high]
+    before = source.bytes_read
+    for length in (1, 72, 5000, EDGE):
+        length = min(length, size)
+        assert source.read_range(0, length) == data[:length]
+        assert source.read_range(size - length, length) == data[size - length :]
+    assert source.bytes_read == before
+    for offset, length in ((0, size + 1), (size, 1), (-1, 1), (1, -1)):
+        with pytest.raises(dc.DamagedError):
+            source.read_range(offset, length)
+    source.close()
+
+
+def test_a_bad_sector_hides_only_what_it_holds(tmp_path, monkeypatch):
+    data, path = make.noise(200_000, 4), tmp_path / "file"
+    path.write_bytes(data)
+    source, pread = FileSource(path), os.pread
+
+    def failing(descriptor, length, offset):
+        if offset <= 9000 < offset + length:
+            raise OSError(errno.EIO, "bad sector")
+        return pread(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", failing)
+    assert source.read_range(0, 9000) == data[:9000]
+    assert source.read_range(9001, 500) == data[9001:9501]
+    with pytest.raises(OSError, match="bad sector"):
+        source.read_range(8999, 2)
+    source.close()
