@@ -44,7 +44,6 @@ MAX_PDU = 128 * 1024
 #: What a peer may make us hold: a PDU (association requests are the longest), a command, and
 #: C-ECHO requests that wait for their turn.
 MAX_ANY_PDU, MAX_COMMAND, MAX_WAITING = 1 << 20, 16 * 1024, 8
-TIMEOUT = 60
 UID = re.compile(r"[0-9.]{1,64}")
 LOG = logging.getLogger("cstore_receiver")
 
@@ -227,8 +226,11 @@ def receive(connection, size: int) -> bytearray:
 class Store:
     """What the associations share: the folder, the recipients, and the handlers of events."""
 
-    def __init__(self, folder: pathlib.Path, recipients: list, *, sync: bool = True) -> None:
+    def __init__(
+        self, folder: pathlib.Path, recipients: list, *, sync: bool = True, timeout: float = 60
+    ) -> None:
         self.folder, self.recipients, self.sync = folder, recipients, sync
+        self.timeout = timeout
 
     def handlers(self) -> list[tuple]:
         ends = (evt.EVT_CONN_CLOSE, evt.EVT_ABORTED, evt.EVT_RELEASED)
@@ -241,7 +243,7 @@ class Store:
         assoc = event.assoc
         assoc.dimse = EncryptingDimse(assoc, self)
         connection = assoc.dul.socket
-        connection.socket.settimeout(TIMEOUT)  # for a peer that stops within a PDU
+        connection.socket.settimeout(self.timeout)  # for a peer that stops within a PDU
         connection.recv = lambda size: receive(connection, size)
 
     def _ended(self, event) -> None:
@@ -249,12 +251,21 @@ class Store:
             event.assoc.dimse.discard()
 
 
+class LateHandshake(ssl.SSLContext):
+    """Leaves the handshake to the association's thread, with its timeout: pynetdicom would do it
+    where it accepts connections, so that one silent peer would shut out all others."""
+
+    def wrap_socket(self, sock, **options):
+        return super().wrap_socket(sock, do_handshake_on_connect=False, **options)
+
+
 def tls_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
     if arguments.tls_cert is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=arguments.tls_ca)
+    context = LateHandshake(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(arguments.tls_cert, arguments.tls_key)
     if arguments.tls_ca is not None:
+        context.load_verify_locations(arguments.tls_ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -277,6 +288,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
                         "is stored twice")
     parser.add_argument("--associations", type=int, default=10, metavar="N",
                         help="how many at a time (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=60, metavar="SECONDS",
+                        help="how long a peer may be silent (default: %(default)s)")
     parser.add_argument("--no-sync", action="store_true",
                         help="answer before an object is on the medium")
     parser.add_argument("--tls-cert", metavar="FILE", help="serve TLS with this certificate")
@@ -293,6 +306,8 @@ def main(words: list[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
     LOG.setLevel(logging.INFO)
     logging.getLogger("pynetdicom").propagate = False  # its messages name patients' data
+    # pynetdicom's threads end with an error when both sides abort at once.
+    threading.excepthook = lambda end: LOG.warning("a thread ended: %s", end.exc_type.__name__)
     _config.LOG_HANDLER_LEVEL = "none"
     _config.UNRESTRICTED_STORAGE_SERVICE = True  # every storage SOP class, private ones too
     try:
@@ -303,12 +318,14 @@ def main(words: list[str] | None = None) -> int:
         ae = AE(ae_title=arguments.aet)
         ae.maximum_pdu_size = MAX_PDU
         ae.maximum_associations = arguments.associations
-        ae.network_timeout = ae.acse_timeout = TIMEOUT
+        ae.network_timeout = ae.acse_timeout = arguments.timeout
         ae.add_supported_context(Verification)
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-        store = Store(arguments.output, recipients, sync=not arguments.no_sync)
+        store = Store(
+            arguments.output, recipients, sync=not arguments.no_sync, timeout=arguments.timeout
+        )
         server = ae.start_server(
             (arguments.bind, arguments.port), block=False, ssl_context=context,
             evt_handlers=store.handlers(),

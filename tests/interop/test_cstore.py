@@ -397,6 +397,17 @@ def test_an_association_that_ends_within_a_data_set_leaves_nothing(how, receive)
         assert store_one(receiver.port)
 
 
+@pytest.mark.parametrize("last", [[], [pdu(0, bytes(1000))[:500]], [b"\4"]])
+def test_a_peer_that_falls_silent_is_cut_off_and_its_data_set_removed(last, receive):
+    receiver = receive("--timeout", "0.5")
+    with raw(receiver.port) as assoc:
+        put(assoc, pdu(3, command()), pdu(0, pixels(8 << 20)), pdu(0, bytes(60_000)), *last)
+        receiver.wait(receiver.parts)
+        receiver.wait(lambda: not receiver.parts())
+    assert receiver.objects() == []
+    assert store_one(receiver.port)
+
+
 def test_a_full_disk_is_a_status_and_the_association_goes_on(receive):
     receiver = receive(limit=1 << 20)
     with raw(receiver.port) as assoc:
@@ -531,3 +542,6 @@ def test_tls_with_certificates_of_both_sides(tmp_path, file_of, receive):
     assert len(receiver.files()) == 3
     assert send(receiver.port, file_of("CT_small.dcm")).returncode != 0
     assert len(receiver.files()) == 3
+    with socket.create_connection(("127.0.0.1", receiver.port)):  # and never a word
+        with association(receiver.port, tls_args=(context, "localhost")) as assoc:
+            assert assoc.send_c_store(dataset).Status == 0
