@@ -24,6 +24,7 @@ import logging
 import os
 import pathlib
 import re
+import select
 import signal
 import ssl
 import struct
@@ -35,6 +36,7 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_ECHO_RQ, C_STORE_RQ, DIMSEMessage
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import Verification
+from pynetdicom.transport import AssociationSocket
 
 import dicomcrypt as dc
 from dicomcrypt.objects.files import AtomicFile, remove_unfinished
@@ -207,20 +209,28 @@ class EncryptingDimse(DIMSEServiceProvider):
             message.data_set.discard()
 
 
-def receive(connection, size: int) -> bytearray:
-    """Read a part of a PDU: as `AssociationSocket.recv`, which knows no bound and takes
-    4 KiB at a time."""
-    if size > MAX_ANY_PDU:
-        raise OSError("a PDU that is longer than any we take")
-    data = bytearray(size)
-    at = 0
-    with memoryview(data) as view:
-        while at < size:
-            got = connection.socket.recv_into(view[at:])
-            if not got:
-                break
-            at += got
-    return data[:at] if at < size else data
+class Connection(AssociationSocket):
+    """Bounds what it reads, and waits for it instead of asking every millisecond."""
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        if nr_bytes > MAX_ANY_PDU:
+            raise OSError("a PDU that is longer than any we take")
+        data = bytearray(nr_bytes)
+        at = 0
+        with memoryview(data) as view:
+            while at < nr_bytes:
+                got = self.socket.recv_into(view[at:])
+                if not got:
+                    break
+                at += got
+        return data[:at] if at < nr_bytes else data
+
+    @property
+    def ready(self) -> bool:
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # it is closed
+            if not (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending()):
+                select.select([self.socket], [], [], 0.005)
+        return super().ready
 
 
 class Store:
@@ -244,7 +254,7 @@ class Store:
         assoc.dimse = EncryptingDimse(assoc, self)
         connection = assoc.dul.socket
         connection.socket.settimeout(self.timeout)  # for a peer that stops within a PDU
-        connection.recv = lambda size: receive(connection, size)
+        connection.__class__ = Connection
 
     def _ended(self, event) -> None:
         if isinstance(event.assoc.dimse, EncryptingDimse):
