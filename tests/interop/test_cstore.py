@@ -25,6 +25,8 @@ from tests.conftest import need, require_module
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RECEIVER = ROOT / "examples" / "cstore_receiver.py"
 PACKAGE = pathlib.Path(dc.__file__).resolve().parents[1]
+# The threads of pynetdicom's requestor, when both sides end an association at once.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 IDENTITY = dc.Identity.generate()
 MEMORY = 60  # MiB that a data set of any size may add
 #: storescu's option for each kind of file: propose its transfer syntax and no other.
@@ -58,7 +60,8 @@ class Receiver:
     def __init__(self, folder, *options, limit=None):
         folder.mkdir()
         (folder / "doctor.pub").write_text(keyfile.recipient_text(IDENTITY.recipient))
-        self.safe, self._log = folder / "safe", folder / "log"
+        self.safe, self._log, self.temporary = (folder / n for n in ("safe", "log", "temporary"))
+        self.temporary.mkdir()
         words = [sys.executable, RECEIVER, "--port", "0", "-r", folder / "doctor.pub", "-o",
                  self.safe, "--no-sync", *options]  # fmt: skip
         if limit is not None:  # bytes that a file may have
@@ -66,7 +69,8 @@ class Receiver:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 words, stderr=log, cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1"},
+                env={**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1",
+                     "TMPDIR": str(self.temporary)},
             )  # fmt: skip
         self.port = int(self.wait(lambda: re.search(r"listening on \S+ port (\d+)", self.log))[1])
 
@@ -333,6 +337,18 @@ def test_a_data_set_of_half_a_gigabyte_in_bounded_memory(receive):
         for number in (0, 123, frames - 1):
             assert obj.frame_bytes(number) == struct.pack("<Q", number) + block[8:]
     largest.unlink()
+
+
+def test_no_file_holds_plaintext_while_a_data_set_arrives(receive):
+    receiver, mark = receive(), os.urandom(64)
+    with raw(receiver.port) as assoc:
+        put(assoc, pdu(3, command()), pdu(0, pixels(8 << 20)), *[pdu(0, mark * 900)] * 60)
+        receiver.wait(lambda: any(path.stat().st_size > 1 << 20 for path in receiver.parts()))
+        held = [p for p in pathlib.Path(f"/proc/{receiver.process.pid}/fd").iterdir()
+                if p.is_file()]  # those without a name too
+        assert any(path.samefile(receiver.parts()[0]) for path in held)
+        assert not any(mark in path.read_bytes() for path in held)
+        assert list(receiver.temporary.iterdir()) == []
 
 
 def test_pynetdicom_sends_what_it_encodes(file_of, receive):
