@@ -19,6 +19,7 @@ _HOMES = {
     "Batch": "api",
     "BatchKeyCache": "container.header",
     "ObjectWriter": "api",
+    "ObstoreSource": "objects.ranges",
     "decrypt": "api",
     "decrypt_file": "api",
     "decrypt_into": "api",

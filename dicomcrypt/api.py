@@ -6,6 +6,7 @@ Exported by `dicomcrypt`; the trees of whole archives are in `dicomcrypt.trees`.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -250,6 +251,13 @@ def decrypt_file(
     return decrypt_path(src, dst, identities, part=part, force=force)
 
 
+def _has_descriptor(file: Any) -> bool:
+    try:
+        return file.fileno() >= 0
+    except (AttributeError, OSError):
+        return False
+
+
 def open(
     source: PathLike | BinaryIO | Any, identities: Sequence[Identity],
     *, cache: BatchKeyCache | None = None,
@@ -257,18 +265,23 @@ def open(
     """Open an object for reading in parts: data set, frames, ranges.
 
     source: a path, a seekable binary file, or anything with `size() -> int` and
-    `read_range(offset, length) -> bytes`. Raises NoIdentityError, DamagedError.
+    `read_range(offset, length) -> bytes`, such as `ObstoreSource`. Of the latter, and of files
+    without a descriptor, both ends are read at once, so that a frame costs few requests.
+    Several threads may use what is returned. Raises NoIdentityError, DamagedError.
     """
     from .objects.opened import OpenedObject
+    from .objects.ranges import CachedEnds
 
     if isinstance(source, str | os.PathLike):
         opened_source: Any = FileSource(source)
-    elif hasattr(source, "read_range"):
-        opened_source = source
     elif isinstance(source, bytes | bytearray | memoryview):
         opened_source = MemorySource(source)
+    elif hasattr(source, "read_range"):
+        opened_source = CachedEnds(source)
     else:
         opened_source = StreamSource(source)
+        if not _has_descriptor(source):
+            opened_source = CachedEnds(opened_source)
     own = isinstance(source, str | os.PathLike)
     close = opened_source.close if own else None
     try:
@@ -282,9 +295,10 @@ def open(
 class ObjectWriter:
     """Encrypts a file whose bytes come piece by piece, of unknown length, in one pass.
 
-    sink: anything with `write(buffer)`; recipients and options as for `Batch` (or
-    batch=Batch(...) to share one). Memory is bounded (a unit of the block layer, 4 MiB).
-    Without `close` the object has no trailer and cannot be opened.
+    sink: a binary file object, or anything with `write(data)`, which then may keep the data.
+    recipients and options as for `Batch`, or batch=Batch(...) to share one, between threads
+    too. Memory is bounded (a unit of the block layer, 4 MiB). Without `close`, or after
+    an error in `write` or `close`, the object has no trailer and cannot be opened.
 
     >>> with ObjectWriter(sink, recipients=[...]) as writer:   # doctest: +SKIP
     ...     writer.write(piece)
@@ -305,6 +319,7 @@ class ObjectWriter:
         self._driver = PushDriver(batch._encoder(self._sink, bytearray(BAND)))
         self._size: int | None = None
         self._failed = False
+        self._lock = threading.Lock()  # a cancelled task's last piece may still be under way
 
     def __enter__(self) -> ObjectWriter:
         return self
@@ -316,22 +331,33 @@ class ObjectWriter:
 
     def write(self, data) -> int:
         """Take the next piece; return its size in bytes."""
-        if self._failed or self._size is not None:
-            raise UsageError("the object is closed")
         view = byte_view(data)
-        self._driver.write(view)
+        with self._lock:
+            if self._failed or self._size is not None:
+                raise UsageError("the object is closed")
+            try:
+                self._driver.write(view)
+            except BaseException:
+                self._failed = True
+                raise
         return len(view)
 
     def close(self) -> int:
         """Complete the object; return its size in bytes, 0 if it was broken off.
 
         The sink stays open."""
-        if self._failed:
-            return 0
-        if self._size is None:
-            self._size = self._driver.finish()
-            self._sink.flush()
-        return self._size
+        with self._lock:
+            if self._failed:
+                return 0
+            if self._size is None:
+                try:
+                    size = self._driver.finish()
+                    self._sink.flush()
+                except BaseException:
+                    self._failed = True
+                    raise
+                self._size = size
+            return self._size
 
 
 def inspect(path: PathLike, identities: Sequence[Identity] = ()) -> dict[str, Any]:

@@ -25,21 +25,36 @@ def corpus_files() -> list[pathlib.Path]:
     return found
 
 
+def _missing(message: str) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
 def need(command: str, package: str) -> str:
     """Return a peer's path, or skip naming its package; under CI its absence is a failure."""
     path = shutil.which(command)
     if path is None:
-        message = f"{command} missing: apt-get install {package}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        _missing(f"{command} missing: apt-get install {package}")
     return path
+
+
+def require_module(name: str, extra: str) -> None:
+    """Skip naming the extra if a library is missing; under CI its absence is a failure."""
+    if importlib.util.find_spec(name) is None:
+        _missing(f"{name} missing: pip install 'dicomcrypt[{extra}]'")
 
 
 @pytest.fixture(scope="session")
 def need_command():
     """`need`, for tests that cannot import this file."""
     return need
+
+
+@pytest.fixture(scope="session")
+def need_module():
+    """`require_module`, for tests that cannot import this file."""
+    return require_module
 
 
 @pytest.fixture(scope="session")

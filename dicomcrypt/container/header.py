@@ -181,11 +181,12 @@ class BatchKeyCache:
 
     def unwrap(self, identity: Identity, stanza: Stanza, batch_id: bytes) -> bytes | None:
         place = (id(identity), stanza.body, batch_id)
-        if place not in self._keys:
+        found = self._keys.get(place)  # once: another thread may clear meanwhile
+        if found is None:
             if len(self._keys) > 4096:
                 self._keys.clear()
-            self._keys[place] = (identity, identity.unwrap(stanza, batch_id))
-        return self._keys[place][1]
+            found = self._keys[place] = (identity, identity.unwrap(stanza, batch_id))
+        return found[1]
 
 
 @dataclass(slots=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import stat
+import threading
 from typing import BinaryIO
 
 from ..errors import DamagedError, UsageError
@@ -90,6 +93,9 @@ class FileSink:
 
     def __init__(self, file: BinaryIO, buffer: bytearray | None = None) -> None:
         self._write = file.write
+        self._raw = isinstance(file, io.RawIOBase)  # whose None says that nothing was written
+        # Others may keep what they are given, as the uploads of obstore do.
+        self._lend = isinstance(file, io.IOBase)
         self._buffer = bytearray(FLUSH) if buffer is None else buffer
         self._view = memoryview(self._buffer)
         self._fill = 0
@@ -111,8 +117,12 @@ class FileSink:
     def flush(self) -> None:
         view = self._view[: self._fill]
         while len(view):
-            written = self._write(view)
-            view = view[len(view) if written is None else written :]
+            written = self._write(view if self._lend else bytes(view))
+            if written is None and not self._raw:
+                break
+            if not written:
+                raise BlockingIOError(errno.EAGAIN, "the sink takes nothing")
+            view = view[written:]
         self._fill = 0
 
 
@@ -192,18 +202,20 @@ class StreamSource:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._size = file.seek(0, os.SEEK_END)
+        self._lock = threading.Lock()
 
     def size(self) -> int:
         return self._size
 
     def read_range(self, offset: int, length: int) -> bytes:
-        self._file.seek(offset)
-        data = self._file.read(length)
-        while len(data) < length:
-            more = self._file.read(length - len(data))
-            if not more:
-                raise DamagedError("the object is cut off")
-            data += more
+        with self._lock:
+            self._file.seek(offset)
+            data = self._file.read(length)
+            while len(data) < length:
+                more = self._file.read(length - len(data))
+                if not more:
+                    raise DamagedError("the object is cut off")
+                data += more
         return data
 
     def close(self) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy
     import pydicom
 
+    from ..native._block import StreamCipher
+
 
 class _Ranges:
     """Random access to one stream's payload through the block layer."""
@@ -29,7 +31,8 @@ class _Ranges:
         self._reader = opened.reader(sid)
         self.size = opened.payload_size(sid)
         self._runs, self._methods = stream_runs(opened, sid)
-        self._cipher = cipher(opened.keys.block_key(sid)) if self._runs else None
+        self._block_key = opened.keys.block_key(sid) if self._runs else None
+        self._ciphers: list[StreamCipher] = []  # those that no thread is using
         self._ends = [run[0] + run[1] for run in self._runs]
         self._first_units = [0]
         for run in self._runs:
@@ -58,8 +61,20 @@ class _Ranges:
             unit_start, length, _ = self._unit(last, end - 1)
             high = max(high, unit_start + length)
         sealed = self._reader.read(low, high)
-        if self._cipher is None:
+        if self._block_key is None:
             return sealed
+        try:
+            stream_cipher = self._ciphers.pop()
+        except IndexError:
+            stream_cipher = cipher(self._block_key)
+        plain = self._inverted(stream_cipher, sealed, first, last, low, high)
+        self._ciphers.append(stream_cipher)
+        return bytes(memoryview(plain)[start - low : end - low])
+
+    def _inverted(
+        self, stream_cipher: StreamCipher, sealed: bytes, first: int, last: int, low: int, high: int
+    ) -> bytearray:
+        """Return the payload [low, high) with the units of runs `first` to `last` inverted."""
         plain = bytearray(sealed)
         for number in range(first, min(last + 1, len(self._runs))):
             at = max(self._runs[number][0], low)
@@ -68,12 +83,12 @@ class _Ranges:
                 entry = self._runs[number]
                 rows, width, split = entry[2:] if len(entry) == 5 else (0, 0, 0)
                 run = Run(
-                    self._cipher, unit_start, length, rows=rows, row_bytes=width, split=split,
+                    stream_cipher, unit_start, length, rows=rows, row_bytes=width, split=split,
                     first_unit=unit, inverse=True, methods=self._methods[unit : unit + 1],
                 )  # fmt: skip
                 run.advance(plain, low, sealed, low)
                 at = unit_start + length
-        return bytes(memoryview(plain)[start - low : end - low])
+        return plain
 
 
 class Frames(Sequence):
@@ -102,6 +117,7 @@ class OpenedObject:
     """An encrypted object, opened: what is not asked for is neither read nor decrypted.
 
     Made by `dicomcrypt.open`; a context manager. Every byte given out was authenticated.
+    Several threads may read at once, if they close it when all are done.
     Attributes reach as far as the identity's scope and raise NoIdentityError beyond.
     """
 

@@ -14,7 +14,9 @@ from pydicom.encaps import get_frame
 import dicomcrypt as dc
 from dicomcrypt.ciphers.transform import LINEAR_UNIT
 from dicomcrypt.container.layout import PIXELS, STREAM_ORDER, TAGS, TAIL
+from dicomcrypt.container.reader import Container
 from dicomcrypt.container.streams import CHUNK
+from dicomcrypt.objects.opened import OpenedObject
 
 IDENTITY = dc.Identity.generate()
 KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -46,8 +48,9 @@ def pixel_value(dataset):
 
 
 def opened(data):
+    """An object as `dc.open` opens a path, with a source that counts."""
     source = make.CountingSource(dc.encrypt(data, [IDENTITY.recipient]))
-    return dc.open(source, [IDENTITY]), source
+    return OpenedObject(Container(source).unlock([IDENTITY])), source
 
 
 def frame_count(dataset):
@@ -229,6 +232,16 @@ def test_reading_one_frame_reads_little_more_wherever_the_chunks_end(short):
         obj.frame_bytes(number)
         bound = touched(obj, number) * 1.001 + 48 * 1024 + index_size(obj)
         assert source.bytes_read <= bound, source.bytes_read - bound
+
+
+def test_a_path_is_read_as_the_bounds_above_suppose(tmp_path):
+    blob = dc.encrypt(SMALL["many frames"], [IDENTITY.recipient])
+    (tmp_path / "o.dcmx").write_bytes(blob)
+    counting = make.CountingSource(blob)
+    OpenedObject(Container(counting).unlock([IDENTITY])).frame_bytes(3)
+    with dc.open(tmp_path / "o.dcmx", [IDENTITY]) as obj:
+        obj.frame_bytes(3)
+        assert obj.container.container.source.bytes_read == counting.bytes_read
 
 
 def test_a_second_frame_does_not_read_the_header_and_the_index_again():
