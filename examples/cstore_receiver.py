@@ -111,7 +111,7 @@ class Incoming(io.BytesIO):
                     size = self._writer.close()
                     self._file.commit()
                     self._end(SUCCESS)
-                    LOG.info("stored %s, %d bytes", self._file.path.name, size)
+                    LOG.info("stored %s, %d bytes", os.path.basename(self._file.path), size)
             return self._status
 
     def discard(self) -> None:

@@ -7,7 +7,9 @@ import io
 import os
 import stat
 import threading
-from typing import BinaryIO
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 from ..errors import DamagedError, UsageError
 
@@ -27,6 +29,18 @@ def open_regular(path: str | bytes | os.PathLike[str]) -> int:
         hint = ": give - for standard input" if name.startswith("/dev/") else ""
         raise UsageError(f"{name!r} is not a regular file{hint}")
     return descriptor
+
+
+def patiently(read: Callable[[], Any]) -> Any:
+    """Return read(), tried again a few times if the medium fails (EIO)."""
+    for pause in (0.05, 0.2, 0.8):
+        try:
+            return read()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            time.sleep(pause)
+    return read()
 
 
 def byte_view(data) -> memoryview:
@@ -148,13 +162,14 @@ class MemorySource:
 class FileSource:
     """An object in a file, read by position; several threads may share it.
 
-    Its two ends are read once, as they are when they are first asked for. `bytes_read` counts
-    what was read, for those who pay by the byte.
+    whole: all of it will be read, so its two ends are read at once, as they are when they are
+    first asked for. `bytes_read` counts what was read, for those who pay by the byte.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | bytes | os.PathLike[str], *, whole: bool = False) -> None:
         self._descriptor = open_regular(path)
         self._size = os.fstat(self._descriptor).st_size
+        self._edge = EDGE if whole else 0
         self.bytes_read = 0
         self._ends: dict[int, bytes] = {}
 
@@ -165,11 +180,12 @@ class FileSource:
         end = offset + length
         if offset < 0 or length < 0 or end > self._size:
             raise DamagedError("the object is cut off")
-        high = self._size - EDGE
-        if end <= EDGE or high <= EDGE:  # a small file is one end
-            start, size = 0, self._size if high <= EDGE else EDGE
-        elif offset >= high:
-            start, size = high, EDGE
+        edge = self._edge
+        high = self._size - edge
+        if end <= edge or high <= edge:  # a small file is one end
+            start, size = 0, self._size if high <= edge else edge
+        elif offset >= high and edge:
+            start, size = high, edge
         else:
             return self._read(offset, length)
         kept = self._ends.get(start)
@@ -181,14 +197,17 @@ class FileSource:
         return kept[offset - start : end - start]
 
     def _read(self, offset: int, length: int) -> bytes:
-        data = os.pread(self._descriptor, length, offset)
+        data = self._read_some(offset, length)
         while len(data) < length:
-            more = os.pread(self._descriptor, length - len(data), offset + len(data))
+            more = self._read_some(offset + len(data), length - len(data))
             if not more:
                 raise DamagedError("the object is cut off")
             data += more
         self.bytes_read += length
         return data
+
+    def _read_some(self, offset: int, length: int) -> bytes:
+        return patiently(lambda: os.pread(self._descriptor, length, offset))
 
     def close(self) -> None:
         if self._descriptor >= 0:

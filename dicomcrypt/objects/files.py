@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from ..container.header import BatchKeyCache
 from ..container.index import Index, Meta
@@ -26,7 +23,7 @@ from ..errors import (
 )
 from ..keys.batch import Envelope
 from .atomic import AtomicFile, default_mode
-from .buffers import FLUSH, FileSink, FileSource, open_regular
+from .buffers import FLUSH, FileSink, FileSource, open_regular, patiently
 from .decoder import PARTS, FileOutput, NullOutput, decode
 from .drivers import READ, encode_memory, encode_stream
 from .encoder import BAND, Encoder
@@ -135,18 +132,6 @@ def file_identity(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def patiently(read: Callable[[], Any]) -> Any:
-    """Return read(), tried again a few times if the medium fails (EIO)."""
-    for pause in (0.05, 0.2, 0.8):
-        try:
-            return read()
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            time.sleep(pause)
-    return read()
-
-
 def seal_file(
     source: SourceFile,
     out: AtomicFile,
@@ -216,7 +201,7 @@ def open_path(
     path: str | os.PathLike[str], identities: Iterable[Identity], cache: BatchKeyCache | None = None
 ) -> tuple[OpenContainer, FileSource]:
     """Open an object in a file; the caller closes the source."""
-    source = FileSource(path)
+    source = FileSource(path, whole=True)
     try:
         return Container(source).unlock(identities, cache), source
     except BaseException:

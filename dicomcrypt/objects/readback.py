@@ -9,9 +9,9 @@ from ..container.reader import Container, OpenContainer
 from ..container.schedule import KeySchedule
 from ..container.stanza import Stanza
 from ..errors import DamagedError
-from .buffers import FileSource
+from .buffers import FileSource, patiently
 from .decoder import FileOutput, decode
-from .files import Buffers, SourceFile, patiently
+from .files import Buffers, SourceFile
 
 
 class _Comparison:
@@ -61,7 +61,7 @@ def read_back(
     Raises DamagedError."""
     keys, stanzas, capacity = material
     medium = forget_pages(part)
-    file = FileSource(part)
+    file = FileSource(part, whole=True)
     try:
         header = pack_header(keys.core, capacity, stanzas, keys)
         if bytes(file.read_range(0, len(header))) != header:

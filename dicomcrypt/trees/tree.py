@@ -266,7 +266,7 @@ def _decryptor(
         shown = os.fsdecode(path)
         if entry.kind == "link":
             return Outcome(shown, "skipped", message="symbolic link")
-        file = FileSource(path)
+        file = FileSource(path, whole=True)
         try:
             if not looks_like_object(file.read_range(0, min(8, file.size()))):
                 if entry.relative.endswith(_SUFFIX):

@@ -252,7 +252,7 @@ def test_a_job_s_buffer_is_one_thread_s_at_a_time_and_survives_a_failure():
 def test_a_file_s_ranges_are_the_file_s_bytes_and_its_ends_are_read_once(tmp_path, size):
     data, path = make.noise(size, 3), tmp_path / "file"
     path.write_bytes(data)
-    source, choose = FileSource(path), random.Random(size)
+    source, choose = FileSource(path, whole=True), random.Random(size)
     assert source.size() == size
     for _ in range(200):
         low, high = sorted((choose.randint(0, size), choose.randint(0, size)))
@@ -272,7 +272,7 @@ def test_a_file_s_ranges_are_the_file_s_bytes_and_its_ends_are_read_once(tmp_pat
 def test_a_bad_sector_hides_only_what_it_holds(tmp_path, monkeypatch):
     data, path = make.noise(200_000, 4), tmp_path / "file"
     path.write_bytes(data)
-    source, pread = FileSource(path), os.pread
+    source, pread = FileSource(path, whole=True), os.pread
 
     def failing(descriptor, length, offset):
         if offset <= 9000 < offset + length:
