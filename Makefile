@@ -12,7 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = pyproject.toml setup.py $(shell find csrc dicomcrypt \
-	\( -name '*.py' -o -name '*.pyx' -o -name '*.pyi' -o -name '*.[ch]' -o -name '*.inc' \) \
+	\( -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.[ch]' -o -name '*.inc' \) \
 	! -path 'dicomcrypt/native/*.c' 2>/dev/null)
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= auto
@@ -66,4 +66,5 @@ $(VENV)/.bench: $(SOURCES) | $(VENV)/bin/python
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-out .pytest_cache .hypothesis .ruff_cache
-	rm -f dicomcrypt/native/*.c dicomcrypt/native/*.so
+	find dicomcrypt -name '*.so' -delete
+	rm -f dicomcrypt/native/*.c

@@ -30,8 +30,35 @@ def extension(name: str, folders: list[str]) -> Extension:
     )
 
 
+#: Python modules through which every object goes, compiled as they are: a quarter less for a small
+#: object. The .pxd beside some of them gives their classes fields that need no dictionary.
+COMPILED = [
+    "ciphers.transform", "keys.batch", "dicom.units",
+    *(f"container.{n}" for n in ("header", "index", "reader", "schedule", "streams", "writer")),
+    *(f"objects.{n}" for n in ("buffers", "decoder", "drivers", "encoder")),
+]  # fmt: skip
+LIGHT = [] if platform.system() == "Windows" else ["-O1"]
+
+
+def module(name: str) -> Extension:
+    path = f"dicomcrypt/{name.replace('.', '/')}.py"
+    return Extension(f"dicomcrypt.{name}", [path], extra_compile_args=LIGHT)
+
+
 setup(
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
     ext_modules=cythonize(
+        [module(name) for name in COMPILED],
+        language_level=3,
+        build_dir="build/cython",
+        nthreads=os.cpu_count() or 1,
+        compiler_directives={
+            "annotation_typing": False,
+            "binding": False,
+            "freethreading_compatible": True,
+        },
+    )
+    + cythonize(
         [
             extension("_block", ["common", "block"]),
             extension("_scan", ["scan"]),

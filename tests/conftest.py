@@ -14,6 +14,14 @@ import dicomcrypt as dc
 METHODS = ("randomized", "aes-transposition", "vigenere", "multilevel", "none")
 
 
+def pytest_configure(config) -> None:
+    """Refuse a compiled module that hides a newer source."""
+    for built in pathlib.Path(dc.__file__).parent.rglob("*.so"):
+        source = built.with_name(built.name.split(".")[0] + ".py")
+        if source.exists() and source.stat().st_mtime > built.stat().st_mtime + 60:
+            pytest.exit(f"{source} is newer than {built.name}: build again", returncode=3)
+
+
 def corpus_files() -> list[pathlib.Path]:
     """Every file that pydicom and pydicom-data ship, corrupt ones included."""
     found = []

@@ -20,7 +20,7 @@ class ContainerWriter:
         self._sink = sink
         self._start = sink.position
         self.keys = schedule
-        self.streams: dict[int, tuple[int, int]] = {}
+        self.streams = {}  # stream id: offset, length
         put(sink, pack_header(schedule.core, capacity, stanzas, schedule))
 
     def begin(self, sid: int) -> StreamSealer:

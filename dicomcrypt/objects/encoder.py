@@ -36,11 +36,9 @@ def _byte_order(scan: _scan.Scan) -> int:
 class _Stream:
     """A stream that is being written: its sealer, its runs, and where it lies in the file."""
 
-    __slots__ = ("cipher", "methods", "runs", "sealer", "sid", "start")
-
     def __init__(self, sid: int, start: int, sealer: StreamSealer) -> None:
         self.sid, self.start, self.sealer = sid, start, sealer
-        self.runs: list[list[int]] = []
+        self.runs = []
         self.methods = bytearray()
         self.cipher = None
 
@@ -53,24 +51,6 @@ class Encoder:
     opaque_allowed: called when the file turns out not to be DICOM that can be followed;
     raises to refuse. scratch: a bytearray of at least BAND bytes, reused between objects.
     """
-
-    _base = _end = _pos = 0
-    _last = False
-    _stream: _Stream | None = None
-    _run: Run | None = None  # the frame run in progress
-    _run_open = False  # whether the last linear run goes on
-    _tags: _Stream | None = None
-    _items: Sequence[tuple[int, int]] = ()
-    _item_next = 0
-    _items_done = False
-    _table_seen = False
-    _basic = _extended = b""
-    _fragments: FragmentMap | None = None
-    _fragment: tuple[int, int] | None = None
-    _syntax = _photometric = ""
-    size = 0
-    #: File offset that the next window must reach, unless the file ends before.
-    wanted = 1
 
     def __init__(
         self,
@@ -89,8 +69,22 @@ class Encoder:
         self._scratch = scratch if scratch is not None else bytearray(BAND)
         self._scan = _scan.Scan()
         self._window = _NOTHING
-        self._step: Callable[[], bool] | None = self._scan_step
-        self._lengths: dict[int, int] = {}
+        self._base = self._end = self._pos = 0
+        self._last = False
+        self._step = self._scan_step
+        self._stream = self._tags = None
+        self._run = None  # the frame run in progress
+        self._run_open = False  # whether the last linear run goes on
+        self._lengths = {}
+        self._items = ()
+        self._item_next = 0
+        self._items_done = self._table_seen = False
+        self._basic = self._extended = b""
+        self._fragments = self._fragment = None
+        self._syntax = self._photometric = ""
+        self.size = 0
+        #: File offset that the next window must reach, unless the file ends before.
+        self.wanted = 1
 
     # ---- the driver's side ---------------------------------------------
 
