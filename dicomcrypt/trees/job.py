@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from ..errors import DicomcryptError, DiskFullError, JobBusyError, UnsafePathError
-from ..objects.atomic import is_part, new_part_name, sync_folders
+from ..objects.atomic import PART_PREFIX, is_part, new_part_name, sync_folders
 from ..objects.files import describe_failure
 from .checkpoint import FULL, Checkpoints
 from .journal import Journal, place
@@ -147,30 +147,37 @@ class Output:
             self._made[relative] = None
         self._checked = relative
 
-    def remove_stale(self, relative: bytes) -> None:
-        """Remove what an earlier run of this job left half-done in a folder of the mirror."""
-        journal = self.journal
-        if not journal.resumed:
+    def remove_stale(self) -> None:
+        """Remove what earlier runs of this job left half-done.
+
+        Everywhere in the output: where objects keep their places inside, the input does not
+        tell which folders there are."""
+        if not self.journal.resumed:
             return
-        folder = os.path.join(self.out, relative)
-        with contextlib.suppress(OSError), os.scandir(folder) as found:
-            for entry in found:
-                if not is_part(entry.name):
-                    continue
-                run = entry.name[len(b".dcmx-") :][:8].decode()
-                ours = run == journal.previous_run or (self._shard is None and len(entry.name) > 30)
-                if ours and run != journal.run and not journal.knows_part(entry.name.decode()):
-                    os.unlink(entry.path)
+        folders = [self.out]
+        while folders:
+            with contextlib.suppress(OSError), os.scandir(folders.pop()) as found:
+                for entry in found:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif is_part(entry.name) and self._is_stale(entry.name.decode()):
+                        with contextlib.suppress(OSError):
+                            os.unlink(entry.path)
+
+    def _is_stale(self, name: str) -> bool:
+        run = name[len(PART_PREFIX) :][: len(self.journal.run)]
+        # A job that is no shard is alone in the folder: what any job left is stale.
+        ours = self.journal.same_job(run) or (self._shard is None and len(name) > 30)
+        return ours and run != self.journal.run and not self.journal.knows_part(name)
 
     def tasks(self, entries: Iterable[Entry], *, mirror: bool) -> Iterator[Entry]:
         """Yield what is to be done, its folder made and what the journal knows of it attached."""
-        self.remove_stale(b"")
+        self.remove_stale()
         for entry in entries:
             try:
                 if entry.kind == "folder":
                     if mirror:
                         self.make_folder(entry.relative)
-                        self.remove_stale(entry.relative)
                     continue
                 if not in_shard(entry.relative, self._shard):
                     continue

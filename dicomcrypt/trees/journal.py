@@ -81,8 +81,8 @@ class Journal:
                     f"{self.path!r} is the journal of another job, with other inputs, recipients "
                     "or options: give that command again to finish it, or remove the journal"
                 )
-            #: By which outputs in progress are known as this run's.
-            self.run = os.urandom(4).hex()
+            #: By which outputs in progress are known as this run's; all but its end is the job's.
+            self.run = (self.previous_run[:6] or os.urandom(3).hex()) + self._next_run()
             run("update job set run = ?", (self.run,))
             run("commit")
             run("pragma synchronous = full")
@@ -105,6 +105,13 @@ class Journal:
     def resumed(self) -> bool:
         """Whether an earlier run of the job was broken off."""
         return bool(self.previous_run)
+
+    def _next_run(self) -> str:
+        return f"{int(self.previous_run[6:] or '0', 16) + 1 & 0xFF:02x}"
+
+    def same_job(self, run: str) -> bool:
+        """Whether a run is one of this job's."""
+        return run[:6] == self.run[:6]
 
     def _key(self, relative: bytes) -> bytes:
         return hashlib.blake2b(relative, digest_size=16, key=self._salt).digest()
