@@ -113,7 +113,7 @@ class Checkpoints:
                 ))
             if self._journal is not None:
                 self._journal.add([
-                    (o.relative, Before(*o.seen, os.path.basename(o.part), o.object_id))
+                    (o.relative, Before(*o.seen, os.path.basename(o.part), o.object_id, o.replace))
                     for o in self._running
                 ])  # fmt: skip
             for outcome in self._running:

@@ -20,20 +20,22 @@ NAME = ".dcmx-journal"
 _TABLES = """
 create table job(id blob not null, salt blob not null, run text not null);
 create table done(path blob primary key, size integer not null, mtime integer not null,
-                  part text not null, object blob) without rowid;
+                  part text not null, object blob, replaces integer not null)
+                  without rowid;
 """
 
 
 class Before(NamedTuple):
     """What the journal knows of a file: its state when it was read, and what became of it.
 
-    part: base name of the output in progress, empty if none was renamed. object_id: of an
-    object that bears its id for a name."""
+    part: base name of the output in progress. object_id: of an object that bears its id for a
+    name. replace: whether it takes the name of an earlier output of the job."""
 
     size: int
     mtime_ns: int
     part: str
     object_id: bytes | None
+    replace: bool = False
 
 
 class Journal:
@@ -120,7 +122,7 @@ class Journal:
         """What an earlier run did with a path."""
         with self._lock:
             row = self._database.execute(
-                "select size, mtime, part, object from done where path = ?",
+                "select size, mtime, part, object, replaces from done where path = ?",
                 (self._key(relative),),
             ).fetchone()
         return None if row is None else Before(*row)
@@ -139,7 +141,7 @@ class Journal:
             run("begin")
             try:
                 self._database.executemany(
-                    "insert or replace into done values(?, ?, ?, ?, ?)", entries
+                    "insert or replace into done values(?, ?, ?, ?, ?, ?)", entries
                 )
                 run("commit")
             except BaseException:

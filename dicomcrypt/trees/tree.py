@@ -28,6 +28,7 @@ from ..objects.files import (
     SourceFile,
     decrypted_before,
     encrypted_before,
+    file_identity,
     object_meta,
     open_into,
     plain_mode,
@@ -123,15 +124,18 @@ def _encryptor(
             part = os.path.join(folder, before.part.encode())
             if common["seen"] != (before.size, before.mtime_ns):
                 replace = True  # the source was changed since
-                if target is None:
+                for old in (part,) if target is not None else (part, named):
                     with contextlib.suppress(FileNotFoundError):
-                        os.unlink(named)
-            elif os.path.lexists(named):
-                return Outcome(shown, "skipped", message="encrypted before")
-            elif os.path.exists(part):
+                        os.unlink(old)
+            elif before.part and os.path.lexists(part):
+                # Before its name is looked at: that may be taken by what it replaces.
                 return Outcome(shown, "done", os.fsdecode(named), entry.size,
                                os.path.getsize(part), part=os.fsdecode(part),
-                               object_id=before.object_id, **common)
+                               source=file_identity(os.lstat(path)),
+                               object_id=before.object_id, replace=before.replace, **common)
+            elif os.path.lexists(named):
+                kept = "; the source is kept" if options.delete_source else ""
+                return Outcome(shown, "skipped", message=f"encrypted before{kept}")
         elif options.resume and target is not None and encrypted_before(path, target, envelope):
             return Outcome(shown, "skipped", message="encrypted before")
         link = entry.kind == "link" and options.links == "keep"
@@ -282,11 +286,14 @@ def _decryptor(
                 part = os.path.join(os.path.dirname(target), before.part.encode())
                 if common["seen"] != (before.size, before.mtime_ns):
                     replace = True
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(part)
+                elif before.part and os.path.lexists(part):
+                    return Outcome(shown, "done", os.fsdecode(target), entry.size,
+                                   os.path.getsize(part), part=os.fsdecode(part),
+                                   replace=before.replace, **common)
                 elif os.path.lexists(target):
                     return Outcome(shown, "skipped", message="decrypted before")
-                elif os.path.exists(part):
-                    return Outcome(shown, "done", os.fsdecode(target), entry.size,
-                                   os.path.getsize(part), part=os.fsdecode(part), **common)
             elif options.resume and options.part == "all" and decrypted_before(target, index):
                 return Outcome(shown, "skipped", message="decrypted before")
             if meta.link is not None:
