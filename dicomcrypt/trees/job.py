@@ -240,12 +240,15 @@ def run(
                 yield from _feed(pool, survey, tasks, pace)
         if checkpoints is not None:
             yield from checkpoints.finish()
+    except DiskFullError as error:
+        checkpoints.abandon()
+        raise pace.full_error(str(error)) from None
     except BaseException:
         if checkpoints is not None:
             checkpoints.abandon()
         raise
     if pace.full:
-        raise pace.full_error()
+        raise pace.full_error(f"{pace.full.path!r}: {pace.full.message}")
 
 
 def _feed(pool: Pool, survey: Survey, tasks: Iterator[Entry], pace: _Pace) -> Iterator[Outcome]:
@@ -299,11 +302,13 @@ class _Pace:
         if self._checkpoints is not None:
             yield from self._checkpoints.poll()
 
-    def full_error(self) -> DiskFullError:
+    def full_error(self, reason: str) -> DiskFullError:
         while not self._survey.finished:
             self._survey.step()
-        missing = max(self._survey.bytes - self._done, 0)
+        done = self._done - (self._checkpoints.lost_bytes if self._checkpoints else 0)
+        missing = max(self._survey.bytes - done, 0)
+        shown = f"{missing / 1e9:.2f} GB" if missing >= 10_000_000 else f"{missing / 1e6:.2f} MB"
         return DiskFullError(
-            f"{self.full.path!r}: {self.full.message}; about {missing / 1e9:.2f} GB are still to "
-            "be written: make room, then give the same command again, which goes on from here"
+            f"{reason}; about {shown} are still to be written: make room, then give the same "
+            "command again, which goes on from here"
         )
