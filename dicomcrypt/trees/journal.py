@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from threading import Lock
 from typing import NamedTuple
 
-from ..errors import JobBusyError, UsageError
+from ..errors import DicomcryptError, DiskFullError, JobBusyError, UsageError
 
 NAME = ".dcmx-journal"
 _TABLES = """
@@ -50,6 +50,7 @@ class Journal:
         self._lock = Lock()
         self._database: sqlite3.Connection | None = None
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._fresh = os.fstat(descriptor).st_size == 0
         os.close(descriptor)
         # Checkpoints are made by a thread of their own.
         self._database = sqlite3.connect(
@@ -66,7 +67,8 @@ class Journal:
         try:
             run("pragma locking_mode = exclusive")
             run("pragma journal_mode = delete")
-            run("pragma synchronous = off")  # an empty journal need not survive
+            # An empty journal need not survive.
+            run(f"pragma synchronous = {'off' if self._fresh else 'full'}")
             run("begin exclusive")
             known = run("select 1 from sqlite_master").fetchone()
             if known is None:
@@ -88,13 +90,22 @@ class Journal:
             run("update job set run = ?", (self.run,))
             run("commit")
             run("pragma synchronous = full")
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise JobBusyError(
                     f"another job has the journal {self.path!r}: wait until it ends"
                 ) from None
-            raise self._unusable() from None
-        except sqlite3.DatabaseError:
+            if code == sqlite3.SQLITE_FULL:
+                raise DiskFullError(
+                    f"the journal {self.path!r} cannot be written ({error}): make room, then give "
+                    "the same command again"
+                ) from None
+            if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise DicomcryptError(
+                    f"the journal {self.path!r} cannot be written ({error}): give the same "
+                    "command again when it can be"
+                ) from None
             raise self._unusable() from None
 
     def _unusable(self) -> UsageError:
