@@ -46,10 +46,13 @@ def guarded(work: Callable[[Entry], Outcome], root: bytes) -> Callable[[Entry], 
         if entry.kind == "other":
             return Outcome(path, "skipped", message="neither file, folder nor link")
         try:
-            return work(entry)
+            outcome = work(entry)
         except Exception as error:
             # Whatever one file brings about, the others are still to be done.
-            return failed(path, error)
+            outcome = failed(path, error)
+        if outcome.part is None:
+            outcome.seen = entry.size, entry.mtime_ns
+        return outcome
 
     return guard
 
@@ -288,10 +291,12 @@ class _Pace:
 
     def take(self, outcomes: list[Outcome]) -> Iterator[Outcome]:
         for outcome in outcomes:
-            self._done += outcome.bytes_in
             if outcome.details.get("errno") in FULL:
                 self.full = self.full or outcome
-            elif outcome.part is not None and self._checkpoints is not None:
+                continue
+            # Of what was left out or failed nothing is to be done any more.
+            self._done += outcome.bytes_in or outcome.seen[0]
+            if outcome.part is not None and self._checkpoints is not None:
                 self._checkpoints.add(outcome)
             else:
                 yield outcome

@@ -70,11 +70,11 @@ def entries_of(
             yield entry
 
 
-def _survey(root: str, output: Output) -> Survey:
+def _survey(root: str, output: Output, shard: Shard | None, *, mirror: bool = True) -> Survey:
     journal = output.journal.path
     exclude = (os.fsdecode(output.out), journal, journal + "-journal")
-    fold = output.folds_case
-    return Survey(lambda: entries_of(root, exclude, fold_case=fold))
+    fold = mirror and output.folds_case
+    return Survey(lambda: entries_of(root, exclude, fold_case=fold), shard)
 
 
 # ---- encrypt ------------------------------------------------------------
@@ -113,11 +113,15 @@ def _encryptor(
         shown = os.fsdecode(path)
         if entry.kind == "link" and options.links == "skip":
             return Outcome(shown, "skipped", message="symbolic link")
+        seen = entry.size, entry.mtime_ns
+        if entry.kind == "link" and options.links == "follow":
+            status = os.stat(path)
+            seen = status.st_size, status.st_mtime_ns
         parent, _, base = relative.rpartition(b"/")
         folder = os.path.join(target_root, parent) if mirrored and parent else target_root
         made = object_name(base) if mirrored else None
         target = os.path.join(folder, made) if made is not None else None
-        common = {"relative": relative, "seen": (entry.size, entry.mtime_ns)}
+        common = {"relative": relative, "seen": seen}
         replace, before = False, entry.before
         if before is not None:
             named = target or os.path.join(folder, before.object_id.hex().encode() + _SUFFIX)
@@ -190,8 +194,9 @@ def encrypt_tree(
     identity = [b"encrypt", repr((astuple(options)[:6], options.verify)).encode(),
                 *sorted(b"%d " % kind + hint for kind, hint in envelope.recipients)]
     with Output(root, out, identity, shard=shard, journal=journal) as output:
-        survey = _survey(root, output)
-        tasks = output.tasks(survey, mirror=options.names == "keep")
+        mirror = options.names == "keep"
+        survey = _survey(root, output, shard, mirror=mirror)
+        tasks = output.tasks(survey, mirror=mirror)
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force,
                                   delete_source=options.delete_source)
         whole = True
@@ -353,7 +358,7 @@ def decrypt_tree(
     """
     with Output(root, out, [b"decrypt", repr(astuple(options)).encode()], shard=shard,
                 journal=journal) as output:
-        survey = _survey(root, output)
+        survey = _survey(root, output, shard)
         tasks = output.tasks(survey, mirror=True)
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force)
         links: list[Outcome] = []

@@ -96,10 +96,13 @@ def in_shard(relative: bytes, shard: tuple[int, int] | None) -> bool:
 class Survey:
     """Walks a tree ahead of the work: how much there is, and the large files, which go first.
 
+    shard: what counts of it.
     Memory holds the paths of the large files only."""
 
-    def __init__(self, entries: Callable[[], Iterator[Entry]]) -> None:
-        self._entries = entries
+    def __init__(
+        self, entries: Callable[[], Iterator[Entry]], shard: tuple[int, int] | None = None
+    ) -> None:
+        self._entries, self._shard = entries, shard
         self._walk: Iterator[Entry] | None = entries()
         self._large: list[Entry] = []
         self._taken: set[bytes] = set()
@@ -119,7 +122,7 @@ class Survey:
             if entry is None:
                 self._walk = None
                 return
-            if entry.kind in ("file", "link"):
+            if entry.kind in ("file", "link") and in_shard(entry.relative, self._shard):
                 self.files += 1
                 self.bytes += entry.size
                 if entry.size >= LARGE:
