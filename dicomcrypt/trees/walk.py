@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from ..objects.atomic import is_part
 
+#: Names of a folder that are sorted at a time.
+BLOCK = 1 << 15
 #: Files from this size on are begun before all others, so that no worker is left alone with one.
 LARGE = 32 << 20
 
@@ -30,7 +32,8 @@ class Entry(NamedTuple):
 
 
 def walk(root: str, *, fold_case: bool = False) -> Iterator[Entry]:
-    """Yield everything below `root`, folders before what is in them, in order of names.
+    """Yield everything below `root`, folders before what is in them, in order of names (of a
+    folder with more than `BLOCK` entries in order within so many).
 
     Links are not followed, outputs in progress left out. What cannot be read is yielded as
     "error", and with fold_case what has the name of another but for upper and lower case.
@@ -49,16 +52,26 @@ def walk(root: str, *, fold_case: bool = False) -> Iterator[Entry]:
 
 
 def _folder(folder: bytes, prefix: bytes, fold_case: bool) -> Iterator[Entry]:
+    # All names are read before the first is given away, since what is done with a file may
+    # change its folder; joined, a million names take the memory of their bytes.
+    blocks, names = [], []
     try:
         with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda e: e.name)
+            for entry in found:
+                names.append(entry.name)
+                if len(names) == BLOCK:
+                    blocks.append(b"/".join(sorted(names)))
+                    names.clear()
     except OSError as error:
         reason = (error.strerror or "").lower()
         yield Entry(prefix.rstrip(b"/") or b".", "error", error=reason)
         return
+    if names:
+        blocks.append(b"/".join(sorted(names)))
+        names.clear()
+    blocks.reverse()
     seen: set[str] = set()
-    for entry in entries:
-        name = entry.name
+    for name in (name for _ in range(len(blocks)) for name in blocks.pop().split(b"/")):
         relative = prefix + name
         if fold_case:
             folded = os.fsdecode(name).casefold()
@@ -69,7 +82,7 @@ def _folder(folder: bytes, prefix: bytes, fold_case: bool) -> Iterator[Entry]:
                 continue
             seen.add(folded)
         try:
-            status = entry.stat(follow_symlinks=False)
+            status = os.lstat(os.path.join(folder, name))
         except OSError as error:
             yield Entry(relative, "error", error=(error.strerror or "").lower())
             continue
