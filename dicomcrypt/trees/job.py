@@ -146,7 +146,11 @@ class Output:
             status = os.stat(os.path.join(self.source, relative))
             os.mkdir(target, stat.S_IMODE(status.st_mode) & 0o777 | 0o700)
             self._made[relative] = None
-        elif self.journal.resumed:
+        elif self.journal.resumed or self._shard is not None:
+            # An earlier run, or another shard, may have given it its mode and time already.
+            mode = stat.S_IMODE(os.stat(target).st_mode)
+            if mode & 0o700 != 0o700:
+                os.chmod(target, mode | 0o700)
             self._made[relative] = None
         self._checked = relative
 

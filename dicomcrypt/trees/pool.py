@@ -138,16 +138,24 @@ class Pool:
 
     def __init__(self, factory: Factory, arguments: tuple, jobs: int, method: str | None = None):
         context = _context(method)
+        interrupt = {signal.SIGINT} if hasattr(signal, "pthread_sigmask") else set()
         self._workers: dict[Any, Any] = {}
         self._queues: dict[Any, int] = {}
         self._idle: deque[Any] = deque()
-        for _ in range(jobs):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, factory), daemon=True)
-            process.start()
-            theirs.close()
-            self._workers[ours] = process
-            self._queues[ours] = 0
+        # A worker that is interrupted before it ignores that would say so on the terminal.
+        if interrupt:
+            signal.pthread_sigmask(signal.SIG_BLOCK, interrupt)
+        try:
+            for _ in range(jobs):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, factory), daemon=True)
+                process.start()
+                theirs.close()
+                self._workers[ours] = process
+                self._queues[ours] = 0
+        finally:
+            if interrupt:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt)
         for ours in self._workers:
             ours.send(arguments)
             self._idle += (ours, ours)  # one chunk in work, one waiting
@@ -169,6 +177,19 @@ class Pool:
             if process.is_alive():
                 process.kill()
                 process.join()
+        if kind is not None:
+            self._drop_unread()
+
+    def _drop_unread(self) -> None:
+        """Remove outputs in progress of which nobody has heard, since the job was broken off."""
+        for connection in self._workers:
+            with contextlib.suppress(Exception):  # a message may be cut
+                while connection.poll():
+                    found = connection.recv()
+                    for outcome in found if isinstance(found, list) else ():
+                        if outcome.part is not None:
+                            with contextlib.suppress(OSError):
+                                os.unlink(outcome.part)
 
     @property
     def wants(self) -> bool:
