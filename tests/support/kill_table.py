@@ -95,6 +95,7 @@ class KillTable:
         self._words = [sys.executable, "-c", OFTEN.format(files=files)]
         self._jobs, self._noise = jobs, random.Random(seed)
         self.rows: list[Row] = []
+        self._log, self._errors = self.folder / "log", self.folder / "errors"
         self.tree = make_tree(self.folder / "in", count)
         self._lasts: dict[tuple[str, str], float] = {}
         self._sources = {}
@@ -115,10 +116,12 @@ class KillTable:
         ))]
 
     def _start(self, verb, names, out):
-        return subprocess.Popen(
-            self._words_of(verb, names, out), env=self._environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+        # Into files: a pipe that nobody reads would stop the job.
+        with open(self._log, "wb") as text, open(self._errors, "wb") as errors:
+            return subprocess.Popen(
+                self._words_of(verb, names, out), env=self._environment,
+                stdin=subprocess.DEVNULL, stdout=text, stderr=errors, start_new_session=True,
+            )  # fmt: skip
 
     def _measure(self, verb, names, out):
         process = self._start(verb, names, out)
@@ -126,8 +129,7 @@ class KillTable:
         while process.poll() is None and _journal(out).exists():
             time.sleep(0.002)
         self._lasts[verb, names] = time.monotonic() - begin
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
+        assert process.wait(120) == 0, self._errors.read_text()
 
     def _wait_for_output(self, process, out) -> float:
         """When the job has made its output folder and its journal."""
@@ -149,7 +151,7 @@ class KillTable:
                 os.kill(self._noise.choice(children), signal.SIGKILL)
             else:
                 process.kill()
-        process.communicate(timeout=60)
+        process.wait(60)
         end = time.monotonic() + 30
         while any(map(_lives, children)) and time.monotonic() < end:
             time.sleep(0.005)
@@ -171,9 +173,8 @@ class KillTable:
     def resume(self, row: Row, out) -> None:
         """Give the same command again, undisturbed, and fill the row in."""
         process = self._start(row.verb, row.names, out)
-        text, err = process.communicate(timeout=120)
-        assert process.returncode == 0, (text[-500:], err)
-        summary = json.loads(text)["summary"]
+        assert process.wait(120) == 0, self._log.read_text()[-500:] + self._errors.read_text()
+        summary = json.loads(self._log.read_text())["summary"]
         row.skipped, row.done = summary["skipped"], summary["done"]
         found = plain_outputs(out, row.verb, self._identity)
         row.damaged += sum(data != self.tree.get(name) for name, data in found)
