@@ -75,6 +75,12 @@ def next_chunk(tasks: Iterator[Any]) -> list[Any]:
 # ---- in the worker ---------------------------------------------------------
 
 
+def _mask(how: str) -> None:
+    """Block or unblock the signals that end a job, where there are masks."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(getattr(signal, how), {signal.SIGINT, signal.SIGTERM})
+
+
 def _follow(sentinel: Any) -> None:
     from multiprocessing.connection import wait
 
@@ -87,9 +93,6 @@ def _serve(connection, factory: Factory) -> None:
     from multiprocessing import parent_process
     from threading import Thread
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
     told, since = 0, time.monotonic()
 
     def tell(size: int) -> None:
@@ -101,13 +104,18 @@ def _serve(connection, factory: Factory) -> None:
 
     outcomes: list[Outcome] = []
     try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _mask("SIG_UNBLOCK")
+        Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
         worker = factory(*connection.recv(), tell)
         while (tasks := connection.recv()) is not None:
             for task in tasks:
                 outcomes.append(worker(task))
             connection.send(outcomes)
             outcomes, told, since = [], 0, time.monotonic()
-    except (KeyboardInterrupt, EOFError, BrokenPipeError):
+    except (KeyboardInterrupt, EOFError, OSError):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         remove_unfinished()
         for outcome in outcomes:
             if outcome.part is not None:
@@ -138,13 +146,11 @@ class Pool:
 
     def __init__(self, factory: Factory, arguments: tuple, jobs: int, method: str | None = None):
         context = _context(method)
-        interrupt = {signal.SIGINT} if hasattr(signal, "pthread_sigmask") else set()
         self._workers: dict[Any, Any] = {}
         self._queues: dict[Any, int] = {}
         self._idle: deque[Any] = deque()
-        # A worker that is interrupted before it ignores that would say so on the terminal.
-        if interrupt:
-            signal.pthread_sigmask(signal.SIG_BLOCK, interrupt)
+        # A worker that is interrupted before it knows what to do would say so on the terminal.
+        _mask("SIG_BLOCK")
         try:
             for _ in range(jobs):
                 ours, theirs = context.Pipe()
@@ -154,8 +160,7 @@ class Pool:
                 self._workers[ours] = process
                 self._queues[ours] = 0
         finally:
-            if interrupt:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt)
+            _mask("SIG_UNBLOCK")
         for ours in self._workers:
             ours.send(arguments)
             self._idle += (ours, ours)  # one chunk in work, one waiting
