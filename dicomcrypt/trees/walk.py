@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -53,25 +54,21 @@ def walk(root: str, *, fold_case: bool = False) -> Iterator[Entry]:
 
 def _folder(folder: bytes, prefix: bytes, fold_case: bool) -> Iterator[Entry]:
     # All names are read before the first is given away, since what is done with a file may
-    # change its folder; joined, a million names take the memory of their bytes.
+    # change its folder; joined and compressed, a million names take little memory.
     blocks, names = [], []
     try:
         with os.scandir(folder) as found:
             for entry in found:
                 names.append(entry.name)
                 if len(names) == BLOCK:
-                    blocks.append(b"/".join(sorted(names)))
-                    names.clear()
+                    blocks.append(_packed(names))
     except OSError as error:
         reason = (error.strerror or "").lower()
         yield Entry(prefix.rstrip(b"/") or b".", "error", error=reason)
         return
-    if names:
-        blocks.append(b"/".join(sorted(names)))
-        names.clear()
-    blocks.reverse()
+    blocks.append(_packed(names))
     seen: set[str] = set()
-    for name in (name for _ in range(len(blocks)) for name in blocks.pop().split(b"/")):
+    for name in (name for block in blocks for name in _unpacked(block)):
         relative = prefix + name
         if fold_case:
             folded = os.fsdecode(name).casefold()
@@ -96,6 +93,18 @@ def _folder(folder: bytes, prefix: bytes, fold_case: bool) -> Iterator[Entry]:
             yield Entry(relative, "link", 0, status.st_mtime_ns)
         else:
             yield Entry(relative, "other")
+
+
+def _packed(names: list[bytes]) -> bytes:
+    """Names of a block in order; the list is empty after that."""
+    joined = b"/".join(sorted(names))
+    names.clear()
+    return zlib.compress(joined, 1)
+
+
+def _unpacked(block: bytes) -> list[bytes]:
+    joined = zlib.decompress(block)
+    return joined.split(b"/") if joined else []
 
 
 def in_shard(relative: bytes, shard: tuple[int, int] | None) -> bool:
