@@ -239,6 +239,7 @@ def run(
             worker = factory(*arguments, pace.tick)
             for task in tasks:
                 survey.step()
+                survey.current = task.relative
                 yield from pace.take([worker(task)])
                 if pace.full:
                     break
@@ -272,6 +273,7 @@ def _feed(pool: Pool, survey: Survey, tasks: Iterator[Entry], pace: _Pace) -> It
         if not found:
             survey.step()
             yield from pace.take([])
+        survey.current = pool.current
         for news in found:
             if isinstance(news, int):
                 pace.tick(news)
@@ -305,6 +307,7 @@ class _Pace:
             else:
                 yield outcome
         if outcomes:
+            self._survey.through += len(outcomes)
             self._told = 0
             if self._watch is not None:
                 self._watch(self._survey, self._done)

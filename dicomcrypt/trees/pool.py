@@ -147,7 +147,9 @@ class Pool:
     def __init__(self, factory: Factory, arguments: tuple, jobs: int, method: str | None = None):
         context = _context(method)
         self._workers: dict[Any, Any] = {}
-        self._queues: dict[Any, int] = {}
+        self._queues: dict[Any, deque[bytes]] = {}
+        #: Path of a task that is being worked on, or one of the same chunk.
+        self.current = b""
         self._idle: deque[Any] = deque()
         # A worker that is interrupted before it knows what to do would say so on the terminal.
         _mask("SIG_BLOCK")
@@ -158,7 +160,7 @@ class Pool:
                 process.start()
                 theirs.close()
                 self._workers[ours] = process
-                self._queues[ours] = 0
+                self._queues[ours] = deque()
         finally:
             _mask("SIG_UNBLOCK")
         for ours in self._workers:
@@ -206,9 +208,9 @@ class Pool:
         return any(self._queues.values())
 
     def give(self, tasks: list[Any]) -> None:
-        connection = min(set(self._idle), key=self._queues.__getitem__)
+        connection = min(set(self._idle), key=lambda c: len(self._queues[c]))
         self._idle.remove(connection)
-        self._queues[connection] += 1
+        self._queues[connection].append(tasks[-1].relative)
         try:
             connection.send(tasks)
         except OSError:
@@ -223,8 +225,9 @@ class Pool:
                 found = connection.recv()
             except (EOFError, OSError):
                 raise self._lost() from None
+            self.current = self._queues[connection][0]
             if isinstance(found, list):
-                self._queues[connection] -= 1
+                self._queues[connection].popleft()
                 self._idle.append(connection)
             yield found
 

@@ -129,6 +129,8 @@ class Survey:
         self._large: list[Entry] = []
         self._taken: set[bytes] = set()
         self.files = self.bytes = 0
+        #: How many files are through, and the path of the one that is being worked on.
+        self.through, self.current = 0, b""
 
     @property
     def finished(self) -> bool:
