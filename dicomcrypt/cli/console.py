@@ -130,7 +130,8 @@ class Report:
             # Drawn by hand: a thread that draws would be in the way of quick workers (fork).
             self._bar = Progress(
                 TextColumn("{task.description}"), BarColumn(12),
-                TextColumn("{task.fields[figures]}"), console=Console(stderr=True), transient=True, auto_refresh=False,
+                TextColumn("{task.fields[figures]}"),
+                console=Console(stderr=True), transient=True, auto_refresh=False,
             )  # fmt: skip
             self._task = self._bar.add_task(self.verb, total=None, figures="")
             self._bar.start()
