@@ -173,9 +173,11 @@ class Journal:
 
     def remove(self) -> None:
         """The job is done."""
-        # While it is locked: whoever waits for it finds that it is gone.
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
+        # While it is locked: whoever waits for it finds that it is gone. SQLite's own journal,
+        # which holds nothing after a commit, goes first, or it stays if the job is killed here.
+        for path in (f"{self.path}-journal", self.path):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         self.close()
 
     def close(self) -> None:
