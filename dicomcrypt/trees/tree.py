@@ -122,15 +122,15 @@ def _encryptor(
         made = object_name(base) if mirrored else None
         target = os.path.join(folder, made) if made is not None else None
         common = {"relative": relative, "seen": seen}
-        replace, before = False, entry.before
+        replace, before, outdated = False, entry.before, None
         if before is not None:
             named = target or os.path.join(folder, before.object_id.hex().encode() + _SUFFIX)
             part = os.path.join(folder, before.part.encode())
             if common["seen"] != (before.size, before.mtime_ns):
                 replace = True  # the source was changed since
-                for old in (part,) if target is not None else (part, named):
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(old)
+                outdated = named if target is None else None
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(part)
             elif before.part and os.path.lexists(part):
                 # Before its name is looked at: that may be taken by what it replaces.
                 return Outcome(shown, "done", os.fsdecode(named), entry.size,
@@ -165,6 +165,9 @@ def _encryptor(
                     os.fsync(file.descriptor)
                     details["verified"] = read_back(file.part, source, material, buffers)
                 file.keep(mode=source.mode)
+            if outdated is not None:  # it has another name than what takes its place
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(outdated)
             return Outcome(shown, "done", file.path, read, size, details=details,
                            part=file.part, source=source.identity(), object_id=object_id,
                            replace=replace, **common)
