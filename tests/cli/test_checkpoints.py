@@ -187,6 +187,26 @@ def test_a_source_changed_after_the_kill_is_done_anew(job, monkeypatch, at):
     job.check_done()
 
 
+@pytest.mark.parametrize("names", ["keep", "encrypted"])
+def test_an_outdated_object_stays_until_another_takes_its_place(tmp_path, doctor, monkeypatch,
+                                                                names):
+    job = Job(tmp_path, "encrypt", doctor, names)
+    killed_run(job, monkeypatch, Journal, "remove")
+    name = min(job.plain)
+    old = job.plain[name]
+    job.change(name, b"other contents")
+
+    def fail(*arguments, **named):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tree, "seal_file", fail)
+        assert states(job.run()) == {"failed": 1, "skipped": len(job.plain) - 1}
+    assert job.in_place()[name] == old
+    job.run()
+    job.check_done()
+
+
 def test_a_changed_source_whose_job_is_killed_again(job, monkeypatch):
     """The new output lacks its name, which the old one still has."""
     killed_run(job, monkeypatch, checkpoint, "rename_part", at=EACH, after=True)

@@ -91,6 +91,12 @@ def test_an_output_whose_name_is_not_utf_8(tmp_path, doctor, monkeypatch):
     job.check_done()
 
 
+def test_a_kill_while_it_is_removed_leaves_all_of_it_or_nothing(job, monkeypatch):
+    killed_run(job, monkeypatch, Journal, "close")
+    assert journals_below(job.folder) == []
+    job.check_done()
+
+
 # ---- what it holds ------------------------------------------------------------------
 
 

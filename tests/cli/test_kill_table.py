@@ -18,7 +18,7 @@ def check(table):
 
 
 def test_six_kills(tmp_path, keys, doctor, command):
-    table = KillTable(tmp_path, keys, doctor, command, count=60, files=6)
+    table = KillTable(tmp_path, keys, doctor, command, count=100, files=6)
     table.run(6)
     check(table)
 
