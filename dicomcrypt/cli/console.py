@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -115,7 +117,6 @@ class Report:
         self._read_back: set[str] = set()
         self._started = time.monotonic()
         self._shown = 0.0
-        self._name = ""
         self._rows = 0
         self._bar = None
 
@@ -128,7 +129,8 @@ class Report:
 
             # Drawn by hand: a thread that draws would be in the way of quick workers (fork).
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.description}"), BarColumn(12),
+                TextColumn("{task.fields[figures]}"),
                 console=Console(stderr=True), transient=True, auto_refresh=False,
             )  # fmt: skip
             self._task = self._bar.add_task(self.verb, total=None, figures="")
@@ -136,23 +138,37 @@ class Report:
         return self
 
     def watch(self, survey: Survey, done: int) -> None:
-        """Show how far a tree's job is: files, bytes, rate, time left, failures, last file."""
+        """Show how far a tree's job is: files, bytes, rate, time left, failures, current file."""
         now = time.monotonic()
         if self._bar is None or now - self._shown < 0.1:
             return
         self._shown = now
         seconds = max(now - self._started, 1e-6)
         rate = done / seconds
-        total, left, files = None, "", f"{self.counts['done']} files"
+        total, left, files = None, "", f"{survey.through} files"
         if survey.finished:
-            total, files = max(survey.bytes, 1), f"{self.counts['done']} of {survey.files} files"
+            total, files = max(survey.bytes, 1), f"{survey.through} of {survey.files} files"
             if rate > 0:
                 left = f", {time_text((total - min(done, total)) / rate)} left"
         self._bar.update(self._task, completed=done, total=total, figures=(
             f"{files}, {size_text(done)}, {size_text(rate)}/s{left}, "
-            f"{self.counts['failed']} failed  {self._name[-40:]}"
+            f"{self.counts['failed']} failed  "
+            f"{printable(os.path.basename(os.fsdecode(survey.current)))[-40:]}"
         ))
         self._bar.refresh()
+
+    def follow(self, path: str) -> Callable[[int], None]:
+        """Return what is to be told of the bytes that are done of a file that is alone."""
+        survey = SimpleNamespace(files=1, through=0, finished=True, current=path,
+                                 bytes=os.path.getsize(path))
+        done = 0
+
+        def tell(size: int) -> None:
+            nonlocal done
+            done += size
+            self.watch(survey, done)
+
+        return tell
 
     def add(self, outcome: Outcome) -> None:
         """Take what became of one file."""
@@ -174,8 +190,6 @@ class Report:
             click.echo(("," if self._rows else "") + json.dumps(row, default=lambda b: b.hex()))
             self._rows += 1
             return
-        if self._bar is not None:
-            self._name = printable(outcome.path)
         if outcome.state == "failed":
             self._line(f"failed: {outcome.path}: {outcome.message}")
         elif self.quiet:

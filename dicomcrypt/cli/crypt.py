@@ -112,7 +112,8 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
         name = None if os.path.basename(target) == base + SUFFIX else os.fsencode(base)
         before = os.stat(source)
         read, size = encrypt_path(source, target, envelope, number, name=name, force=force,
-                                  force_scopes=force_scopes, verify=verify)
+                                  force_scopes=force_scopes, verify=verify,
+                                  progress=report.follow(source))
         outcome = Outcome(source, "done", target, read, size)
         if delete_source:
             remove_source(outcome, before)
@@ -231,7 +232,8 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
                 done = decrypted_before(target, object_meta(opened)[0])
             if done:
                 return Outcome(source, "skipped", message="decrypted before")
-        size = decrypt_path(source, target, identities, part=part, force=force)
+        size = decrypt_path(source, target, identities, part=part, force=force,
+                            progress=report.follow(source))
         return Outcome(source, "done", target, os.path.getsize(source), size)
 
     several = len(targets) > 1

@@ -33,7 +33,7 @@ def verify(inputs, identity_files, ask, passphrase_file, jobs, shard, as_json, q
     identities = opt.load_identity_files(identity_files, ask, passphrase_file)
 
     def one(path: str) -> Outcome:
-        size, whole = verify_path(path, identities)
+        size, whole = verify_path(path, identities, progress=report.follow(path))
         return Outcome(path, "done", bytes_in=os.path.getsize(path), bytes_out=size,
                        message="" if whole else "only the identity's scope was verified")
 

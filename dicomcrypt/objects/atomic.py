@@ -49,13 +49,17 @@ def rename_part(part: str, path: str, *, force: bool) -> None:
     """Give a whole output its name; OutputExistsError if that is taken and force is not set."""
     if force:
         os.replace(part, path)
+        if os.path.lexists(part):  # two names of one file, of a link that was the last step
+            os.unlink(part)
         return
     try:
         if _system.rename_new(os.fsencode(part), os.fsencode(path)):
             return
         os.link(part, path)
     except FileExistsError:
-        raise exists_error(path) from None
+        if not os.path.exists(path) or not os.path.samefile(part, path):
+            raise exists_error(path) from None
+        os.unlink(part)
     except OSError:  # a file system without hard links
         if os.path.lexists(path):
             raise exists_error(path) from None

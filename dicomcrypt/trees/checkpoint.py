@@ -49,6 +49,8 @@ class Checkpoints:
         self._error: BaseException | None = None
         self._bytes = 0
         self._since = time.monotonic()
+        #: Bytes read for outputs that got no name, because a checkpoint failed.
+        self.lost_bytes = 0
 
     def add(self, outcome: Outcome) -> None:
         """Take an output in progress that is whole."""
@@ -76,10 +78,14 @@ class Checkpoints:
         """Remove what has no name yet, after an interrupt; a checkpoint that runs may end."""
         if self._thread is not None:
             self._thread.join(seconds)
-        for outcome in self._waiting:
+        self._drop(self._waiting)
+        self._waiting = []
+
+    def _drop(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            self.lost_bytes += outcome.bytes_in
             with contextlib.suppress(OSError):
                 os.unlink(outcome.part)
-        self._waiting.clear()
 
     def _begin(self) -> None:
         self._running, self._waiting, self._bytes = self._waiting, [], 0
@@ -99,13 +105,14 @@ class Checkpoints:
         if error is not None:
             self.abandon()
             if isinstance(error, sqlite3.Error) or getattr(error, "errno", None) in FULL:
+                reason = describe_failure(error) if isinstance(error, OSError) else error
                 raise DiskFullError(
-                    f"{self._out!r}: the checkpoint cannot be written ({describe_failure(error)}): "
-                    "make room, then give the same command again"
+                    f"{self._out!r}: the checkpoint cannot be written ({reason})"
                 ) from None
             raise error
 
     def _work(self) -> None:
+        written = False
         try:
             if self._sync:
                 sync_folders(dict.fromkeys(
@@ -113,9 +120,10 @@ class Checkpoints:
                 ))
             if self._journal is not None:
                 self._journal.add([
-                    (o.relative, Before(*o.seen, os.path.basename(o.part), o.object_id))
+                    (o.relative, Before(*o.seen, os.path.basename(o.part), o.object_id, o.replace))
                     for o in self._running
                 ])  # fmt: skip
+            written = True
             for outcome in self._running:
                 self._done.append(self._name(outcome))
             if self._delete:
@@ -124,6 +132,8 @@ class Checkpoints:
                 for outcome in self._done:
                     self._delete_source(outcome)
         except BaseException as error:
+            if not written:
+                self._drop(self._running)
             self._error = error
 
     def _name(self, outcome: Outcome) -> Outcome:

@@ -52,7 +52,7 @@ def verify_tree(
     watch: Watch | None = None, start_method: str | None = None,
 ) -> Iterator[Outcome]:
     """Authenticate every object below `root`; yield an outcome an entry."""
-    survey = Survey(lambda: entries_of(root))
+    survey = Survey(lambda: entries_of(root), shard)
     return run(survey, _objects(survey, shard), _verifier, (root, identities), jobs, watch=watch,
                start_method=start_method)
 
@@ -121,6 +121,6 @@ def rewrap_tree(
 
     Each object is changed as one step, so a job that was broken off is finished with
     `options.resume`."""
-    survey = Survey(lambda: entries_of(root))
+    survey = Survey(lambda: entries_of(root), shard)
     return run(survey, _objects(survey, shard), _rewrapper, (root, identities, options), jobs,
                watch=watch, start_method=start_method)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from ..errors import DicomcryptError, DiskFullError, JobBusyError, UnsafePathError
-from ..objects.atomic import is_part, new_part_name, sync_folders
+from ..objects.atomic import PART_PREFIX, is_part, new_part_name, sync_folders
 from ..objects.files import describe_failure
 from .checkpoint import FULL, Checkpoints
 from .journal import Journal, place
@@ -46,10 +46,13 @@ def guarded(work: Callable[[Entry], Outcome], root: bytes) -> Callable[[Entry], 
         if entry.kind == "other":
             return Outcome(path, "skipped", message="neither file, folder nor link")
         try:
-            return work(entry)
+            outcome = work(entry)
         except Exception as error:
             # Whatever one file brings about, the others are still to be done.
-            return failed(path, error)
+            outcome = failed(path, error)
+        if outcome.part is None:
+            outcome.seen = entry.size, entry.mtime_ns
+        return outcome
 
     return guard
 
@@ -143,34 +146,45 @@ class Output:
             status = os.stat(os.path.join(self.source, relative))
             os.mkdir(target, stat.S_IMODE(status.st_mode) & 0o777 | 0o700)
             self._made[relative] = None
-        elif self.journal.resumed:
+        elif self.journal.resumed or self._shard is not None:
+            # An earlier run, or another shard, may have given it its mode and time already.
+            mode = stat.S_IMODE(os.stat(target).st_mode)
+            if mode & 0o700 != 0o700:
+                os.chmod(target, mode | 0o700)
             self._made[relative] = None
         self._checked = relative
 
-    def remove_stale(self, relative: bytes) -> None:
-        """Remove what an earlier run of this job left half-done in a folder of the mirror."""
-        journal = self.journal
-        if not journal.resumed:
+    def remove_stale(self) -> None:
+        """Remove what earlier runs of this job left half-done.
+
+        Everywhere in the output: where objects keep their places inside, the input does not
+        tell which folders there are."""
+        if not self.journal.resumed:
             return
-        folder = os.path.join(self.out, relative)
-        with contextlib.suppress(OSError), os.scandir(folder) as found:
-            for entry in found:
-                if not is_part(entry.name):
-                    continue
-                run = entry.name[len(b".dcmx-") :][:8].decode()
-                ours = run == journal.previous_run or (self._shard is None and len(entry.name) > 30)
-                if ours and run != journal.run and not journal.knows_part(entry.name.decode()):
-                    os.unlink(entry.path)
+        folders = [self.out]
+        while folders:
+            with contextlib.suppress(OSError), os.scandir(folders.pop()) as found:
+                for entry in found:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif is_part(entry.name) and self._is_stale(entry.name.decode()):
+                        with contextlib.suppress(OSError):
+                            os.unlink(entry.path)
+
+    def _is_stale(self, name: str) -> bool:
+        run = name[len(PART_PREFIX) :][: len(self.journal.run)]
+        # A job that is no shard is alone in the folder: what any job left is stale.
+        ours = self.journal.same_job(run) or (self._shard is None and len(name) > 30)
+        return ours and run != self.journal.run and not self.journal.knows_part(name)
 
     def tasks(self, entries: Iterable[Entry], *, mirror: bool) -> Iterator[Entry]:
         """Yield what is to be done, its folder made and what the journal knows of it attached."""
-        self.remove_stale(b"")
+        self.remove_stale()
         for entry in entries:
             try:
                 if entry.kind == "folder":
                     if mirror:
                         self.make_folder(entry.relative)
-                        self.remove_stale(entry.relative)
                     continue
                 if not in_shard(entry.relative, self._shard):
                     continue
@@ -225,6 +239,7 @@ def run(
             worker = factory(*arguments, pace.tick)
             for task in tasks:
                 survey.step()
+                survey.current = task.relative
                 yield from pace.take([worker(task)])
                 if pace.full:
                     break
@@ -233,12 +248,15 @@ def run(
                 yield from _feed(pool, survey, tasks, pace)
         if checkpoints is not None:
             yield from checkpoints.finish()
+    except DiskFullError as error:
+        checkpoints.abandon()
+        raise pace.full_error(str(error)) from None
     except BaseException:
         if checkpoints is not None:
             checkpoints.abandon()
         raise
     if pace.full:
-        raise pace.full_error()
+        raise pace.full_error(f"{pace.full.path!r}: {pace.full.message}")
 
 
 def _feed(pool: Pool, survey: Survey, tasks: Iterator[Entry], pace: _Pace) -> Iterator[Outcome]:
@@ -255,6 +273,7 @@ def _feed(pool: Pool, survey: Survey, tasks: Iterator[Entry], pace: _Pace) -> It
         if not found:
             survey.step()
             yield from pace.take([])
+        survey.current = pool.current
         for news in found:
             if isinstance(news, int):
                 pace.tick(news)
@@ -278,25 +297,30 @@ class _Pace:
 
     def take(self, outcomes: list[Outcome]) -> Iterator[Outcome]:
         for outcome in outcomes:
-            self._done += outcome.bytes_in
             if outcome.details.get("errno") in FULL:
                 self.full = self.full or outcome
-            elif outcome.part is not None and self._checkpoints is not None:
+                continue
+            # Of what was left out or failed nothing is to be done any more.
+            self._done += outcome.bytes_in or outcome.seen[0]
+            if outcome.part is not None and self._checkpoints is not None:
                 self._checkpoints.add(outcome)
             else:
                 yield outcome
         if outcomes:
+            self._survey.through += len(outcomes)
             self._told = 0
             if self._watch is not None:
                 self._watch(self._survey, self._done)
         if self._checkpoints is not None:
             yield from self._checkpoints.poll()
 
-    def full_error(self) -> DiskFullError:
+    def full_error(self, reason: str) -> DiskFullError:
         while not self._survey.finished:
             self._survey.step()
-        missing = max(self._survey.bytes - self._done, 0)
+        done = self._done - (self._checkpoints.lost_bytes if self._checkpoints else 0)
+        missing = max(self._survey.bytes - done, 0)
+        shown = f"{missing / 1e9:.2f} GB" if missing >= 10_000_000 else f"{missing / 1e6:.2f} MB"
         return DiskFullError(
-            f"{self.full.path!r}: {self.full.message}; about {missing / 1e9:.2f} GB are still to "
-            "be written: make room, then give the same command again, which goes on from here"
+            f"{reason}; about {shown} are still to be written: make room, then give the same "
+            "command again, which goes on from here"
         )

@@ -14,26 +14,28 @@ from collections.abc import Iterable
 from threading import Lock
 from typing import NamedTuple
 
-from ..errors import JobBusyError, UsageError
+from ..errors import DicomcryptError, DiskFullError, JobBusyError, UsageError
 
 NAME = ".dcmx-journal"
 _TABLES = """
 create table job(id blob not null, salt blob not null, run text not null);
 create table done(path blob primary key, size integer not null, mtime integer not null,
-                  part text not null, object blob) without rowid;
+                  part text not null, object blob, replaces integer not null)
+                  without rowid;
 """
 
 
 class Before(NamedTuple):
     """What the journal knows of a file: its state when it was read, and what became of it.
 
-    part: base name of the output in progress, empty if none was renamed. object_id: of an
-    object that bears its id for a name."""
+    part: base name of the output in progress. object_id: of an object that bears its id for a
+    name. replace: whether it takes the name of an earlier output of the job."""
 
     size: int
     mtime_ns: int
     part: str
     object_id: bytes | None
+    replace: bool = False
 
 
 class Journal:
@@ -48,6 +50,7 @@ class Journal:
         self._lock = Lock()
         self._database: sqlite3.Connection | None = None
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._fresh = os.fstat(descriptor).st_size == 0
         os.close(descriptor)
         # Checkpoints are made by a thread of their own.
         self._database = sqlite3.connect(
@@ -64,7 +67,8 @@ class Journal:
         try:
             run("pragma locking_mode = exclusive")
             run("pragma journal_mode = delete")
-            run("pragma synchronous = off")  # an empty journal need not survive
+            # An empty journal need not survive.
+            run(f"pragma synchronous = {'off' if self._fresh else 'full'}")
             run("begin exclusive")
             known = run("select 1 from sqlite_master").fetchone()
             if known is None:
@@ -81,18 +85,27 @@ class Journal:
                     f"{self.path!r} is the journal of another job, with other inputs, recipients "
                     "or options: give that command again to finish it, or remove the journal"
                 )
-            #: By which outputs in progress are known as this run's.
-            self.run = os.urandom(4).hex()
+            #: By which outputs in progress are known as this run's; all but its end is the job's.
+            self.run = (self.previous_run[:6] or os.urandom(3).hex()) + self._next_run()
             run("update job set run = ?", (self.run,))
             run("commit")
             run("pragma synchronous = full")
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise JobBusyError(
                     f"another job has the journal {self.path!r}: wait until it ends"
                 ) from None
-            raise self._unusable() from None
-        except sqlite3.DatabaseError:
+            if code == sqlite3.SQLITE_FULL:
+                raise DiskFullError(
+                    f"the journal {self.path!r} cannot be written ({error}): make room, then give "
+                    "the same command again"
+                ) from None
+            if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise DicomcryptError(
+                    f"the journal {self.path!r} cannot be written ({error}): give the same "
+                    "command again when it can be"
+                ) from None
             raise self._unusable() from None
 
     def _unusable(self) -> UsageError:
@@ -106,6 +119,13 @@ class Journal:
         """Whether an earlier run of the job was broken off."""
         return bool(self.previous_run)
 
+    def _next_run(self) -> str:
+        return f"{int(self.previous_run[6:] or '0', 16) + 1 & 0xFF:02x}"
+
+    def same_job(self, run: str) -> bool:
+        """Whether a run is one of this job's."""
+        return run[:6] == self.run[:6]
+
     def _key(self, relative: bytes) -> bytes:
         return hashlib.blake2b(relative, digest_size=16, key=self._salt).digest()
 
@@ -113,7 +133,7 @@ class Journal:
         """What an earlier run did with a path."""
         with self._lock:
             row = self._database.execute(
-                "select size, mtime, part, object from done where path = ?",
+                "select size, mtime, part, object, replaces from done where path = ?",
                 (self._key(relative),),
             ).fetchone()
         return None if row is None else Before(*row)
@@ -132,7 +152,7 @@ class Journal:
             run("begin")
             try:
                 self._database.executemany(
-                    "insert or replace into done values(?, ?, ?, ?, ?)", entries
+                    "insert or replace into done values(?, ?, ?, ?, ?, ?)", entries
                 )
                 run("commit")
             except BaseException:
@@ -153,9 +173,11 @@ class Journal:
 
     def remove(self) -> None:
         """The job is done."""
-        # While it is locked: whoever waits for it finds that it is gone.
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
+        # While it is locked: whoever waits for it finds that it is gone. SQLite's own journal,
+        # which holds nothing after a commit, goes first, or it stays if the job is killed here.
+        for path in (f"{self.path}-journal", self.path):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         self.close()
 
     def close(self) -> None:

@@ -75,6 +75,12 @@ def next_chunk(tasks: Iterator[Any]) -> list[Any]:
 # ---- in the worker ---------------------------------------------------------
 
 
+def _mask(how: str) -> None:
+    """Block or unblock the signals that end a job, where there are masks."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(getattr(signal, how), {signal.SIGINT, signal.SIGTERM})
+
+
 def _follow(sentinel: Any) -> None:
     from multiprocessing.connection import wait
 
@@ -87,9 +93,6 @@ def _serve(connection, factory: Factory) -> None:
     from multiprocessing import parent_process
     from threading import Thread
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
     told, since = 0, time.monotonic()
 
     def tell(size: int) -> None:
@@ -101,13 +104,18 @@ def _serve(connection, factory: Factory) -> None:
 
     outcomes: list[Outcome] = []
     try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _mask("SIG_UNBLOCK")
+        Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
         worker = factory(*connection.recv(), tell)
         while (tasks := connection.recv()) is not None:
             for task in tasks:
                 outcomes.append(worker(task))
             connection.send(outcomes)
             outcomes, told, since = [], 0, time.monotonic()
-    except (KeyboardInterrupt, EOFError, BrokenPipeError):
+    except (KeyboardInterrupt, EOFError, OSError):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         remove_unfinished()
         for outcome in outcomes:
             if outcome.part is not None:
@@ -139,15 +147,22 @@ class Pool:
     def __init__(self, factory: Factory, arguments: tuple, jobs: int, method: str | None = None):
         context = _context(method)
         self._workers: dict[Any, Any] = {}
-        self._queues: dict[Any, int] = {}
+        self._queues: dict[Any, deque[bytes]] = {}
+        #: Path of a task that is being worked on, or one of the same chunk.
+        self.current = b""
         self._idle: deque[Any] = deque()
-        for _ in range(jobs):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, factory), daemon=True)
-            process.start()
-            theirs.close()
-            self._workers[ours] = process
-            self._queues[ours] = 0
+        # A worker that is interrupted before it knows what to do would say so on the terminal.
+        _mask("SIG_BLOCK")
+        try:
+            for _ in range(jobs):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, factory), daemon=True)
+                process.start()
+                theirs.close()
+                self._workers[ours] = process
+                self._queues[ours] = deque()
+        finally:
+            _mask("SIG_UNBLOCK")
         for ours in self._workers:
             ours.send(arguments)
             self._idle += (ours, ours)  # one chunk in work, one waiting
@@ -169,6 +184,19 @@ class Pool:
             if process.is_alive():
                 process.kill()
                 process.join()
+        if kind is not None:
+            self._drop_unread()
+
+    def _drop_unread(self) -> None:
+        """Remove outputs in progress of which nobody has heard, since the job was broken off."""
+        for connection in self._workers:
+            with contextlib.suppress(Exception):  # a message may be cut
+                while connection.poll():
+                    found = connection.recv()
+                    for outcome in found if isinstance(found, list) else ():
+                        if outcome.part is not None:
+                            with contextlib.suppress(OSError):
+                                os.unlink(outcome.part)
 
     @property
     def wants(self) -> bool:
@@ -180,9 +208,9 @@ class Pool:
         return any(self._queues.values())
 
     def give(self, tasks: list[Any]) -> None:
-        connection = min(set(self._idle), key=self._queues.__getitem__)
+        connection = min(set(self._idle), key=lambda c: len(self._queues[c]))
         self._idle.remove(connection)
-        self._queues[connection] += 1
+        self._queues[connection].append(tasks[-1].relative)
         try:
             connection.send(tasks)
         except OSError:
@@ -197,8 +225,9 @@ class Pool:
                 found = connection.recv()
             except (EOFError, OSError):
                 raise self._lost() from None
+            self.current = self._queues[connection][0]
             if isinstance(found, list):
-                self._queues[connection] -= 1
+                self._queues[connection].popleft()
                 self._idle.append(connection)
             yield found
 

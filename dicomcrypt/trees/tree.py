@@ -28,6 +28,7 @@ from ..objects.files import (
     SourceFile,
     decrypted_before,
     encrypted_before,
+    file_identity,
     object_meta,
     open_into,
     plain_mode,
@@ -69,11 +70,11 @@ def entries_of(
             yield entry
 
 
-def _survey(root: str, output: Output) -> Survey:
+def _survey(root: str, output: Output, shard: Shard | None, *, mirror: bool = True) -> Survey:
     journal = output.journal.path
     exclude = (os.fsdecode(output.out), journal, journal + "-journal")
-    fold = output.folds_case
-    return Survey(lambda: entries_of(root, exclude, fold_case=fold))
+    fold = mirror and output.folds_case
+    return Survey(lambda: entries_of(root, exclude, fold_case=fold), shard)
 
 
 # ---- encrypt ------------------------------------------------------------
@@ -112,26 +113,33 @@ def _encryptor(
         shown = os.fsdecode(path)
         if entry.kind == "link" and options.links == "skip":
             return Outcome(shown, "skipped", message="symbolic link")
+        seen = entry.size, entry.mtime_ns
+        if entry.kind == "link" and options.links == "follow":
+            status = os.stat(path)
+            seen = status.st_size, status.st_mtime_ns
         parent, _, base = relative.rpartition(b"/")
         folder = os.path.join(target_root, parent) if mirrored and parent else target_root
         made = object_name(base) if mirrored else None
         target = os.path.join(folder, made) if made is not None else None
-        common = {"relative": relative, "seen": (entry.size, entry.mtime_ns)}
-        replace, before = False, entry.before
+        common = {"relative": relative, "seen": seen}
+        replace, before, outdated = False, entry.before, None
         if before is not None:
             named = target or os.path.join(folder, before.object_id.hex().encode() + _SUFFIX)
             part = os.path.join(folder, before.part.encode())
             if common["seen"] != (before.size, before.mtime_ns):
                 replace = True  # the source was changed since
-                if target is None:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(named)
-            elif os.path.lexists(named):
-                return Outcome(shown, "skipped", message="encrypted before")
-            elif os.path.exists(part):
+                outdated = named if target is None else None
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(part)
+            elif before.part and os.path.lexists(part):
+                # Before its name is looked at: that may be taken by what it replaces.
                 return Outcome(shown, "done", os.fsdecode(named), entry.size,
                                os.path.getsize(part), part=os.fsdecode(part),
-                               object_id=before.object_id, **common)
+                               source=file_identity(os.lstat(path)),
+                               object_id=before.object_id, replace=before.replace, **common)
+            elif os.path.lexists(named):
+                kept = "; the source is kept" if options.delete_source else ""
+                return Outcome(shown, "skipped", message=f"encrypted before{kept}")
         elif options.resume and target is not None and encrypted_before(path, target, envelope):
             return Outcome(shown, "skipped", message="encrypted before")
         link = entry.kind == "link" and options.links == "keep"
@@ -157,6 +165,9 @@ def _encryptor(
                     os.fsync(file.descriptor)
                     details["verified"] = read_back(file.part, source, material, buffers)
                 file.keep(mode=source.mode)
+            if outdated is not None:  # it has another name than what takes its place
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(outdated)
             return Outcome(shown, "done", file.path, read, size, details=details,
                            part=file.part, source=source.identity(), object_id=object_id,
                            replace=replace, **common)
@@ -186,8 +197,9 @@ def encrypt_tree(
     identity = [b"encrypt", repr((astuple(options)[:6], options.verify)).encode(),
                 *sorted(b"%d " % kind + hint for kind, hint in envelope.recipients)]
     with Output(root, out, identity, shard=shard, journal=journal) as output:
-        survey = _survey(root, output)
-        tasks = output.tasks(survey, mirror=options.names == "keep")
+        mirror = options.names == "keep"
+        survey = _survey(root, output, shard, mirror=mirror)
+        tasks = output.tasks(survey, mirror=mirror)
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force,
                                   delete_source=options.delete_source)
         whole = True
@@ -282,11 +294,14 @@ def _decryptor(
                 part = os.path.join(os.path.dirname(target), before.part.encode())
                 if common["seen"] != (before.size, before.mtime_ns):
                     replace = True
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(part)
+                elif before.part and os.path.lexists(part):
+                    return Outcome(shown, "done", os.fsdecode(target), entry.size,
+                                   os.path.getsize(part), part=os.fsdecode(part),
+                                   replace=before.replace, **common)
                 elif os.path.lexists(target):
                     return Outcome(shown, "skipped", message="decrypted before")
-                elif os.path.exists(part):
-                    return Outcome(shown, "done", os.fsdecode(target), entry.size,
-                                   os.path.getsize(part), part=os.fsdecode(part), **common)
             elif options.resume and options.part == "all" and decrypted_before(target, index):
                 return Outcome(shown, "skipped", message="decrypted before")
             if meta.link is not None:
@@ -346,7 +361,7 @@ def decrypt_tree(
     """
     with Output(root, out, [b"decrypt", repr(astuple(options)).encode()], shard=shard,
                 journal=journal) as output:
-        survey = _survey(root, output)
+        survey = _survey(root, output, shard)
         tasks = output.tasks(survey, mirror=True)
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force)
         links: list[Outcome] = []

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ..objects.atomic import is_part
 
+#: Names of a folder that are sorted at a time.
+BLOCK = 1 << 15
 #: Files from this size on are begun before all others, so that no worker is left alone with one.
 LARGE = 32 << 20
 
@@ -30,7 +33,8 @@ class Entry(NamedTuple):
 
 
 def walk(root: str, *, fold_case: bool = False) -> Iterator[Entry]:
-    """Yield everything below `root`, folders before what is in them, in order of names.
+    """Yield everything below `root`, folders before what is in them, in order of names (of a
+    folder with more than `BLOCK` entries in order within so many).
 
     Links are not followed, outputs in progress left out. What cannot be read is yielded as
     "error", and with fold_case what has the name of another but for upper and lower case.
@@ -49,16 +53,22 @@ def walk(root: str, *, fold_case: bool = False) -> Iterator[Entry]:
 
 
 def _folder(folder: bytes, prefix: bytes, fold_case: bool) -> Iterator[Entry]:
+    # All names are read before the first is given away, since what is done with a file may
+    # change its folder; joined and compressed, a million names take little memory.
+    blocks, names = [], []
     try:
         with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda e: e.name)
+            for entry in found:
+                names.append(entry.name)
+                if len(names) == BLOCK:
+                    blocks.append(_packed(names))
     except OSError as error:
         reason = (error.strerror or "").lower()
         yield Entry(prefix.rstrip(b"/") or b".", "error", error=reason)
         return
+    blocks.append(_packed(names))
     seen: set[str] = set()
-    for entry in entries:
-        name = entry.name
+    for name in (name for block in blocks for name in _unpacked(block)):
         relative = prefix + name
         if fold_case:
             folded = os.fsdecode(name).casefold()
@@ -69,7 +79,7 @@ def _folder(folder: bytes, prefix: bytes, fold_case: bool) -> Iterator[Entry]:
                 continue
             seen.add(folded)
         try:
-            status = entry.stat(follow_symlinks=False)
+            status = os.lstat(os.path.join(folder, name))
         except OSError as error:
             yield Entry(relative, "error", error=(error.strerror or "").lower())
             continue
@@ -85,6 +95,18 @@ def _folder(folder: bytes, prefix: bytes, fold_case: bool) -> Iterator[Entry]:
             yield Entry(relative, "other")
 
 
+def _packed(names: list[bytes]) -> bytes:
+    """Names of a block in order; the list is empty after that."""
+    joined = b"/".join(sorted(names))
+    names.clear()
+    return zlib.compress(joined, 1)
+
+
+def _unpacked(block: bytes) -> list[bytes]:
+    joined = zlib.decompress(block)
+    return joined.split(b"/") if joined else []
+
+
 def in_shard(relative: bytes, shard: tuple[int, int] | None) -> bool:
     """Whether a path belongs to shard (k, n): stable, whatever else is in the tree."""
     if shard is None:
@@ -96,14 +118,19 @@ def in_shard(relative: bytes, shard: tuple[int, int] | None) -> bool:
 class Survey:
     """Walks a tree ahead of the work: how much there is, and the large files, which go first.
 
+    shard: what counts of it.
     Memory holds the paths of the large files only."""
 
-    def __init__(self, entries: Callable[[], Iterator[Entry]]) -> None:
-        self._entries = entries
+    def __init__(
+        self, entries: Callable[[], Iterator[Entry]], shard: tuple[int, int] | None = None
+    ) -> None:
+        self._entries, self._shard = entries, shard
         self._walk: Iterator[Entry] | None = entries()
         self._large: list[Entry] = []
         self._taken: set[bytes] = set()
         self.files = self.bytes = 0
+        #: How many files are through, and the path of the one that is being worked on.
+        self.through, self.current = 0, b""
 
     @property
     def finished(self) -> bool:
@@ -119,7 +146,7 @@ class Survey:
             if entry is None:
                 self._walk = None
                 return
-            if entry.kind in ("file", "link"):
+            if entry.kind in ("file", "link") and in_shard(entry.relative, self._shard):
                 self.files += 1
                 self.bytes += entry.size
                 if entry.size >= LARGE:

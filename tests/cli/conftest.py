@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from tree_jobs import Job
 
 import dicomcrypt as dc
 from dicomcrypt import cli as command_line
@@ -85,6 +86,12 @@ def keys(tmp_path_factory):
 @pytest.fixture(scope="session")
 def doctor(keys):
     return dc.load_identities(keys / "doctor.key")[0]
+
+
+@pytest.fixture(params=["encrypt", "decrypt"])
+def job(request, tmp_path, doctor):
+    """A small tree's job, in both directions."""
+    return Job(tmp_path, request.param, doctor)
 
 
 @pytest.fixture(scope="session")
