@@ -35,7 +35,8 @@ def extension(name: str, folders: list[str]) -> Extension:
 COMPILED = [
     "ciphers.transform", "keys.batch", "dicom.units",
     *(f"container.{n}" for n in ("header", "index", "reader", "schedule", "streams", "writer")),
-    *(f"objects.{n}" for n in ("buffers", "decoder", "drivers", "encoder")),
+    *(f"objects.{n}" for n in ("atomic", "buffers", "decoder", "drivers", "encoder", "files")),
+    *(f"trees.{n}" for n in ("job", "pool", "tree", "walk")),
 ]  # fmt: skip
 LIGHT = [] if platform.system() == "Windows" else ["-O1"]
 

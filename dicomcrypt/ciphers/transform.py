@@ -61,10 +61,11 @@ def active_kernel() -> str:
 
     Raises KernelError if the demand cannot be met.
     """
-    return list(kernels())[_demanded_kernel()]
+    return list(kernels())[demanded_kernel()]
 
 
-def _demanded_kernel() -> int:
+def demanded_kernel() -> int:
+    """Return the id of the kernel in use. Raises KernelError."""
     return _kernel(os.environ.get("DICOMCRYPT_KERNEL"))
 
 
@@ -83,9 +84,11 @@ def _keystream(key: bytes) -> Callable[[bytes, Buffer], None]:
     return fill
 
 
-def cipher(key: Buffer) -> StreamCipher:
-    """Return the block layer of one stream for its 64-byte key."""
-    return StreamCipher(key, _demanded_kernel(), _keystream)
+def cipher(key: Buffer, kernel: int | None = None) -> StreamCipher:
+    """Return the block layer of one stream for its 64-byte key.
+
+    kernel: an id from `demanded_kernel`, to ask for it once for several streams."""
+    return StreamCipher(key, demanded_kernel() if kernel is None else kernel, _keystream)
 
 
 def unit_count(run: Sequence[int]) -> int:

@@ -14,7 +14,7 @@ cdef class _Stream:
 cdef class Encoder:
     cdef long long _base, _end, _pos, _item_next, _value_end
     cdef bint _last, _run_open, _items_done, _table_seen
-    cdef int _items_status
+    cdef int _items_status, _kernel
     cdef _Stream _stream, _tags
     cdef ContainerWriter _writer
     cdef dict _lengths

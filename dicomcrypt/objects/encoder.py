@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..ciphers.transform import LINEAR_UNIT, Run, cipher
+from ..ciphers.transform import LINEAR_UNIT, Run, cipher, demanded_kernel
 from ..container.index import MAX_RUNS, Geometry, Index, Meta
 from ..container.layout import OPAQUE, PIXELS, TAGS, TAIL
 from ..container.schedule import KeySchedule
@@ -71,6 +71,7 @@ class Encoder:
         self._window = _NOTHING
         self._base = self._end = self._pos = 0
         self._last = False
+        self._kernel = -1
         self._step = self._scan_step
         self._stream = self._tags = None
         self._run = None  # the frame run in progress
@@ -150,8 +151,10 @@ class Encoder:
 
     def _cipher(self):
         if self._stream.cipher is None:
+            if self._kernel < 0:
+                self._kernel = demanded_kernel()
             keys = self._writer.keys
-            self._stream.cipher = cipher(keys.block_key(self._stream.sid))
+            self._stream.cipher = cipher(keys.block_key(self._stream.sid), self._kernel)
         return self._stream.cipher
 
     def _pump(self, run: Run) -> None:
