@@ -41,6 +41,12 @@ def remove_unfinished() -> None:
             os.unlink(path)
 
 
+def taken_over(part: str) -> None:
+    """A job has written down that it is the one to remove a part; until then an interrupt, which
+    may come between any two steps, finds it here."""
+    _unfinished.discard(part)
+
+
 def exists_error(path: str) -> OutputExistsError:
     return OutputExistsError(f"{path!r} exists: give --force to overwrite it")
 
@@ -93,15 +99,15 @@ class AtomicFile:
 
     Written beside its final place with mode 0600. `with AtomicFile(path) as file: ...;
     file.commit()`, or `file.keep()` for those who rename many at once. sync: it is on the
-    medium before it has its name. Raises OutputExistsError if the name is taken and force is
-    not set.
+    medium before it has its name. run: of a job, which says with `taken_over` that it knows the
+    part. Raises OutputExistsError if the name is taken and force is not set.
     """
 
     def __init__(
         self, path: str | bytes | os.PathLike[str], *, force: bool = False, sync: bool = True,
         run: str = "",
     ) -> None:
-        self._sync = sync
+        self._sync, self._run = sync, run
         self.path = os.fsdecode(path)
         self._force = force
         folder, name = os.path.split(self.path)
@@ -150,7 +156,8 @@ class AtomicFile:
             os.fsync(self.descriptor)
         self.raw.close()
         self._done = True
-        _unfinished.discard(self.part)
+        if not self._run:
+            _unfinished.discard(self.part)
 
     def commit(self, *, mode: int | None = None, mtime_ns: int | None = None) -> None:
         """Give the file its name; mode and time are set before that."""

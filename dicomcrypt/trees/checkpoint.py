@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from threading import Thread
 
 from ..errors import DicomcryptError, DiskFullError
-from ..objects.atomic import rename_part, sync_folders
+from ..objects.atomic import rename_part, sync_folders, taken_over
 from ..objects.files import describe_failure, file_identity
 from .journal import Before, Journal
 from .pool import Outcome
@@ -55,6 +55,7 @@ class Checkpoints:
     def add(self, outcome: Outcome) -> None:
         """Take an output in progress that is whole."""
         self._waiting.append(outcome)
+        taken_over(outcome.part)
         self._bytes += outcome.bytes_out
 
     def poll(self) -> Iterator[Outcome]:

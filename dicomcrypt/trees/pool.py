@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import WorkerLostError
-from ..objects.atomic import remove_unfinished
+from ..objects.atomic import remove_unfinished, taken_over
 
 #: Tasks handed to a worker at a time: few enough that an interrupt does not wait long and that
 #: neither side of a pipe fills it.
@@ -112,6 +112,8 @@ def _serve(connection, factory: Factory) -> None:
         while (tasks := connection.recv()) is not None:
             for task in tasks:
                 outcomes.append(worker(task))
+                if outcomes[-1].part is not None:
+                    taken_over(outcomes[-1].part)
             connection.send(outcomes)
             outcomes, told, since = [], 0, time.monotonic()
     except (KeyboardInterrupt, EOFError, OSError):

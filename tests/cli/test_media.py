@@ -6,11 +6,12 @@ import os
 import shlex
 import stat
 import subprocess
+import time
 
 import pytest
 from tree_jobs import Job, states
 
-from dicomcrypt.objects import buffers, files, readback
+from dicomcrypt.objects import buffers, files
 from dicomcrypt.trees import tree
 
 
@@ -22,8 +23,8 @@ def job(tmp_path, doctor):
 @pytest.fixture
 def failing(monkeypatch):
     """Let reads of a file fail so many times: failing(name, times) gives a list of the failures."""
-    real, pauses = files.patiently, []
-    monkeypatch.setattr(files.time, "sleep", pauses.append)
+    pauses = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
 
     def arrange(name, times):
         failures = []
@@ -45,7 +46,6 @@ def failing(monkeypatch):
         monkeypatch.setattr(files, "os", Trouble())
         return failures
 
-    assert real is readback.patiently
     arrange.pauses = pauses
     return arrange
 
@@ -78,7 +78,7 @@ def test_an_error_that_is_not_the_mediums_is_not_tried_again(failing):
         raise OSError(errno.EINVAL, "no")
 
     with pytest.raises(OSError, match="no"):
-        files.patiently(read)
+        buffers.patiently(read)
     assert len(calls) == 1
 
 
@@ -110,12 +110,30 @@ def test_an_object_on_a_failing_medium_is_named_and_the_rest_is_done(tmp_path, d
             raise OSError(errno.EIO, "Input/output error")
         return real(descriptor, *more)
 
-    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(buffers.os, "pread", pread)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(os, "pread", pread)
     outcomes = job.run()
     assert states(outcomes) == {"failed": 1, "done": len(job.plain) - 1}
     (failed,) = (o for o in outcomes if o.state == "failed")
     assert (failed.path, failed.message) == (str(job.sources()[name]), "input/output error")
+
+
+def test_an_object_that_can_be_read_at_the_third_time_is_decrypted(tmp_path, doctor, monkeypatch):
+    job = Job(tmp_path, "decrypt", doctor)
+    failures, real = [], os.pread
+
+    def pread(descriptor, *more):
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        if name.endswith(".dcmx") and len(failures) < 2:
+            failures.append(name)
+            raise OSError(errno.EIO, "Input/output error")
+        return real(descriptor, *more)
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(os, "pread", pread)
+    assert states(job.run()) == {"done": len(job.plain)}
+    assert len(failures) == 2
+    job.check_done()
 
 
 # ---- files that do not hold still -------------------------------------------------------

@@ -163,6 +163,30 @@ def start(command):
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("verb", ["encrypt", "decrypt"])
+def test_an_interrupt_between_an_output_and_whoever_knows_it(tmp_path, doctor, keys, call,
+                                                             monkeypatch, verb, jobs):
+    """It may come between any two steps, in the worker and in the job's own process."""
+    job = Job(tmp_path, verb, doctor)
+    real, calls = tree.AtomicFile.keep, []
+
+    def keep(file, **more):
+        real(file, **more)
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tree.AtomicFile, "keep", keep)
+    key = ["-r", keys / "doctor.pub"] if verb == "encrypt" else ["-i", keys / "doctor.key"]
+    done = call(verb, job.source, *key, "-o", job.out, "-j", jobs)
+    assert done.status == (130 if jobs == "1" else 1)
+    assert job.parts() == []
+    monkeypatch.undo()
+    job.run()
+    job.check_nothing_damaged()
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
 @pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "process"])
 def test_ctrl_c_within_two_seconds(tmp_path, keys, start, jobs, whole_group):
     """While a file of gigabytes is read; with slack, for machines that do much else."""
