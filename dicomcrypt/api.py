@@ -88,7 +88,7 @@ class Batch:
 
     def _encoder(self, sink, scratch: bytearray | None = None) -> Encoder:
         return Encoder(
-            sink, self._envelope.new(), self._method, opaque_allowed=self._opaque_allowed,
+            sink, self._envelope.material(), self._method, opaque_allowed=self._opaque_allowed,
             scratch=scratch or self._buffers.scratch,
         )  # fmt: skip
 
@@ -123,7 +123,7 @@ class Batch:
 
     def encrypted_size(self, size: int) -> int:
         """Bytes that are enough for the object of a file of `size` bytes."""
-        return encrypted_size(size) + 2 * self._envelope.new()[2]
+        return encrypted_size(size) + len(self._envelope.material().header)
 
 
 def _refuse_overlap(source: memoryview, target: memoryview) -> None:

@@ -36,7 +36,7 @@ def encrypt_pipe(source, target, envelope, method, *, force, force_scopes) -> No
 
     def pump(file: BinaryIO) -> None:
         sink = FileSink(file)
-        encoder = Encoder(sink, envelope.new(), method, opaque_allowed=refuse)
+        encoder = Encoder(sink, envelope.material(), method, opaque_allowed=refuse)
         encode_stream(encoder, reading.readinto, bytearray())
         sink.flush()
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from .header import pack_header
 from .layout import TRAILER_SIZE, pack_trailer
 from .schedule import KeySchedule
-from .stanza import Stanza
 from .streams import Sink, StreamSealer, put
 
 
 class ContainerWriter:
     """Writes one object into a sink, in one pass."""
 
-    def __init__(
-        self, sink: Sink, schedule: KeySchedule, stanzas: Sequence[Stanza], capacity: int
-    ) -> None:
+    def __init__(self, sink: Sink, keys: KeySchedule, header: bytes) -> None:
         self._sink = sink
         self._start = sink.position
-        self.keys = schedule
+        self.keys = keys
         self.streams = {}  # stream id: offset, length
-        put(sink, pack_header(schedule.core, capacity, stanzas, schedule))
+        put(sink, header)
 
     def begin(self, sid: int) -> StreamSealer:
         """Begin a stream; streams come in the order of the specification."""

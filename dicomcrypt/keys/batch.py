@@ -7,9 +7,10 @@ A job that makes many objects for the same recipients does the public-key work o
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from ..container.header import batch_stanza, default_capacity
+from ..container.header import batch_stanza, default_capacity, pack_header
 from ..container.layout import FLAG_MIXED_PASSPHRASE, new_core
 from ..container.schedule import KeySchedule
 from ..container.stanza import (
@@ -62,6 +63,16 @@ def check_recipients(
                              "object for all of them; give --allow-mixed if that is meant")
         return FLAG_MIXED_PASSPHRASE
     return 0
+
+
+class Material(NamedTuple):
+    """What an object begins with: its keys, and its header, which tells them to its recipients."""
+
+    keys: KeySchedule
+    header: bytes
+
+    def __repr__(self) -> str:
+        return f"Material({len(self.header)} bytes of header)"
 
 
 class Envelope:
@@ -128,3 +139,20 @@ class Envelope:
                 self._capacity = capacity
             return schedule, stanzas, capacity
         return schedule, stanzas, self._capacity
+
+    def material(self) -> Material:
+        """Return the keys and the header of a new object."""
+        keys, stanzas, capacity = self.new()
+        return Material(keys, pack_header(keys.core, capacity, stanzas, keys))
+
+    def supply(self, most: int = 32) -> Iterator[Material]:
+        """Yield material for object after object, made up to so many at a time.
+
+        Between two objects their data drive all this out of the processor's caches: made one by
+        one, each would cost twice as much."""
+        count = 1
+        while True:
+            stock = [self.material() for _ in range(count)]
+            while stock:
+                yield stock.pop()
+            count = min(2 * count, most)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from .encoder import BAND, Encoder
 
-#: What is read at a time: a CT image in one piece, and with the other buffers within the L2 cache.
-READ = 5 * BAND
+#: What is read at a time: it is transformed and sealed while it is in the L2 cache.
+READ = BAND
 
 
 def encode_memory(encoder: Encoder, data: memoryview) -> int:

@@ -7,16 +7,15 @@ of code serves files, memory, pipes and network streams.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ..ciphers.transform import LINEAR_UNIT, Run, cipher, demanded_kernel
 from ..container.index import MAX_RUNS, Geometry, Index, Meta
 from ..container.layout import OPAQUE, PIXELS, TAGS, TAIL
-from ..container.schedule import KeySchedule
-from ..container.stanza import Stanza
 from ..container.streams import Sink, StreamSealer
 from ..container.writer import ContainerWriter
 from ..dicom.units import FragmentMap, frame_layout, native_frame_bits
+from ..keys.batch import Material
 from ..native import _scan
 
 #: Bytes that go through block layer and sealing at a time: read, transformed and sealed
@@ -46,7 +45,7 @@ class _Stream:
 class Encoder:
     """Encodes one file.
 
-    sink: where the object goes. material: what `Envelope.new` returned. method: -1, 0, 1,
+    sink: where the object goes. material: the object's keys and header. method: -1, 0, 1,
     2, or None for no block layer. meta: what the closing index keeps of the file system.
     opaque_allowed: called when the file turns out not to be DICOM that can be followed;
     raises to refuse. scratch: a bytearray of at least BAND bytes, reused between objects.
@@ -55,7 +54,7 @@ class Encoder:
     def __init__(
         self,
         sink: Sink,
-        material: tuple[KeySchedule, Sequence[Stanza], int],
+        material: Material,
         method: int | None,
         *,
         meta: Meta | None = None,

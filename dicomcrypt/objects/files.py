@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from ..container.header import BatchKeyCache
 from ..container.index import Index, Meta
 from ..container.layout import looks_like_object
 from ..container.reader import Container, OpenContainer
-from ..container.schedule import KeySchedule
-from ..container.stanza import BATCH, Identity, Stanza
+from ..container.stanza import BATCH, Identity
 from ..errors import (
     AlreadyEncryptedError,
     DicomcryptError,
@@ -21,7 +20,7 @@ from ..errors import (
     UnsafePathError,
     UsageError,
 )
-from ..keys.batch import Envelope
+from ..keys.batch import Envelope, Material
 from .atomic import AtomicFile, default_mode
 from .buffers import FLUSH, FileSink, FileSource, open_regular, patiently
 from .decoder import PARTS, FileOutput, NullOutput, decode
@@ -135,7 +134,7 @@ def file_identity(status: os.stat_result) -> tuple[int, ...]:
 def seal_file(
     source: SourceFile,
     out: AtomicFile,
-    material: tuple[KeySchedule, Sequence[Stanza], int],
+    material: Material,
     method: int | None,
     *,
     name: bytes | None = None,
@@ -184,7 +183,7 @@ def encrypt_path(
         raise UsageError(f"{shown!r} is input and output: originals are never overwritten")
     refuse = scope_check(envelope, force_scopes, repr(shown))
     link = not follow_links and os.path.islink(source)
-    buffers, material = buffers or Buffers(), envelope.new()
+    buffers, material = buffers or Buffers(), envelope.material()
     with SourceFile(source, link=link) as file, AtomicFile(target, force=force) as out:
         written = seal_file(file, out, material, method, name=name, opaque_allowed=refuse,
                             buffers=buffers, progress=progress)

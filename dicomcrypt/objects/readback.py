@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 
-from ..container.header import Unlocked, pack_header
+from ..container.header import Unlocked
 from ..container.reader import Container, OpenContainer
-from ..container.schedule import KeySchedule
-from ..container.stanza import Stanza
 from ..errors import DamagedError
+from ..keys.batch import Material
 from .buffers import FileSource, patiently
 from .decoder import FileOutput, decode
 from .files import Buffers, SourceFile
@@ -52,22 +51,20 @@ def forget_pages(path: str) -> bool:
 def read_back(
     part: str,
     source: SourceFile,
-    material: tuple[KeySchedule, list[Stanza], int],
+    material: Material,
     buffers: Buffers,
 ) -> str:
     """Open the object in `part`, which is on the medium, and compare it with its source.
 
     material: what it was made with. Returns where it was read from, "medium" or "cache".
     Raises DamagedError."""
-    keys, stanzas, capacity = material
     medium = forget_pages(part)
     file = FileSource(part, whole=True)
     try:
-        header = pack_header(keys.core, capacity, stanzas, keys)
-        if bytes(file.read_range(0, len(header))) != header:
+        if bytes(file.read_range(0, len(material.header))) != material.header:
             raise DamagedError("the header that was read back is not what was written")
         container = Container(file)
-        opened = OpenContainer(container, Unlocked(keys, container.slots[0], None, None))
+        opened = OpenContainer(container, Unlocked(material.keys, container.slots[0], None, None))
         if source.link is not None:
             same = opened.closing_index().meta.link == source.link
         else:

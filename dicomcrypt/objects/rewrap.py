@@ -274,7 +274,7 @@ def _encrypt_anew(
     with AtomicFile(path, force=True) as out:
         sink = FileSink(out.raw, buffers.sealed)
         encoder = Encoder(
-            sink, envelope.new(), _method_of(opened), meta=closing.meta,
+            sink, envelope.material(), _method_of(opened), meta=closing.meta,
             scratch=buffers.scratch,
         )  # fmt: skip
         pump = _Pump(encoder)

@@ -104,7 +104,7 @@ def _encryptor(
     root: str, out: str, envelope: Envelope, options: EncryptOptions, run_id: str, tell
 ) -> Worker:
     source_root, target_root = os.fsencode(root), os.fsencode(out)
-    buffers = Buffers()
+    buffers, materials = Buffers(), envelope.supply()
     mirrored = options.names == "keep"
 
     def work(entry: Entry) -> Outcome:
@@ -148,8 +148,8 @@ def _encryptor(
         except AlreadyEncryptedError:
             return Outcome(shown, "skipped", message="a DCMX object already")
         with source:
-            material = envelope.new()
-            object_id = material[0].core[16:32] if target is None else None
+            material = next(materials)
+            object_id = material.keys.core[16:32] if target is None else None
             if target is None:
                 target = os.path.join(folder, object_id.hex().encode() + _SUFFIX)
             details = {"hard_links": entry.hard_links} if entry.hard_links > 1 else {}

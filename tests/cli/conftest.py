@@ -107,7 +107,7 @@ def forge(doctor):
     def make(folder, payload=b"payload", *, file=None, **meta):
         sink = GrowingSink()
         envelope = Envelope({1: [doctor.recipient]})
-        encoder = Encoder(sink, envelope.new(), None, meta=Meta(**meta))
+        encoder = Encoder(sink, envelope.material(), None, meta=Meta(**meta))
         encode_memory(encoder, memoryview(payload))
         blob = sink.value()
         path = os.path.join(os.fsencode(folder), file or blob[16:32].hex().encode() + b".dcmx")

@@ -45,10 +45,10 @@ def contents(blob):
 
 
 def check(data, *ways, method=-1, same_index=True):
-    plain, indexes = contents(make.encode_in_windows(data, ENVELOPE.new(), whole, method))
+    plain, indexes = contents(make.encode_in_windows(data, ENVELOPE.material(), whole, method))
     assert plain == data
     for windows in ways:
-        again = contents(make.encode_in_windows(data, ENVELOPE.new(), windows, method))
+        again = contents(make.encode_in_windows(data, ENVELOPE.material(), windows, method))
         assert again[0] == data
         assert again[1] == indexes or not same_index
     return indexes
