@@ -146,14 +146,20 @@ class AtomicFile:
             os.unlink(self.part)
         _unfinished.discard(self.part)
 
-    def keep(self, *, mode: int | None = None, mtime_ns: int | None = None) -> None:
-        """Leave the whole file under `part`, with its mode and time, for `rename_part`."""
+    def keep(
+        self, *, mode: int | None = None, mtime_ns: int | None = None, start_writing: bool = False
+    ) -> None:
+        """Leave the whole file under `part`, with its mode and time, for `rename_part`.
+
+        start_writing: it begins its way to the medium, for whoever syncs many later."""
         if mode is not None:
             os.fchmod(self.descriptor, mode)
         if mtime_ns is not None:
             os.utime(self.descriptor, ns=(mtime_ns, mtime_ns))
         if self._sync:
             os.fsync(self.descriptor)
+        elif start_writing:
+            _system.start_writing(self.descriptor)
         self.raw.close()
         self._done = True
         if not self._run:

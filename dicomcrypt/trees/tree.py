@@ -164,7 +164,7 @@ def _encryptor(
                 if options.verify:
                     os.fsync(file.descriptor)
                     details["verified"] = read_back(file.part, source, material, buffers)
-                file.keep(mode=source.mode)
+                file.keep(mode=source.mode, start_writing=options.sync)
             if outdated is not None:  # it has another name than what takes its place
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(outdated)
@@ -313,7 +313,8 @@ def _decryptor(
             with AtomicFile(target, force=options.force or replace, sync=False,
                             run=run_id) as output:
                 size = open_into(opened, output, streams, buffers, tell)
-                output.keep(mode=plain_mode(meta), mtime_ns=meta.mtime_ns)
+                output.keep(mode=plain_mode(meta), mtime_ns=meta.mtime_ns,
+                            start_writing=options.sync)
             return Outcome(shown, "done", output.path, file.size(), size, part=output.part,
                            replace=replace, **common)
         finally:
