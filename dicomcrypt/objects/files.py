@@ -299,14 +299,20 @@ def verify_path(
 
     Returns (payload bytes verified, whether that was all of the object).
     """
-    buffers = buffers or Buffers()
     opened, file = open_path(path, identities, cache)
     try:
-        reach = [sid for sid in opened.streams if opened.keys.opens(sid)]
-        size = decode(opened, NullOutput(progress), buffers.window, reach)
-        return size, len(reach) == len(opened.streams)
+        return verify_opened(opened, buffers or Buffers(), progress)
     finally:
         file.close()
+
+
+def verify_opened(
+    opened: OpenContainer, buffers: Buffers, progress: Progress | None = None
+) -> tuple[int, bool]:
+    """As `verify_path`, for an object that is open already."""
+    reach = [sid for sid in opened.streams if opened.keys.opens(sid)]
+    size = decode(opened, NullOutput(progress), buffers.window, reach)
+    return size, len(reach) == len(opened.streams)
 
 
 def encrypted_before(source: str | bytes, target: str | bytes, envelope: Envelope) -> bool:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..container.header import BatchKeyCache
 from ..container.reader import Container
 from ..container.stanza import BATCH, Identity, Recipient
-from ..errors import DamagedError
 from ..objects.buffers import FileSource
-from ..objects.files import SUFFIX, Buffers, verify_path
+from ..objects.files import Buffers, verify_opened
 from ..objects.rewrap import rewrap_path
-from .job import Shard, Watch, guarded, run
+from .job import Guarded, Shard, Watch, run
+from .opening import Opener
 from .pool import Outcome, Worker
 from .tree import entries_of, is_object
 from .walk import Entry, Survey, in_shard
@@ -27,24 +27,24 @@ def _objects(survey: Survey, shard: Shard | None) -> Iterator[Entry]:
 
 def _verifier(root: str, identities: Sequence[Identity], tell) -> Worker:
     source_root = os.fsencode(root)
-    buffers, cache = Buffers(), BatchKeyCache()
+    buffers, opener = Buffers(), Opener(source_root, identities)
 
     def work(entry: Entry) -> Outcome:
         source = os.path.join(source_root, entry.relative)
         shown = os.fsdecode(source)
         if entry.kind == "link":
             return Outcome(shown, "skipped", message="symbolic link")
-        if not is_object(source):
-            if entry.relative.endswith(SUFFIX.encode()):
-                raise DamagedError("not a DCMX object: damaged or forged")
+        found = opener.take(entry)
+        if found is None:
             return Outcome(shown, "skipped", message="not a DCMX object")
-        size, whole = verify_path(source, identities, cache=cache, buffers=buffers, progress=tell)
+        with contextlib.closing(found):
+            size, whole = verify_opened(found.container, buffers, tell)
         return Outcome(
             shown, "done", bytes_in=entry.size, bytes_out=size,
             message="" if whole else "only the identity's scope was verified",
         )  # fmt: skip
 
-    return guarded(work, source_root)
+    return Guarded(work, source_root, opener.begin)
 
 
 def verify_tree(
@@ -110,7 +110,7 @@ def _rewrapper(
             return Outcome(path, "skipped", message="not a DCMX object")
         return rewrap_one(path, identities, options)
 
-    return guarded(work, source_root)
+    return Guarded(work, source_root)
 
 
 def rewrap_tree(

@@ -36,25 +36,36 @@ def failed(path: str, error: BaseException) -> Outcome:
                    details=details)
 
 
-def guarded(work: Callable[[Entry], Outcome], root: bytes) -> Callable[[Entry], Outcome]:
-    """Turn what may go wrong with one entry into its outcome; the rest of the tree goes on."""
+class Guarded:
+    """A worker that turns what may go wrong with one entry into its outcome; the rest of the tree
+    goes on. begin: is told of the tasks that come next."""
 
-    def guard(entry: Entry) -> Outcome:
-        path = os.fsdecode(os.path.join(root, entry.relative))
+    def __init__(
+        self, work: Callable[[Entry], Outcome], root: bytes,
+        begin: Callable[[list[Entry]], None] | None = None,
+    ) -> None:  # fmt: skip
+        self._work, self._root, self._begin = work, root, begin
+
+    def begin(self, tasks: list[Entry]) -> None:
+        if self._begin is not None:
+            self._begin(tasks)
+
+    def __call__(self, entry: Entry) -> Outcome:
         if entry.kind == "error":
-            return Outcome(path, "failed", message=entry.error, exit_status=1)
+            return Outcome(self._path(entry), "failed", message=entry.error, exit_status=1)
         if entry.kind == "other":
-            return Outcome(path, "skipped", message="neither file, folder nor link")
+            return Outcome(self._path(entry), "skipped", message="neither file, folder nor link")
         try:
-            outcome = work(entry)
+            outcome = self._work(entry)
         except Exception as error:
             # Whatever one file brings about, the others are still to be done.
-            outcome = failed(path, error)
+            outcome = failed(self._path(entry), error)
         if outcome.part is None:
             outcome.seen = entry.size, entry.mtime_ns
         return outcome
 
-    return guard
+    def _path(self, entry: Entry) -> str:
+        return os.fsdecode(os.path.join(self._root, entry.relative))
 
 
 # ---- the output ------------------------------------------------------------
@@ -237,12 +248,14 @@ def run(
     try:
         if jobs <= 1:
             worker = factory(*arguments, pace.tick)
-            for task in tasks:
-                survey.step()
-                survey.current = task.relative
-                yield from pace.take([worker(task)])
-                if pace.full:
-                    break
+            while not pace.full and (chunk := next_chunk(tasks)):
+                worker.begin(chunk)
+                for task in chunk:
+                    survey.step()
+                    survey.current = task.relative
+                    yield from pace.take([worker(task)])
+                    if pace.full:
+                        break
         else:
             with Pool(factory, arguments, jobs, start_method) as pool:
                 yield from _feed(pool, survey, tasks, pace)

@@ -8,7 +8,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import WorkerLostError
 from ..objects.atomic import remove_unfinished, taken_over
@@ -55,7 +55,16 @@ class Outcome:
         return f"Outcome({self.path!r}, {self.state!r}, {self.message!r})"
 
 
-Worker = Callable[[Any], Outcome]
+class Worker(Protocol):
+    """Does tasks."""
+
+    def begin(self, tasks: list[Any]) -> None:
+        """These tasks come next, in this order."""
+
+    def __call__(self, task: Any) -> Outcome:
+        """Do one."""
+
+
 #: Makes a worker from its arguments and a function that is told of bytes done.
 Factory = Callable[..., Worker]
 
@@ -110,6 +119,7 @@ def _serve(connection, factory: Factory) -> None:
         Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
         worker = factory(*connection.recv(), tell)
         while (tasks := connection.recv()) is not None:
+            worker.begin(tasks)
             for task in tasks:
                 outcomes.append(worker(task))
                 if outcomes[-1].part is not None:

@@ -7,13 +7,10 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 
-from ..container.header import BatchKeyCache
 from ..container.layout import looks_like_object
-from ..container.reader import Container
 from ..container.stanza import Identity
 from ..errors import (
     AlreadyEncryptedError,
-    DamagedError,
     DicomcryptError,
     OutputExistsError,
     UnsafePathError,
@@ -21,7 +18,7 @@ from ..errors import (
 )
 from ..keys.batch import Envelope
 from ..objects.atomic import AtomicFile
-from ..objects.buffers import FileSource, open_regular
+from ..objects.buffers import open_regular
 from ..objects.files import (
     SUFFIX,
     Buffers,
@@ -29,7 +26,6 @@ from ..objects.files import (
     decrypted_before,
     encrypted_before,
     file_identity,
-    object_meta,
     open_into,
     plain_mode,
     plain_streams,
@@ -38,8 +34,9 @@ from ..objects.files import (
 )
 from ..objects.readback import read_back
 from .checkpoint import Checkpoints
-from .job import Output, Shard, Watch, failed, guarded, run
+from .job import Guarded, Output, Shard, Watch, failed, run
 from .names import check_folders, check_link, object_name, plain_name, safe_relative
+from .opening import Opener
 from .pool import Outcome, Worker
 from .walk import Entry, Survey, in_shard, walk
 
@@ -172,7 +169,7 @@ def _encryptor(
                            part=file.part, source=source.identity(), object_id=object_id,
                            replace=replace, **common)
 
-    return guarded(work, source_root)
+    return Guarded(work, source_root)
 
 
 def encrypt_tree(
@@ -235,7 +232,7 @@ def plan_encryption(
                                         "overwrite it, or --resume to leave it out")
         return Outcome(shown, "planned", target and os.fsdecode(target), entry.size)
 
-    plan = guarded(work, os.fsencode(root))
+    plan = Guarded(work, os.fsencode(root))
     for entry in entries_of(root, [out]):
         if entry.kind != "folder" and in_shard(entry.relative, shard):
             yield plan(entry)
@@ -260,7 +257,7 @@ def _decryptor(
     tell,
 ) -> Worker:
     source_root, target_root = os.fsencode(root), os.fsencode(out)
-    buffers, cache = Buffers(), BatchKeyCache()
+    buffers, opener = Buffers(), Opener(source_root, identities)
     checked: bytes | None = None
 
     def place(relative: bytes) -> bytes:
@@ -278,14 +275,11 @@ def _decryptor(
         shown = os.fsdecode(path)
         if entry.kind == "link":
             return Outcome(shown, "skipped", message="symbolic link")
-        file = FileSource(path, whole=True)
-        try:
-            if not looks_like_object(file.read_range(0, min(8, file.size()))):
-                if entry.relative.endswith(_SUFFIX):
-                    raise DamagedError("not a DCMX object: damaged or forged")
-                return Outcome(shown, "skipped", message="not a DCMX object")
-            opened = Container(file).unlock(identities, cache)
-            index, meta = object_meta(opened)
+        found = opener.take(entry)
+        if found is None:
+            return Outcome(shown, "skipped", message="not a DCMX object")
+        with contextlib.closing(found):
+            opened, index, meta = found.container, found.index, found.meta
             relative = plain_name(entry.relative, meta.name, opened.container.prefix.object_id)
             target = place(relative)
             common = {"relative": entry.relative, "seen": (entry.size, entry.mtime_ns)}
@@ -315,12 +309,10 @@ def _decryptor(
                 size = open_into(opened, output, streams, buffers, tell)
                 output.keep(mode=plain_mode(meta), mtime_ns=meta.mtime_ns,
                             start_writing=options.sync)
-            return Outcome(shown, "done", output.path, file.size(), size, part=output.part,
+            return Outcome(shown, "done", output.path, found.file.size(), size, part=output.part,
                            replace=replace, **common)
-        finally:
-            file.close()
 
-    return guarded(work, source_root)
+    return Guarded(work, source_root, opener.begin)
 
 
 def _restore_link(out: str, outcome: Outcome, options: DecryptOptions, resumed: bool) -> Outcome:

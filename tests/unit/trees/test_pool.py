@@ -7,6 +7,7 @@ import pytest
 
 from dicomcrypt.errors import WorkerLostError
 from dicomcrypt.trees import pool
+from dicomcrypt.trees.job import Guarded
 from dicomcrypt.trees.pool import Outcome, Pool, next_chunk
 from dicomcrypt.trees.walk import Entry
 
@@ -20,7 +21,7 @@ def echo_factory(prefix, tell):
             os.kill(os.getpid(), signal.SIGKILL)
         return Outcome(prefix + os.fsdecode(entry.relative), "done", bytes_in=entry.size)
 
-    return work
+    return Guarded(work, b"")
 
 
 def entries(sizes, name=b"x"):
@@ -88,7 +89,7 @@ def test_outcomes_that_nobody_read_leave_no_outputs(tmp_path):
 
 
 def echo_part(part, tell):
-    return lambda entry: Outcome("a", "done", part=part)
+    return Guarded(lambda entry: Outcome("a", "done", part=part), b"")
 
 
 def test_an_outcome_goes_through_a_pipe_whole():
