@@ -111,10 +111,12 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
         base = os.path.basename(source)
         name = None if os.path.basename(target) == base + SUFFIX else os.fsencode(base)
         before = os.stat(source)
-        read, size = encrypt_path(source, target, envelope, number, name=name, force=force,
-                                  force_scopes=force_scopes, verify=verify,
-                                  progress=report.follow(source))
-        outcome = Outcome(source, "done", target, read, size)
+        read, size, verified = encrypt_path(
+            source, target, envelope, number, name=name, force=force, force_scopes=force_scopes,
+            verify=verify, progress=report.follow(source),
+        )  # fmt: skip
+        outcome = Outcome(source, "done", target, read, size,
+                          details={"verified": verified} if verified else None)
         if delete_source:
             remove_source(outcome, before)
         return outcome

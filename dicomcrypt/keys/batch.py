@@ -117,6 +117,14 @@ class Envelope:
         return {(r.stanza_type, r.hint) for found in self._scoped.values() for r in found}
 
     @property
+    def rights(self) -> list[bytes]:
+        """Who may read what, in a form that is the same for the same recipients."""
+        return sorted(
+            b"%d %d " % (scope, r.stanza_type) + r.hint
+            for scope, found in self._scoped.items() for r in found
+        )  # fmt: skip
+
+    @property
     def has_partial(self) -> bool:
         """Whether somebody may read only the tags or only the pixels."""
         return set(self._scoped) != {FULL}

@@ -69,7 +69,7 @@ class SourceFile:
         self.descriptor = open_regular(path)
         try:
             self.status = os.fstat(self.descriptor)
-            if looks_like_object(os.pread(self.descriptor, 8, 0)):
+            if looks_like_object(patiently(lambda: os.pread(self.descriptor, 8, 0))):
                 raise AlreadyEncryptedError(f"{self.shown!r} is a DCMX object already")
         except BaseException:
             self.close()
@@ -170,11 +170,12 @@ def encrypt_path(
     verify: bool = False,
     buffers: Buffers | None = None,
     progress: Progress | None = None,
-) -> tuple[int, int]:
-    """Encrypt one file or symbolic link; return (bytes read, bytes written).
+) -> tuple[int, int, str | None]:
+    """Encrypt one file or symbolic link; return (bytes read, bytes written, where it was read
+    back from).
 
     name: stored in the object where the target's name does not tell it. verify: the object is
-    read back and compared with the file before it has its name. Raises
+    read back and compared with the file before it has its name; "medium" or "cache". Raises
     SourceChangedError if the file was written to meanwhile, UsageError if it is an
     object already, OSError as the file system does.
     """
@@ -184,16 +185,17 @@ def encrypt_path(
     refuse = scope_check(envelope, force_scopes, repr(shown))
     link = not follow_links and os.path.islink(source)
     buffers, material = buffers or Buffers(), envelope.material()
+    verified = None
     with SourceFile(source, link=link) as file, AtomicFile(target, force=force) as out:
-        written = seal_file(file, out, material, method, name=name, opaque_allowed=refuse,
-                            buffers=buffers, progress=progress)
+        read, size = seal_file(file, out, material, method, name=name, opaque_allowed=refuse,
+                               buffers=buffers, progress=progress)
         if verify:
             from .readback import read_back  # which needs this module
 
             os.fsync(out.descriptor)
-            read_back(out.part, file, material, buffers)
+            verified = read_back(out.part, file, material, buffers)
         out.commit(mode=file.mode)
-    return written
+    return read, size, verified
 
 
 def open_path(

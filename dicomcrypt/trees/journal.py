@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from ..errors import DicomcryptError, DiskFullError, JobBusyError, UsageError
 
-NAME = ".dcmx-journal"
 _TABLES = """
 create table job(id blob not null, salt blob not null, run text not null);
 create table done(path blob primary key, size integer not null, mtime integer not null,
@@ -198,7 +197,3 @@ def place(out: str, shard: tuple[int, int] | None, given: str | None) -> str:
         return inside
     return beside
 
-
-def is_journal(name: bytes) -> bool:
-    """Whether a file in an output folder is a job's journal, or SQLite's beside it."""
-    return name.startswith(NAME.encode())

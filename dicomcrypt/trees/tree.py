@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from ..container.layout import looks_like_object
 from ..container.stanza import Identity
@@ -18,7 +19,7 @@ from ..errors import (
 )
 from ..keys.batch import Envelope
 from ..objects.atomic import AtomicFile
-from ..objects.buffers import open_regular
+from ..objects.buffers import open_regular, patiently
 from ..objects.files import (
     SUFFIX,
     Buffers,
@@ -46,7 +47,7 @@ _SUFFIX = SUFFIX.encode()
 def is_object(path: bytes | str) -> bool:
     """Whether a file begins as an object does; raises OSError if it cannot be read."""
     with open(open_regular(path), "rb", buffering=0) as file:
-        return looks_like_object(file.read(8))
+        return looks_like_object(patiently(lambda: file.read(8)))
 
 
 def entries_of(
@@ -191,8 +192,8 @@ def encrypt_tree(
     if options.resume and options.names == "encrypted":
         raise UsageError("--resume cannot tell which files are done under encrypted names; a job "
                          "that was broken off goes on without it")
-    identity = [b"encrypt", repr((astuple(options)[:6], options.verify)).encode(),
-                *sorted(b"%d " % kind + hint for kind, hint in envelope.recipients)]
+    same = dataclasses.replace(options, resume=False, delete_source=False, sync=True)
+    identity = [b"encrypt", repr(same).encode(), *envelope.rights]
     with Output(root, out, identity, shard=shard, journal=journal) as output:
         mirror = options.names == "keep"
         survey = _survey(root, output, shard, mirror=mirror)
@@ -352,7 +353,8 @@ def decrypt_tree(
     Nothing is written outside `out`, nor through a symbolic link in it. Links are made last.
     shard, journal, keep_journal, errors: as for `encrypt_tree`.
     """
-    with Output(root, out, [b"decrypt", repr(astuple(options)).encode()], shard=shard,
+    same = dataclasses.replace(options, resume=False, sync=True)
+    with Output(root, out, [b"decrypt", repr(same).encode()], shard=shard,
                 journal=journal) as output:
         survey = _survey(root, output, shard)
         tasks = output.tasks(survey, mirror=True)
