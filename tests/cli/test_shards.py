@@ -62,7 +62,7 @@ def test_a_killed_shard_goes_on_beside_a_finished_one(job, monkeypatch):
 @pytest.mark.parametrize("names", ["keep", "encrypted"])
 def test_shards_at_once_in_one_output(tmp_path, job, keys, command, names):
     if job.verb == "decrypt" and names == "encrypted":
-        pytest.skip("said by encrypt")
+        pytest.skip("decrypt has no --names")
     key = ["-r", keys / "doctor.pub", "--names", names] if job.verb == "encrypt" else [
         "-i", keys / "doctor.key"]
     words = [*command.words, job.verb, job.source, *key, "-o", job.out, "-j", "1", "--shard"]

@@ -14,6 +14,8 @@ from kill_table import plain_outputs
 from dicomcrypt.keys.batch import Envelope
 from dicomcrypt.objects.atomic import is_part
 from dicomcrypt.trees import tree
+from dicomcrypt.trees.job import Guarded
+from dicomcrypt.trees.pool import Outcome
 from dicomcrypt.trees.tree import DecryptOptions, EncryptOptions, decrypt_tree, encrypt_tree
 
 #: Names that must be found nowhere; one is in a file, too.
@@ -168,3 +170,15 @@ def states(outcomes) -> dict[str, int]:
     for outcome in outcomes:
         found[outcome.state] = found.get(outcome.state, 0) + 1
     return found
+
+
+def echo_factory(prefix, tell):
+    """A worker that answers, and ends itself on demand."""
+
+    def work(entry):
+        tell(entry.size)
+        if entry.relative == b"die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Outcome(prefix + os.fsdecode(entry.relative), "done", bytes_in=entry.size)
+
+    return Guarded(work, b"")

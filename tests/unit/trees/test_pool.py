@@ -1,27 +1,14 @@
 """Chunks of tasks, and a pool whose workers do, fail, or go away."""
 
-import os
-import signal
 
 import pytest
+from tree_jobs import echo_factory
 
 from dicomcrypt.errors import WorkerLostError
 from dicomcrypt.trees import pool
 from dicomcrypt.trees.job import Guarded
 from dicomcrypt.trees.pool import Outcome, Pool, next_chunk
 from dicomcrypt.trees.walk import Entry
-
-
-def echo_factory(prefix, tell):
-    """A worker that answers, and ends itself on demand."""
-
-    def work(entry):
-        tell(entry.size)
-        if entry.relative == b"die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return Outcome(prefix + os.fsdecode(entry.relative), "done", bytes_in=entry.size)
-
-    return Guarded(work, b"")
 
 
 def entries(sizes, name=b"x"):
