@@ -180,6 +180,8 @@ class Report:
             self._read_back.add(outcome.details["verified"])
         if outcome.state == "failed":
             self.causes.append(outcome.exit_status)
+        elif "source_kept" in outcome.details:
+            self.causes.append(1)
         if self.as_json:
             row = {
                 "path": outcome.path, "state": outcome.state, "output": outcome.output,
@@ -190,12 +192,15 @@ class Report:
             click.echo(("," if self._rows else "") + json.dumps(row, default=lambda b: b.hex()))
             self._rows += 1
             return
+        if "source_kept" in outcome.details:
+            self._line(f"source kept: {outcome.path}: {outcome.details['source_kept']}")
         if outcome.state == "failed":
             self._line(f"failed: {outcome.path}: {outcome.message}")
         elif self.quiet:
             return
         elif outcome.state == "skipped":
-            self._line(f"skipped: {outcome.path}: {outcome.message}")
+            if self.verbose or not outcome.message.endswith(" before"):
+                self._line(f"skipped: {outcome.path}: {outcome.message}")
         elif self.verbose:
             arrow = f" -> {outcome.output}" if outcome.output else ""
             note = f" ({outcome.message})" if outcome.message else ""
@@ -210,7 +215,7 @@ class Report:
         else:
             click.echo(text, err=True)
 
-    def __exit__(self, kind, *exc: object) -> None:
+    def __exit__(self, kind, error, trace) -> None:
         if self._bar is not None:
             self._bar.stop()
         seconds = time.monotonic() - self._started
@@ -223,6 +228,9 @@ class Report:
                 "seconds": round(seconds, 6),
                 "exit_status": 130 if kind is KeyboardInterrupt else self.exit_status(),
             }  # fmt: skip
+            if isinstance(error, Exception):
+                summary["exit_status"] = getattr(error, "exit_status", 1)
+                summary["error"] = str(error)
             click.echo(f'], "summary": {json.dumps(summary)}}}')
         elif not self.quiet:
             self._summarize(seconds)

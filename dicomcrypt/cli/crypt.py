@@ -39,7 +39,7 @@ Examples:
               show_default=True,
               help="File and folder names of a tree. Names may tell patients.")
 @click.option("--links", type=click.Choice(["keep", "follow", "skip"]), default="keep",
-              show_default=True, help="Symbolic links in a tree.")
+              show_default=True, help="Symbolic links in a tree; follow: those to files.")
 @click.option("--resume", is_flag=True,
               help="Leave out what was encrypted before, by other jobs too.")
 @click.option("--verify", is_flag=True,
@@ -122,6 +122,8 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
         return outcome
 
     several = len(targets) > 1
+    if several and journal is not None:
+        raise UsageError("--journal is for one tree: each has a journal of its own")
     with Report("encrypt", as_json=as_json, quiet=quiet, verbose=verbose) as report:
         for source, target in targets:
             if not os.path.isdir(source):
@@ -163,11 +165,14 @@ def remove_source(outcome, before: os.stat_result) -> None:
     from ..objects.files import file_identity
 
     sync_folders([os.path.dirname(os.path.abspath(outcome.output))])
-    if file_identity(os.lstat(outcome.path)) != file_identity(before):
-        outcome.message = "the source was changed since, and is kept"
-    else:
-        os.unlink(outcome.path)
-        outcome.details["deleted"] = True
+    try:
+        if file_identity(os.lstat(outcome.path)) != file_identity(before):
+            outcome.details["source_kept"] = "changed since it was encrypted"
+        else:
+            os.unlink(outcome.path)
+            outcome.details["deleted"] = True
+    except OSError as error:
+        outcome.details["source_kept"] = (error.strerror or str(error)).lower()
 
 
 @click.command(epilog="""\b
@@ -239,6 +244,8 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
         return Outcome(source, "done", target, os.path.getsize(source), size)
 
     several = len(targets) > 1
+    if several and journal is not None:
+        raise UsageError("--journal is for one tree: each has a journal of its own")
     with Report("decrypt", as_json=as_json, quiet=quiet, verbose=verbose) as report:
         for source, target in targets:
             if os.path.isdir(source):

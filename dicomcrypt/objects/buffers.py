@@ -136,6 +136,8 @@ class FileSink:
                 break
             if not written:
                 raise BlockingIOError(errno.EAGAIN, "the sink takes nothing")
+            if not 0 < written <= len(view):
+                raise OSError(errno.EIO, "the sink is wrong about what it took")
             view = view[written:]
         self._fill = 0
 

@@ -128,7 +128,8 @@ class SourceFile:
 
 def file_identity(status: os.stat_result) -> tuple[int, ...]:
     """By which an unchanged file is known again."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns,
+            status.st_ctime_ns)
 
 
 def seal_file(

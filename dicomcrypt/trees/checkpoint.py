@@ -121,7 +121,8 @@ class Checkpoints:
                 ))
             if self._journal is not None:
                 self._journal.add([
-                    (o.relative, Before(*o.seen, os.path.basename(o.part), o.object_id, o.replace))
+                    (o.relative, Before(*o.seen, os.path.basename(o.part), o.object_id,
+                                        o.replace, self._delete))
                     for o in self._running
                 ])  # fmt: skip
             written = True
@@ -146,16 +147,24 @@ class Checkpoints:
             if self._journal is not None:
                 self._journal.forget(outcome.relative)
             return Outcome(outcome.path, "failed", message=describe_failure(error), exit_status=1)
+        outdated = outcome.details.pop("outdated", None)
+        if outdated is not None:  # it has another name than what takes its place
+            with contextlib.suppress(OSError):
+                os.unlink(outdated)
         return outcome
 
     def _delete_source(self, outcome: Outcome) -> None:
         if outcome.state != "done":
             return
         try:
-            if file_identity(os.lstat(outcome.path)) != outcome.source:
-                outcome.message = "the source was changed since, and is kept"
+            if not outcome.source:
+                kept = "encrypted by a run that was broken off"
+            elif file_identity(os.lstat(outcome.path)) != outcome.source:
+                kept = "changed since it was encrypted"
+            else:
+                os.unlink(outcome.path)
+                outcome.details["deleted"] = True
                 return
-            os.unlink(outcome.path)
-            outcome.details["deleted"] = True
         except OSError as error:
-            outcome.message = f"the source is kept: {describe_failure(error)}"
+            kept = describe_failure(error)
+        outcome.details["source_kept"] = kept

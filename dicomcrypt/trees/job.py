@@ -53,6 +53,9 @@ class Guarded:
     def __call__(self, entry: Entry) -> Outcome:
         if entry.kind == "error":
             return Outcome(self._path(entry), "failed", message=entry.error, exit_status=1)
+        if entry.kind == "part":
+            return Outcome(self._path(entry), "skipped", message="has the name of an output in "
+                           "progress")
         if entry.kind == "other":
             return Outcome(self._path(entry), "skipped", message="neither file, folder nor link")
         try:
@@ -155,7 +158,8 @@ class Output:
             if parent and not os.path.isdir(os.path.join(self.out, parent)):
                 self.make_folder(parent)
             status = os.stat(os.path.join(self.source, relative))
-            os.mkdir(target, stat.S_IMODE(status.st_mode) & 0o777 | 0o700)
+            with contextlib.suppress(FileExistsError):  # another shard was quicker
+                os.mkdir(target, stat.S_IMODE(status.st_mode) & 0o777 | 0o700)
             self._made[relative] = None
         elif self.journal.resumed or self._shard is not None:
             # An earlier run, or another shard, may have given it its mode and time already.
@@ -184,9 +188,10 @@ class Output:
 
     def _is_stale(self, name: str) -> bool:
         run = name[len(PART_PREFIX) :][: len(self.journal.run)]
-        # A job that is no shard is alone in the folder: what any job left is stale.
-        ours = self.journal.same_job(run) or (self._shard is None and len(name) > 30)
-        return ours and run != self.journal.run and not self.journal.knows_part(name)
+        return (
+            self.journal.same_job(run) and run != self.journal.run
+            and not self.journal.knows_part(name)
+        )  # fmt: skip
 
     def tasks(self, entries: Iterable[Entry], *, mirror: bool) -> Iterator[Entry]:
         """Yield what is to be done, its folder made and what the journal knows of it attached."""

@@ -7,20 +7,23 @@ patient data: a path is a hash with a salt of the journal's own.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable
 from threading import Lock
 from typing import NamedTuple
 
 from ..errors import DicomcryptError, DiskFullError, JobBusyError, UsageError
+from ..objects.atomic import is_part
 
 _TABLES = """
 create table job(id blob not null, salt blob not null, run text not null);
 create table done(path blob primary key, size integer not null, mtime integer not null,
-                  part text not null, object blob, replaces integer not null)
-                  without rowid;
+                  part text not null, object blob, replaces integer not null,
+                  gone integer not null) without rowid;
 """
 
 
@@ -28,13 +31,15 @@ class Before(NamedTuple):
     """What the journal knows of a file: its state when it was read, and what became of it.
 
     part: base name of the output in progress. object_id: of an object that bears its id for a
-    name. replace: whether it takes the name of an earlier output of the job."""
+    name. replace: whether it takes the name of an earlier output of the job. gone: whether the
+    file may have been removed since by the job, so that its object is the only copy."""
 
     size: int
     mtime_ns: int
     part: str
     object_id: bytes | None
     replace: bool = False
+    gone: bool = False
 
 
 class Journal:
@@ -48,18 +53,42 @@ class Journal:
         self.path = path
         self._lock = Lock()
         self._database: sqlite3.Connection | None = None
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        self._fresh = os.fstat(descriptor).st_size == 0
-        os.close(descriptor)
-        # Checkpoints are made by a thread of their own.
-        self._database = sqlite3.connect(
-            path, timeout=0, isolation_level=None, check_same_thread=False
-        )
+        self._fresh = self._check_file()
         try:
+            # Checkpoints are made by a thread of their own.
+            self._database = sqlite3.connect(
+                path, timeout=0, isolation_level=None, check_same_thread=False
+            )
             self._open(job)
         except BaseException:
             self.close()
             raise
+
+    def _check_file(self) -> bool:
+        """Make the journal, or see that nobody else can have written it; whether it is empty.
+
+        What it says is done as the job's own word: names of parts, what may be replaced."""
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            descriptor = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise UsageError(f"{self.path!r} is a symbolic link, and no journal") from None
+            raise
+        try:
+            status = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{self.path!r} is no regular file, and no journal")
+        if hasattr(os, "geteuid") and (
+            status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022
+        ):
+            raise UsageError(
+                f"the journal {self.path!r} belongs to somebody else, or others can write it: "
+                "remove it, and give --resume to leave out what is done"
+            )
+        return status.st_size == 0
 
     def _open(self, job: bytes) -> None:
         run = self._database.execute
@@ -132,10 +161,15 @@ class Journal:
         """What an earlier run did with a path."""
         with self._lock:
             row = self._database.execute(
-                "select size, mtime, part, object, replaces from done where path = ?",
+                "select size, mtime, part, object, replaces, gone from done where path = ?",
                 (self._key(relative),),
             ).fetchone()
-        return None if row is None else Before(*row)
+        if row is None:
+            return None
+        before = Before(*row)
+        if not is_part(before.part.encode()) or len(before.object_id or bytes(16)) != 16:
+            raise self._unusable()
+        return before
 
     def knows_part(self, name: str) -> bool:
         """Whether an output in progress is one that only lacks its name."""
@@ -151,7 +185,7 @@ class Journal:
             run("begin")
             try:
                 self._database.executemany(
-                    "insert or replace into done values(?, ?, ?, ?, ?, ?)", entries
+                    "insert or replace into done values(?, ?, ?, ?, ?, ?, ?)", entries
                 )
                 run("commit")
             except BaseException:

@@ -74,12 +74,12 @@ def check_link(relative: bytes, target: bytes) -> None:
 def plain_name(relative: bytes, stored: bytes | None, object_id: bytes) -> bytes:
     """Return where an object of a tree is decrypted to.
 
-    A mirrored tree tells it by the object's own place. An object that bears its id
-    for a name was encrypted with --names encrypted and keeps the place inside.
+    A mirrored tree tells it by the object's own place. An object that bears its id for a name
+    keeps inside what its place does not tell: its path from the folder where it lies.
     """
     suffix = SUFFIX.encode()
     stem = relative[: -len(suffix)] if relative.endswith(suffix) else relative
-    base = stem.rpartition(b"/")[2]
+    folder, slash, base = stem.rpartition(b"/")
     if stored is not None and base == object_id.hex().encode():
-        return safe_relative(stored)
+        return safe_relative(folder + slash + safe_relative(stored))
     return safe_relative(stem)

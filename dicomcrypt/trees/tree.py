@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from ..objects.files import (
     SourceFile,
     decrypted_before,
     encrypted_before,
-    file_identity,
     open_into,
     plain_mode,
     plain_streams,
@@ -42,6 +40,7 @@ from .pool import Outcome, Worker
 from .walk import Entry, Survey, in_shard, walk
 
 _SUFFIX = SUFFIX.encode()
+ENCRYPTED_BEFORE, DECRYPTED_BEFORE = "encrypted before", "decrypted before"
 
 
 def is_object(path: bytes | str) -> bool:
@@ -125,21 +124,28 @@ def _encryptor(
             named = target or os.path.join(folder, before.object_id.hex().encode() + _SUFFIX)
             part = os.path.join(folder, before.part.encode())
             if common["seen"] != (before.size, before.mtime_ns):
-                replace = True  # the source was changed since
-                outdated = named if target is None else None
+                # The source was changed since. Where the job may have removed it, this is
+                # another file of its name, and the object is the only copy of that one.
+                replace = not before.gone
+                outdated = named if target is None and replace else None
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(part)
             elif before.part and os.path.lexists(part):
                 # Before its name is looked at: that may be taken by what it replaces.
                 return Outcome(shown, "done", os.fsdecode(named), entry.size,
                                os.path.getsize(part), part=os.fsdecode(part),
-                               source=file_identity(os.lstat(path)),
                                object_id=before.object_id, replace=before.replace, **common)
             elif os.path.lexists(named):
-                kept = "; the source is kept" if options.delete_source else ""
-                return Outcome(shown, "skipped", message=f"encrypted before{kept}")
-        elif options.resume and target is not None and encrypted_before(path, target, envelope):
-            return Outcome(shown, "skipped", message="encrypted before")
+                details = {"source_kept": "encrypted by a run that was broken off"}
+                return Outcome(shown, "skipped", message=ENCRYPTED_BEFORE,
+                               details=details if options.delete_source else None)
+        elif options.resume and target is not None:
+            try:
+                if encrypted_before(path, target, envelope):
+                    return Outcome(shown, "skipped", message=ENCRYPTED_BEFORE)
+            except OutputExistsError:
+                if not options.force:
+                    raise
         link = entry.kind == "link" and options.links == "keep"
         try:
             source = SourceFile(path, link=link)
@@ -155,7 +161,7 @@ def _encryptor(
                             run=run_id) as file:
                 read, size = seal_file(
                     source, file, material, options.method,
-                    name=relative if object_id is not None else None,
+                    name=None if object_id is None else base if mirrored else relative,
                     opaque_allowed=scope_check(envelope, options.force_scopes, repr(shown)),
                     buffers=buffers, progress=tell,
                 )  # fmt: skip
@@ -163,9 +169,8 @@ def _encryptor(
                     os.fsync(file.descriptor)
                     details["verified"] = read_back(file.part, source, material, buffers)
                 file.keep(mode=source.mode, start_writing=options.sync)
-            if outdated is not None:  # it has another name than what takes its place
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(outdated)
+            if outdated is not None:
+                details["outdated"] = outdated
             return Outcome(shown, "done", file.path, read, size, details=details,
                            part=file.part, source=source.identity(), object_id=object_id,
                            replace=replace, **common)
@@ -192,10 +197,12 @@ def encrypt_tree(
     if options.resume and options.names == "encrypted":
         raise UsageError("--resume cannot tell which files are done under encrypted names; a job "
                          "that was broken off goes on without it")
-    same = dataclasses.replace(options, resume=False, delete_source=False, sync=True)
-    identity = [b"encrypt", repr(same).encode(), *envelope.rights]
+    how = options.method, options.names, options.links, options.force_scopes
+    identity = [b"encrypt", repr(how).encode(), *envelope.rights]
     with Output(root, out, identity, shard=shard, journal=journal) as output:
         mirror = options.names == "keep"
+        if not (mirror or shard or options.force or output.journal.resumed):
+            _refuse_second_job(out)
         survey = _survey(root, output, shard, mirror=mirror)
         tasks = output.tasks(survey, mirror=mirror)
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force,
@@ -207,6 +214,15 @@ def encrypt_tree(
             whole = whole and outcome.state != "failed"
             yield outcome
         output.finish(sync=options.sync, keep_journal=keep_journal or not whole)
+
+
+def _refuse_second_job(out: str) -> None:
+    with os.scandir(out) as found:
+        if any(entry.name.endswith(SUFFIX) for entry in found):
+            raise UsageError(
+                f"{out!r} holds objects, and encrypted names do not tell of which files: a job "
+                "that is done would be done twice; give another folder, or --force to add to it"
+            )
 
 
 def plan_encryption(
@@ -296,9 +312,14 @@ def _decryptor(
                                    os.path.getsize(part), part=os.fsdecode(part),
                                    replace=before.replace, **common)
                 elif os.path.lexists(target):
-                    return Outcome(shown, "skipped", message="decrypted before")
-            elif options.resume and options.part == "all" and decrypted_before(target, index):
-                return Outcome(shown, "skipped", message="decrypted before")
+                    return Outcome(shown, "skipped", message=DECRYPTED_BEFORE)
+            elif options.resume and options.part == "all":
+                try:
+                    if decrypted_before(target, index):
+                        return Outcome(shown, "skipped", message=DECRYPTED_BEFORE)
+                except OutputExistsError:
+                    if not options.force:
+                        raise
             if meta.link is not None:
                 return Outcome(
                     shown, "link", os.fsdecode(target),
@@ -327,7 +348,7 @@ def _restore_link(out: str, outcome: Outcome, options: DecryptOptions, resumed: 
         target = os.path.join(os.fsencode(out), relative)
         check_folders(os.fsencode(out), relative)
         if resumed and os.path.islink(target) and os.readlink(target) == link:
-            return Outcome(outcome.path, "skipped", message="decrypted before")
+            return Outcome(outcome.path, "skipped", message=DECRYPTED_BEFORE)
         if options.force:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(target)
@@ -353,8 +374,7 @@ def decrypt_tree(
     Nothing is written outside `out`, nor through a symbolic link in it. Links are made last.
     shard, journal, keep_journal, errors: as for `encrypt_tree`.
     """
-    same = dataclasses.replace(options, resume=False, sync=True)
-    with Output(root, out, [b"decrypt", repr(same).encode()], shard=shard,
+    with Output(root, out, [b"decrypt", options.part.encode()], shard=shard,
                 journal=journal) as output:
         survey = _survey(root, output, shard)
         tasks = output.tasks(survey, mirror=True)

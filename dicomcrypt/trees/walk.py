@@ -20,7 +20,8 @@ LARGE = 32 << 20
 class Entry(NamedTuple):
     """Something in a tree: its path from the tree's root, as bytes with / between parts.
 
-    kind: "file", "link", "folder", "other" or "error". before: what a journal knows of it.
+    kind: "file", "link", "folder", "part" (an output in progress), "other" or "error".
+    before: what a journal knows of it.
     """
 
     relative: bytes
@@ -36,7 +37,7 @@ def walk(root: str, *, fold_case: bool = False) -> Iterator[Entry]:
     """Yield everything below `root`, folders before what is in them, in order of names (of a
     folder with more than `BLOCK` entries in order within so many).
 
-    Links are not followed, outputs in progress left out. What cannot be read is yielded as
+    Links are not followed. What cannot be read is yielded as
     "error", and with fold_case what has the name of another but for upper and lower case.
     Memory holds the names of the folders on the way, not of the tree.
     """
@@ -85,8 +86,8 @@ def _folder(folder: bytes, prefix: bytes, fold_case: bool) -> Iterator[Entry]:
             continue
         mode = status.st_mode
         if stat.S_ISREG(mode):
-            if name[:1] != b"." or not is_part(name):
-                yield Entry(relative, "file", status.st_size, status.st_mtime_ns, status.st_nlink)
+            kind = "part" if name[:1] == b"." and is_part(name) else "file"
+            yield Entry(relative, kind, status.st_size, status.st_mtime_ns, status.st_nlink)
         elif stat.S_ISDIR(mode):
             yield Entry(relative, "folder")
         elif stat.S_ISLNK(mode):

@@ -5,6 +5,7 @@ On a small file system in memory, in a mount namespace of its own. Run with -s f
 
 import errno
 import os
+import re
 import shlex
 import subprocess
 
@@ -77,7 +78,7 @@ def test_a_full_file_system(tmp_path, doctor, keys, command, namespace, verb, co
     assert "part: " not in third
     assert third.rstrip().endswith(str(count))
     if size > 1000:  # what fitted is in its place and is not done again
-        assert "skipped: " in second
+        assert re.search(r"[1-9]\d* skipped", second)
     job.out = tmp_path / "copy" / "out" if beside else tmp_path / "copy"
     assert job.in_place() == job.plain
 

@@ -169,12 +169,8 @@ def other_method(job, identity):
     return {"options": EncryptOptions(method=None)}
 
 
-def with_verification(job, identity):
-    return {"options": EncryptOptions(verify=True)}
-
-
 @pytest.mark.parametrize("change", [other_recipients, more_recipients, a_passphrase, other_input,
-                                    other_names, other_method, with_verification])
+                                    other_names, other_method])
 def test_the_journal_of_another_job_is_refused(tmp_path, doctor, identity, monkeypatch, change):
     job = Job(tmp_path, "encrypt", doctor)
     killed_run(job, monkeypatch, checkpoint, "rename_part", at=9)
@@ -319,3 +315,52 @@ def test_a_journal_is_not_gone_before_names_are_synced(job, monkeypatch):
                         lambda self: (order.append("remove"), real_remove(self)))
     job.run()
     assert order == ["sync", "remove"]
+
+
+def test_a_journal_that_others_can_write_is_refused(tmp_path, doctor, monkeypatch):
+    job = Job(tmp_path, "encrypt", doctor)
+    killed_run(job, monkeypatch, checkpoint, "rename_part", at=9)
+    os.chmod(job.journal, 0o620)  # noqa: S103
+    with pytest.raises(UsageError, match="others can write it"):
+        job.run()
+    os.chmod(job.journal, 0o600)
+    job.run()
+    job.check_done()
+
+
+def test_a_journal_cannot_name_a_file_elsewhere(tmp_path, doctor, monkeypatch):
+    """Whoever could write it could have any file renamed into the output, or removed."""
+    job = Job(tmp_path, "encrypt", doctor)
+    killed_run(job, monkeypatch, checkpoint, "rename_part", at=9)
+    (tmp_path / "victim").write_bytes(b"elsewhere")
+    with sqlite3.connect(job.journal) as database:
+        database.execute("update done set part = '../victim', size = size + 1")
+    database.close()
+    with pytest.raises(UsageError, match="damaged or no journal"):
+        job.run()
+    assert (tmp_path / "victim").read_bytes() == b"elsewhere"
+
+
+def test_a_journal_is_not_reached_through_a_link(tmp_path, doctor):
+    job = Job(tmp_path, "encrypt", doctor)
+    os.symlink(tmp_path / "planted", job.journal)
+    with pytest.raises(UsageError, match="symbolic link"):
+        job.run()
+    assert not (tmp_path / "planted").exists()
+
+
+def test_trees_side_by_side_under_encrypted_names_come_back_apart(tmp_path, call, keys):
+    for name in ("one", "two"):
+        (tmp_path / name / "study").mkdir(parents=True)
+        (tmp_path / name / "study" / "image").write_bytes(name.encode())
+        (tmp_path / name / ("n" * 253)).write_bytes(name.encode() * 2)
+    trees = [tmp_path / "one", tmp_path / "two"]
+    for number, names in enumerate(("encrypted", "keep")):
+        out, back = tmp_path / f"out{number}", tmp_path / f"back{number}"
+        done = call("encrypt", *trees, "-r", keys / "doctor.pub", "-o", out, "--names", names)
+        assert done.status == 0, done.err
+        done = call("decrypt", out, "-i", keys / "doctor.key", "-o", back)
+        assert done.status == 0, done.err
+        for name in ("one", "two"):
+            assert (back / name / "study" / "image").read_bytes() == name.encode()
+            assert (back / name / ("n" * 253)).read_bytes() == name.encode() * 2

@@ -181,7 +181,7 @@ def test_a_source_that_changed_after_it_was_read_is_kept(job, monkeypatch):
     outcomes = job.run(DELETING)
     assert left(job) == {name}
     (kept,) = (o for o in outcomes if "deleted" not in o.details)
-    assert kept.message == "the source was changed since, and is kept"
+    assert kept.details["source_kept"] == "changed since it was encrypted"
 
 
 def test_a_source_that_was_replaced_is_kept(job, monkeypatch):
@@ -225,10 +225,32 @@ def test_a_kill_loses_nothing_with_sources_removed(job, monkeypatch, at):
     assert left(job) == set(job.plain)
     outcomes = job.run(DELETING)
     skipped = [o for o in outcomes if o.state == "skipped"]
-    assert {o.message for o in skipped} <= {"encrypted before; the source is kept"}
-    assert {str(job.root / name) for name in left(job)} == {o.path for o in skipped}
+    kept = {o.path for o in outcomes if "source_kept" in o.details}
+    assert {o.path for o in skipped} <= kept
+    assert {str(job.root / name) for name in left(job)} == kept
     assert len(skipped) == at - 1
     job.check_done()
+
+
+@pytest.mark.parametrize("names", ["keep", "encrypted"])
+def test_the_only_copy_is_not_replaced_by_another_file_of_its_name(
+    tmp_path, call, keys, names
+):
+    """A removed source leaves its name free; the journal stays because another file failed."""
+    root, out = tmp_path / "in", tmp_path / "out"
+    root.mkdir()
+    (root / "image").write_bytes(b"first study")
+    os.symlink("nowhere", root / "dangling")
+    words = ["encrypt", root, "-r", keys / "doctor.pub", "-o", out, "--verify", "--delete-source",
+             "--links", "follow", "--names", names, "-j", "1"]
+    assert call(*words).status == 1
+    assert not (root / "image").exists()
+    (first,) = out.iterdir()
+    before = first.read_bytes()
+    (root / "image").write_bytes(b"second study, same name")
+    assert call(*words).status == 1
+    assert first.read_bytes() == before
+    assert (root / "image").exists() == (names == "keep")
 
 
 def test_skipped_objects_and_links_to_files_are_not_removed(tmp_path, doctor, forge):
