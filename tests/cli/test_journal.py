@@ -320,7 +320,7 @@ def test_a_journal_is_not_gone_before_names_are_synced(job, monkeypatch):
 def test_a_journal_that_others_can_write_is_refused(tmp_path, doctor, monkeypatch):
     job = Job(tmp_path, "encrypt", doctor)
     killed_run(job, monkeypatch, checkpoint, "rename_part", at=9)
-    os.chmod(job.journal, 0o620)  # noqa: S103
+    os.chmod(job.journal, 0o620)
     with pytest.raises(UsageError, match="others can write it"):
         job.run()
     os.chmod(job.journal, 0o600)
