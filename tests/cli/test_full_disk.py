@@ -15,8 +15,10 @@ from tree_jobs import Job, states
 from dicomcrypt.errors import DiskFullError
 from dicomcrypt.trees import tree
 
-MOUNT = "mount -t tmpfs -o size={size} tmpfs {place}"
-MORE = "mount -o remount,size=200m {place}"
+BALLAST = 200 << 10  # KiB that are taken away again to make room
+MOUNT = ("mount -t tmpfs -o size={size}k tmpfs {place} && "
+         f"head -c {BALLAST}k /dev/zero > {{place}}/ballast")
+MORE = "rm {place}/ballast"
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +47,7 @@ LOOK = 'find {place} -name "*.part" | sed "s/^/part: /"; find {place} -type f -n
 @pytest.mark.parametrize("verb", ["encrypt", "decrypt"])
 @pytest.mark.parametrize(
     ("count", "size", "room", "beside", "jobs"),
-    [(12, 1 << 20, "5m", True, "2"), (600, 10, "600k", False, "1")],
+    [(12, 1 << 20, 5 << 10, True, "2"), (600, 10, 600, False, "1")],
     ids=["large files into a folder", "small files into the mount itself"],
 )
 def test_a_full_file_system(tmp_path, doctor, keys, command, namespace, verb, count, size, room,
@@ -58,7 +60,7 @@ def test_a_full_file_system(tmp_path, doctor, keys, command, namespace, verb, co
     words = shlex.join(map(str, [*command.words, verb, job.source, *key, "-o", out, "-j", jobs]))
     look = LOOK.format(place=place)
     done = namespace(
-        f"{MOUNT.format(size=room, place=place)} || exit 99\n"
+        f"{MOUNT.format(size=BALLAST + room, place=place)} || exit 99\n"
         f"{words} 2>&1; echo status $?; {look}\n"
         f"echo again; {words} 2>&1; echo status $?; {look}\n"
         f"{MORE.format(place=place)}; echo room; {words} 2>&1; echo status $?; {look}\n"
@@ -135,7 +137,8 @@ def test_one_file_on_a_full_medium(tmp_path, keys, command, namespace):
     (tmp_path / "file").write_bytes(os.urandom(3 << 20))
     words = shlex.join(map(str, [*command.words, "encrypt", tmp_path / "file", "-r",
                                  keys / "doctor.pub", "-o", tmp_path / "mount" / "file.dcmx"]))
-    done = namespace(f"{MOUNT.format(size='1m', place=tmp_path / 'mount')}\n{words}; echo $?\n"
+    mount = MOUNT.format(size=BALLAST + 1024, place=tmp_path / "mount")
+    done = namespace(f"{mount}\n{words}; echo $?\n"
                      f"ls -A {tmp_path / 'mount'}", env=command.environment())
-    assert done.stdout == "1\n"
+    assert done.stdout == "1\nballast\n"
     assert "no space left on device" in done.stderr
