@@ -11,6 +11,7 @@ from tree_jobs import PATIENTS, Job, killed_run, states
 from dicomcrypt.errors import DicomcryptError, JobBusyError, UsageError
 from dicomcrypt.keys.batch import Envelope
 from dicomcrypt.keys.passphrase import Passphrase
+from dicomcrypt.objects.atomic import new_part_name
 from dicomcrypt.trees import checkpoint
 from dicomcrypt.trees import job as jobs_module
 from dicomcrypt.trees import journal as journals
@@ -364,3 +365,34 @@ def test_trees_side_by_side_under_encrypted_names_come_back_apart(tmp_path, call
         for name in ("one", "two"):
             assert (back / name / "study" / "image").read_bytes() == name.encode()
             assert (back / name / ("n" * 253)).read_bytes() == name.encode() * 2
+
+
+def test_a_job_that_goes_on_leaves_the_parts_of_others_alone(tmp_path, doctor, monkeypatch):
+    """Another job may be at work in a folder of the same output."""
+    job = Job(tmp_path, "encrypt", doctor)
+    killed_run(job, monkeypatch, checkpoint, "rename_part", at=9)
+    (job.out / "inner").mkdir()
+    other = job.out / "inner" / new_part_name("ffffffff")
+    with sqlite3.connect(job.journal) as database:
+        ((run,),) = database.execute("select run from job").fetchall()
+    database.close()
+    own = job.out / "inner" / new_part_name(run)
+    for path in (other, own):
+        path.write_bytes(b"in progress")
+    assert not run.startswith("ffffff")
+    job.run()
+    assert other.exists()
+    assert not own.exists()
+
+
+def test_a_folder_that_another_shard_has_made_meanwhile_is_none_that_fails(
+    tmp_path, doctor, monkeypatch
+):
+    job, real = Job(tmp_path, "encrypt", doctor), os.mkdir
+
+    def slower(path, *mode):
+        real(path, *mode)  # the other shard's
+        real(path, *mode)
+
+    monkeypatch.setattr(jobs_module.os, "mkdir", slower)
+    assert set(states(job.run(shard=(1, 1)))) == {"done"}
