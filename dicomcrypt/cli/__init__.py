@@ -4,17 +4,39 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 import click
 
 from .._version import __version__
-from .bench import bench
-from .crypt import decrypt, encrypt
-from .keygen import keygen
-from .objects import frame, inspect, rewrap, verify
+
+#: Each command's module here, imported when the command is used: start-up counts.
+COMMANDS = {
+    "keygen": "keygen",
+    "encrypt": "crypt",
+    "decrypt": "crypt",
+    "inspect": "objects",
+    "verify": "objects",
+    "frame": "objects",
+    "rewrap": "objects",
+    "bench": "bench",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return getattr(import_module(f".{COMMANDS[name]}", __name__), name)
 
 
 @click.group(
+    cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Examples:
@@ -35,10 +57,6 @@ def cli() -> None:
 
     Every file is taken, DICOM or not, broken or not, and comes back byte for byte.
     """
-
-
-for command in (keygen, encrypt, decrypt, inspect, verify, frame, rewrap, bench):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -14,11 +14,16 @@ ALLOWED = {
     "ciphers": {"native"},
     "dicom": {"native"},
     "container": {"native"},
-    "keys": {"container"},
-    "objects": {"native", "ciphers", "dicom", "container", "keys"},
+    "policy": set(),
+    "audit": set(),
+    "keys": {"container", "policy"},
+    "keytable": {"container", "keys", "policy", "audit"},
+    "pki": {"keys", "policy", "audit"},
+    "objects": {"native", "ciphers", "dicom", "container", "keys", "policy"},
     "api": {"native", "ciphers", "container", "keys", "objects"},
     "trees": {"container", "keys", "objects"},
-    "cli": {"api", "ciphers", "container", "keys", "objects", "trees", "_version"},
+    "cli": {"api", "audit", "ciphers", "container", "keys", "keytable", "objects", "pki",
+            "policy", "trees", "_version"},
 }
 HEAVY = {"numpy", "pydicom", "rich", "PIL"}
 #: Modules that may import heavy libraries when they are imported.

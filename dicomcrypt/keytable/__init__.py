@@ -1,0 +1,1 @@
+"""Keys of a service or archive, encrypted in a database."""

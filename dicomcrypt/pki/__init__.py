@@ -1,0 +1,1 @@
+"""Certificates, the authorities that issue them, and what they may."""
