@@ -11,6 +11,8 @@ import pytest
 
 import dicomcrypt as dc
 
+os.environ["DICOMCRYPT_CONFIG"] = ""  # whose tests these are does not matter
+
 METHODS = ("randomized", "aes-transposition", "vigenere", "multilevel", "none")
 
 

@@ -16,13 +16,14 @@ ALLOWED = {
     "container": {"native"},
     "policy": set(),
     "audit": set(),
-    "keys": {"container", "policy"},
-    "keytable": {"container", "keys", "policy", "audit"},
-    "pki": {"keys", "policy", "audit"},
+    "config": set(),
+    "keys": {"config", "container", "policy"},
+    "keytable": {"config", "container", "keys", "policy", "audit"},
+    "pki": {"config", "keys", "policy", "audit"},
     "objects": {"native", "ciphers", "dicom", "container", "keys", "policy"},
     "api": {"native", "ciphers", "container", "keys", "objects"},
     "trees": {"container", "keys", "objects"},
-    "cli": {"api", "audit", "ciphers", "container", "keys", "keytable", "objects", "pki",
+    "cli": {"api", "audit", "ciphers", "config", "container", "keys", "keytable", "objects", "pki",
             "policy", "trees", "_version"},
 }
 HEAVY = {"numpy", "pydicom", "rich", "PIL"}

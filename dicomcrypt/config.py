@@ -1,0 +1,70 @@
+"""The user's configuration: a TOML file of defaults.
+
+It lies where the system keeps such files (`~/.config/dicomcrypt/config.toml` on Linux), or where
+the environment variable DICOMCRYPT_CONFIG says; an empty DICOMCRYPT_CONFIG means none. It holds
+no secrets. Relative file names in it are relative to its folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+
+_LIMIT = 1 << 20
+
+
+def config_path() -> Path | None:
+    """Where the configuration is, or would be; None if the environment says that there is none."""
+    told = os.environ.get("DICOMCRYPT_CONFIG")
+    if told is not None:
+        return Path(told) if told else None
+    import click
+
+    return Path(click.get_app_dir("dicomcrypt")) / "config.toml"
+
+
+def section(name: str) -> dict[str, Any]:
+    """Return a section of the configuration; empty if there is none.
+
+    Raises UsageError naming the file for what cannot be read or understood.
+    """
+    path = config_path()
+    if path is None:
+        return {}
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_LIMIT + 1)
+    except FileNotFoundError:
+        if os.environ.get("DICOMCRYPT_CONFIG"):
+            raise UsageError(f"DICOMCRYPT_CONFIG names {str(path)!r}, which is not there") from None
+        return {}
+    except OSError as error:
+        raise UsageError(f"cannot read configuration {str(path)!r}: {error.strerror}") from None
+    if len(data) > _LIMIT:
+        raise UsageError(f"configuration {str(path)!r} is too large")
+    import tomllib
+
+    try:
+        found = tomllib.loads(data.decode()).get(name, {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"configuration {str(path)!r}: {error}") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"configuration {str(path)!r}: {name!r} is not a section")
+    return found
+
+
+def files(section_name: str, key: str) -> list[str]:
+    """Return the file names of a key (a string or a list of them), made absolute by the
+    configuration's folder; empty if it is not there. Raises UsageError for anything else."""
+    value = section(section_name).get(key, [])
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
+        raise UsageError(
+            f"configuration {str(config_path())!r}: [{section_name}] {key} is no list of files"
+        )
+    path = config_path()
+    folder = path.parent if path is not None else Path()
+    return [str(folder / os.path.expanduser(n)) for n in names]

@@ -1,0 +1,56 @@
+import pytest
+
+from dicomcrypt import config
+from dicomcrypt.errors import UsageError
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    path = tmp_path / "config.toml"
+    monkeypatch.setenv("DICOMCRYPT_CONFIG", str(path))
+    return path
+
+
+def test_sections_and_files_relative_to_the_configuration(written):
+    written.write_text('[trust]\nroots = ["root.pem", "/etc/other.pem"]\n'
+                       '[recipients]\ndefault = "a"\n')
+    assert config.section("trust")["roots"][0] == "root.pem"
+    assert config.files("trust", "roots") == [str(written.parent / "root.pem"), "/etc/other.pem"]
+    assert config.files("recipients", "default") == [str(written.parent / "a")]
+    assert config.section("nothing") == {}
+    assert config.files("trust", "crls") == []
+
+
+@pytest.mark.parametrize("text", [
+    "[trust", "trust = 1", "[trust]\nroots = 3", '[trust]\nroots = [""]'])
+def test_what_cannot_be_meant_names_the_file(written, text):
+    written.write_text(text)
+    with pytest.raises(UsageError, match=r"config\.toml"):
+        config.files("trust", "roots")
+
+
+def test_bytes_that_are_not_text(written):
+    written.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match=r"config\.toml"):
+        config.section("trust")
+
+
+def test_none_where_the_environment_says_so(monkeypatch):
+    monkeypatch.setenv("DICOMCRYPT_CONFIG", "")
+    assert config.section("trust") == {}
+
+
+def test_a_named_file_must_be_there_and_a_default_need_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("DICOMCRYPT_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(UsageError, match="which is not there"):
+        config.section("trust")
+    monkeypatch.delenv("DICOMCRYPT_CONFIG")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    assert config.section("trust") == {}
+
+
+def test_too_large(written):
+    written.write_bytes(b"#" * ((1 << 20) + 1))
+    with pytest.raises(UsageError, match="too large"):
+        config.section("trust")
