@@ -36,7 +36,7 @@ COMPILED = [
     "ciphers.transform", "keys.batch", "dicom.units",
     *(f"container.{n}" for n in ("header", "index", "reader", "schedule", "streams", "writer")),
     *(f"objects.{n}" for n in ("atomic", "buffers", "decoder", "drivers", "encoder", "files")),
-    *(f"trees.{n}" for n in ("job", "opening", "pool", "tree", "walk")),
+    *(f"trees.{n}" for n in ("job", "opening", "pool", "sealing", "tree", "walk")),
 ]  # fmt: skip
 LIGHT = [] if platform.system() == "Windows" else ["-O1"]
 

@@ -16,3 +16,9 @@ cdef class FileSink:
     cpdef reserve(self, long long size)
     cpdef commit(self, long long size)
     cpdef flush(self)
+
+cdef class GrowingSink:
+    cdef object _buffer
+    cdef public long long position
+    cpdef reserve(self, long long size)
+    cpdef commit(self, long long size)

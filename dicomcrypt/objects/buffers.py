@@ -95,8 +95,17 @@ class GrowingSink:
     def commit(self, size: int) -> None:
         self.position += size
 
+    def view(self) -> memoryview:
+        return memoryview(self._buffer)[: self.position]
+
     def value(self) -> bytes:
-        return bytes(memoryview(self._buffer)[: self.position])
+        return bytes(self.view())
+
+
+def write_all(file: BinaryIO, data: memoryview) -> None:
+    """Write all of it into a file that may take a part at a time."""
+    while len(data):
+        data = data[file.write(data) :]
 
 
 class FileSink:

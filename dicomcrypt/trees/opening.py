@@ -1,7 +1,8 @@
-"""Objects of a tree, opened some at a time."""
+"""Objects of a tree, opened some at a time; small ones decrypted in memory."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -10,23 +11,44 @@ from ..container.index import Index, Meta
 from ..container.layout import looks_like_object
 from ..container.reader import Container, OpenContainer
 from ..container.stanza import Identity
-from ..errors import DamagedError
-from ..objects.buffers import FileSource
-from ..objects.files import SUFFIX, object_meta
+from ..errors import DamagedError, DicomcryptError
+from ..objects.atomic import AtomicFile
+from ..objects.buffers import FileSource, write_all
+from ..objects.decoder import MemoryOutput, decode
+from ..objects.files import SUFFIX, Buffers, object_meta, open_into
 from .walk import Entry
 
-MOST = 32
+#: So many objects are opened in a row, and those of at most so many bytes decrypted.
+MOST, SMALL = 32, 64 << 10
 
 
 class Opened:
     """An object whose header and closing index are open; close it."""
 
-    __slots__ = ("container", "file", "index", "meta")
+    __slots__ = ("_plain", "container", "file", "index", "meta")
 
     def __init__(
         self, file: FileSource, container: OpenContainer, index: Index | None, meta: Meta
     ) -> None:
         self.file, self.container, self.index, self.meta = file, container, index, meta
+        self._plain: bytearray | None = None
+
+    def decrypt(self, buffer: bytearray) -> None:
+        """Decrypt all of it into memory, if that is what it is good for."""
+        index, size = self.index, self.file.size()
+        if index is not None and index.meta.link is None and index.size <= size <= SMALL:
+            plain = bytearray(index.size)
+            if decode(self.container, MemoryOutput(memoryview(plain)), buffer) == len(plain):
+                self._plain = plain
+
+    def write(self, out: AtomicFile, streams, buffers: Buffers, progress) -> int:
+        """Write the plaintext of some streams, None for all, into an open output; return its
+        bytes."""
+        if streams is not None or self._plain is None:
+            return open_into(self.container, out, streams, buffers, progress)
+        write_all(out.raw, memoryview(self._plain))
+        progress(len(self._plain))
+        return len(self._plain)
 
     def close(self) -> None:
         self.file.close()
@@ -36,10 +58,14 @@ class Opener:
     """Opens the objects of a worker's tasks, some of them in a row.
 
     Between two objects their data drive the code and tables for this out of the processor's
-    caches: opened one by one, each would cost nearly twice as much."""
+    caches: opened one by one, each would cost nearly twice as much. decrypt: small ones are
+    decrypted, too."""
 
-    def __init__(self, root: bytes, identities: Sequence[Identity]) -> None:
-        self._root, self._identities = root, identities
+    def __init__(
+        self, root: bytes, identities: Sequence[Identity], *, decrypt: bool = False
+    ) -> None:
+        self._root, self._identities, self._decrypt = root, identities, decrypt
+        self._buffer = bytearray()
         self._cache = BatchKeyCache()
         self._tasks: list[Entry] = []
         self._ready: dict[bytes, Opened | Exception | None] = {}
@@ -64,12 +90,21 @@ class Opener:
                 task = self._tasks.pop()
                 if task.kind == "file":
                     self._open(task)
+            if self._decrypt:
+                self._decrypt_all()
             if entry.relative not in self._ready:
                 self._open(entry)
         found = self._ready.pop(entry.relative)
         if isinstance(found, Exception):
             raise found
         return found
+
+    def _decrypt_all(self) -> None:
+        for found in self._ready.values():
+            if isinstance(found, Opened):
+                # What is wrong with it will be said again when it is written.
+                with contextlib.suppress(DicomcryptError, OSError):
+                    found.decrypt(self._buffer)
 
     def _open(self, task: Entry) -> None:
         try:

@@ -22,14 +22,10 @@ from ..objects.buffers import open_regular, patiently
 from ..objects.files import (
     SUFFIX,
     Buffers,
-    SourceFile,
     decrypted_before,
     encrypted_before,
-    open_into,
     plain_mode,
     plain_streams,
-    scope_check,
-    seal_file,
 )
 from ..objects.readback import read_back
 from .checkpoint import Checkpoints
@@ -37,9 +33,13 @@ from .job import Guarded, Output, Shard, Watch, failed, run
 from .names import check_folders, check_link, object_name, plain_name, safe_relative
 from .opening import Opener
 from .pool import Outcome, Worker
+from .sealing import Sealer
 from .walk import Entry, Survey, in_shard, walk
 
 _SUFFIX = SUFFIX.encode()
+#: An output of this size begins its way to the medium when it is whole; smaller ones wait for
+#: the checkpoint, which takes many of them at a time.
+EARLY = 256 << 10
 ENCRYPTED_BEFORE, DECRYPTED_BEFORE = "encrypted before", "decrypted before"
 
 
@@ -101,8 +101,16 @@ def _encryptor(
     root: str, out: str, envelope: Envelope, options: EncryptOptions, run_id: str, tell
 ) -> Worker:
     source_root, target_root = os.fsencode(root), os.fsencode(out)
-    buffers, materials = Buffers(), envelope.supply()
     mirrored = options.names == "keep"
+
+    def stored_name(relative: bytes) -> bytes | None:
+        base = relative.rpartition(b"/")[2]
+        if mirrored:
+            return base if object_name(base) is None else None
+        return relative
+
+    sealer = Sealer(source_root, envelope, options.method, stored_name=stored_name,
+                    force_scopes=options.force_scopes, ahead=not options.resume, tell=tell)
 
     def work(entry: Entry) -> Outcome:
         relative = entry.relative
@@ -148,34 +156,29 @@ def _encryptor(
                     raise
         link = entry.kind == "link" and options.links == "keep"
         try:
-            source = SourceFile(path, link=link)
+            sealing = sealer.take(entry, link=link)
         except AlreadyEncryptedError:
             return Outcome(shown, "skipped", message="a DCMX object already")
-        with source:
-            material = next(materials)
+        with sealing:
+            source, material = sealing.source, sealing.material
             object_id = material.keys.core[16:32] if target is None else None
             if target is None:
                 target = os.path.join(folder, object_id.hex().encode() + _SUFFIX)
             details = {"hard_links": entry.hard_links} if entry.hard_links > 1 else {}
             with AtomicFile(target, force=options.force or replace, sync=False,
                             run=run_id) as file:
-                read, size = seal_file(
-                    source, file, material, options.method,
-                    name=None if object_id is None else base if mirrored else relative,
-                    opaque_allowed=scope_check(envelope, options.force_scopes, repr(shown)),
-                    buffers=buffers, progress=tell,
-                )  # fmt: skip
+                read, size = sealing.write(file)
                 if options.verify:
                     os.fsync(file.descriptor)
-                    details["verified"] = read_back(file.part, source, material, buffers)
-                file.keep(mode=source.mode, start_writing=options.sync)
+                    details["verified"] = read_back(file.part, source, material, sealer.buffers)
+                file.keep(mode=source.mode, start_writing=options.sync and size >= EARLY)
             if outdated is not None:
                 details["outdated"] = outdated
             return Outcome(shown, "done", file.path, read, size, details=details,
                            part=file.part, source=source.identity(), object_id=object_id,
                            replace=replace, **common)
 
-    return Guarded(work, source_root)
+    return Guarded(work, source_root, sealer.begin)
 
 
 def encrypt_tree(
@@ -274,7 +277,8 @@ def _decryptor(
     tell,
 ) -> Worker:
     source_root, target_root = os.fsencode(root), os.fsencode(out)
-    buffers, opener = Buffers(), Opener(source_root, identities)
+    buffers = Buffers()
+    opener = Opener(source_root, identities, decrypt=options.part == "all" and not options.resume)
     checked: bytes | None = None
 
     def place(relative: bytes) -> bytes:
@@ -328,9 +332,9 @@ def _decryptor(
             streams, meta = plain_streams(opened, options.part)
             with AtomicFile(target, force=options.force or replace, sync=False,
                             run=run_id) as output:
-                size = open_into(opened, output, streams, buffers, tell)
+                size = found.write(output, streams, buffers, tell)
                 output.keep(mode=plain_mode(meta), mtime_ns=meta.mtime_ns,
-                            start_writing=options.sync)
+                            start_writing=options.sync and size >= EARLY)
             return Outcome(shown, "done", output.path, found.file.size(), size, part=output.part,
                            replace=replace, **common)
 

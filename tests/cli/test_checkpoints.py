@@ -15,7 +15,7 @@ from tree_jobs import Job, in_child, killed_run, killing, states
 
 from dicomcrypt.errors import DiskFullError
 from dicomcrypt.objects import atomic
-from dicomcrypt.trees import checkpoint, tree
+from dicomcrypt.trees import checkpoint
 from dicomcrypt.trees.journal import Journal
 
 EACH = 8  # files of a checkpoint
@@ -200,7 +200,7 @@ def test_an_outdated_object_stays_until_another_takes_its_place(tmp_path, doctor
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tree, "seal_file", fail)
+        patch.setattr(*job.step, fail)
         assert states(job.run()) == {"failed": 1, "skipped": len(job.plain) - 1}
     assert job.in_place()[name] == old
     job.run()
@@ -325,9 +325,7 @@ def test_a_file_system_without_exchange_of_names(job, monkeypatch):
 def test_an_interrupt_does_not_wait_for_a_slow_medium(job, monkeypatch):
     """Within two seconds, with slack, though a sync takes long."""
     monkeypatch.setattr(checkpoint, "sync_folders", lambda folders: time.sleep(20))
-    real, name = tree.seal_file, "seal_file"
-    if job.verb == "decrypt":
-        real, name = tree.open_into, "open_into"
+    real = getattr(*job.step)
     calls = []
 
     def interrupted(*arguments, **named):
@@ -337,7 +335,7 @@ def test_an_interrupt_does_not_wait_for_a_slow_medium(job, monkeypatch):
         return real(*arguments, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tree, name, interrupted)
+        patch.setattr(*job.step, interrupted)
         with pytest.raises(KeyboardInterrupt):
             job.run()
         assert time.monotonic() - calls[-1] < 3

@@ -13,7 +13,6 @@ import pytest
 from tree_jobs import Job, states
 
 from dicomcrypt.errors import DiskFullError
-from dicomcrypt.trees import tree
 
 BALLAST = 200 << 10  # KiB that are taken away again to make room
 MOUNT = ("mount -t tmpfs -o size={size}k tmpfs {place} && "
@@ -92,8 +91,7 @@ def megabytes(error):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_what_is_missing_gets_less_from_time_to_time(job, monkeypatch, number):
     """And what was done before the medium was full has its name."""
-    name = "seal_file" if job.verb == "encrypt" else "open_into"
-    real, missing = getattr(tree, name), []
+    real, missing = getattr(*job.step), []
     for files in (10, 5):
         calls = []
 
@@ -103,7 +101,7 @@ def test_what_is_missing_gets_less_from_time_to_time(job, monkeypatch, number):
                 raise OSError(number, os.strerror(number))
             return real(*arguments, **named)
 
-        monkeypatch.setattr(tree, name, full)
+        monkeypatch.setattr(*job.step, full)
         with pytest.raises(DiskFullError, match=os.strerror(number).lower()) as caught:
             job.run()
         missing.append(megabytes(caught.value))
@@ -112,7 +110,7 @@ def test_what_is_missing_gets_less_from_time_to_time(job, monkeypatch, number):
     total = sum(path.stat().st_size for path in job.sources().values()) / 1e6
     assert missing[0] == pytest.approx(total * 14 / 24, abs=0.01)
     assert missing[1] == pytest.approx(total * 9 / 24, abs=0.01)
-    monkeypatch.setattr(tree, name, real)
+    monkeypatch.setattr(*job.step, real)
     assert states(job.run()) == {"skipped": 15, "done": 9}
     job.check_done()
 
@@ -121,7 +119,7 @@ def test_what_is_missing_is_the_shards(job, monkeypatch):
     def full(*arguments, **named):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tree, "seal_file" if job.verb == "encrypt" else "open_into", full)
+    monkeypatch.setattr(*job.step, full)
     missing = []
     for shard in ((1, 2), (2, 2)):
         with pytest.raises(DiskFullError) as caught:

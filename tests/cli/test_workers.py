@@ -121,8 +121,7 @@ def test_nothing_at_load_is_of_posix_alone():
 
 
 def test_a_killed_worker_ends_the_job_which_goes_on_later(job, monkeypatch):
-    name = "seal_file" if job.verb == "encrypt" else "open_into"
-    real, parent = getattr(tree, name), os.getpid()
+    real, parent = getattr(*job.step), os.getpid()
     flag = job.folder / "killed"
 
     def deadly(*arguments, **named):
@@ -132,7 +131,7 @@ def test_a_killed_worker_ends_the_job_which_goes_on_later(job, monkeypatch):
                 os.kill(os.getpid(), signal.SIGKILL)
         return real(*arguments, **named)
 
-    monkeypatch.setattr(tree, name, deadly)
+    monkeypatch.setattr(*job.step, deadly)
     with pytest.raises(WorkerLostError, match="the same command goes on where it stopped"):
         job.run(jobs=2, start_method="fork")
     assert flag.exists()

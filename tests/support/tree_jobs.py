@@ -13,9 +13,10 @@ from kill_table import plain_outputs
 
 from dicomcrypt.keys.batch import Envelope
 from dicomcrypt.objects.atomic import is_part
-from dicomcrypt.trees import tree
 from dicomcrypt.trees.job import Guarded
+from dicomcrypt.trees.opening import Opened
 from dicomcrypt.trees.pool import Outcome
+from dicomcrypt.trees.sealing import Sealing
 from dicomcrypt.trees.tree import DecryptOptions, EncryptOptions, decrypt_tree, encrypt_tree
 
 #: Names that must be found nowhere; one is in a file, too.
@@ -49,6 +50,11 @@ class Job:
         if verb == "decrypt":
             self.source = folder / "objects"
             self._encrypt(self.root, self.source)
+
+    @property
+    def step(self) -> tuple[type, str]:
+        """What every file goes through, to be replaced by a test."""
+        return (Sealing if self.verb == "encrypt" else Opened), "write"
 
     @property
     def journal(self) -> pathlib.Path:
@@ -112,14 +118,13 @@ class Job:
     def count_work(self, monkeypatch) -> list:
         """Return a list that grows by one with every file that is encrypted or decrypted."""
         done = []
-        name = "seal_file" if self.verb == "encrypt" else "open_into"
-        real = getattr(tree, name)
+        real = getattr(*self.step)
 
         def counted(*arguments, **named):
             done.append(1)
             return real(*arguments, **named)
 
-        monkeypatch.setattr(tree, name, counted)
+        monkeypatch.setattr(*self.step, counted)
         return done
 
 
