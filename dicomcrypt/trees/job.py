@@ -292,11 +292,11 @@ def _feed(pool: Pool, survey: Survey, tasks: Iterator[Entry], pace: _Pace) -> It
             survey.step()
             yield from pace.take([])
         survey.current = pool.current
-        for news in found:
+        for worker, news in found:
             if isinstance(news, int):
-                pace.tick(news)
+                pace.tick(news, worker)
             else:
-                yield from pace.take(news)
+                yield from pace.take(news, worker)
 
 
 class _Pace:
@@ -304,16 +304,20 @@ class _Pace:
 
     def __init__(self, survey: Survey, checkpoints: Checkpoints | None, watch: Watch | None):
         self._survey, self._checkpoints, self._watch = survey, checkpoints, watch
-        self._done = self._told = 0
+        self._done = 0
+        self._told: dict[Any, int] = {}  # of each worker's unfinished files
         self.full: Outcome | None = None
 
-    def tick(self, size: int) -> None:
-        """So many more bytes of files that are not finished."""
-        self._told += size
-        if self._watch is not None:
-            self._watch(self._survey, self._done + self._told)
+    def tick(self, size: int, worker: Any = None) -> None:
+        """So many more bytes of files that a worker has not finished."""
+        self._told[worker] = self._told.get(worker, 0) + size
+        self._show()
 
-    def take(self, outcomes: list[Outcome]) -> Iterator[Outcome]:
+    def _show(self) -> None:
+        if self._watch is not None:
+            self._watch(self._survey, self._done + sum(self._told.values()))
+
+    def take(self, outcomes: list[Outcome], worker: Any = None) -> Iterator[Outcome]:
         for outcome in outcomes:
             if outcome.details.get("errno") in FULL:
                 self.full = self.full or outcome
@@ -326,9 +330,8 @@ class _Pace:
                 yield outcome
         if outcomes:
             self._survey.through += len(outcomes)
-            self._told = 0
-            if self._watch is not None:
-                self._watch(self._survey, self._done)
+            self._told.pop(worker, None)
+            self._show()
         if self._checkpoints is not None:
             yield from self._checkpoints.poll()
 

@@ -228,8 +228,9 @@ class Pool:
         except OSError:
             raise self._lost() from None
 
-    def take(self, timeout: float | None) -> Iterator[int | list[Outcome]]:
-        """Yield what workers have sent: bytes done meanwhile, or a chunk's outcomes."""
+    def take(self, timeout: float | None) -> Iterator[tuple[Any, int | list[Outcome]]]:
+        """Yield which worker has sent something, and what: bytes done meanwhile, or a chunk's
+        outcomes."""
         from multiprocessing.connection import wait
 
         for connection in wait(list(self._workers), timeout):
@@ -241,7 +242,7 @@ class Pool:
             if isinstance(found, list):
                 self._queues[connection].popleft()
                 self._idle.append(connection)
-            yield found
+            yield connection, found
 
     def _lost(self) -> WorkerLostError:
         return WorkerLostError(

@@ -37,7 +37,7 @@ def test_every_task_is_done_once(method):
         while waiting or workers.busy:
             while waiting and workers.wants:
                 workers.give(waiting.pop())
-            for news in workers.take(1):
+            for _, news in workers.take(1):
                 if isinstance(news, list):
                     found += news
     assert sorted(o.path for o in found) == sorted(f"did x{n}" for n in range(50))
