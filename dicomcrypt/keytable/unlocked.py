@@ -101,6 +101,11 @@ class UnlockedKeyTable(Changes):
         self._ready()
         return self._seals.derive(b"fingerprint", b"", 16).hex()
 
+    @property
+    def counter(self) -> int:
+        """Changes so far, as last seen here. Whoever keeps it elsewhere notices an older copy."""
+        return self._counter
+
     # ---- entries ------------------------------------------------------------
 
     def new_key(self, kind: str, label: str | None = None) -> tuple[bytes, bytes]:
