@@ -19,7 +19,6 @@ MOST_ACCESSES = 256
 _LONGEST_NAME = 128
 #: Wrong passwords without a delay; then 1 s, 2 s, 4 s and so on up to the longest.
 FREE_ATTEMPTS, LONGEST_DELAY = 5, 30.0
-_BUCKETS = 256
 _ATTEMPTS = struct.Struct(">IQ")  # wrong passwords, Unix time in ms before which none is tried
 
 

@@ -130,6 +130,10 @@ def decrypt(message: bytes, *, password: str | None, key: bytes | None) -> bytes
             what = "password" if key is None else "OpenPGP key"
             raise NoIdentityError(f"wrong {what} for the OpenPGP message") from None
         raise DamagedError(f"not a whole OpenPGP message: {reason}") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust; its class cannot be imported
+            raise
+        raise DamagedError("not a whole OpenPGP message: it cannot be parsed") from None
 
 
 def _decryptor(library: Any, key: bytes, password: str | None) -> Any:

@@ -93,9 +93,8 @@ def test_what_gnupg_made_is_imported(table, empty, gpg, options):
 
 
 def test_for_a_certificate_of_gnupg(table, empty, gpg):
-    made = gpg("--quick-gen-key", "Office <office@example.org>", "rsa2048", "encr", "never")
-    if made.returncode:
-        made = gpg("--quick-gen-key", "Office <office@example.org>", "default", "default", "never")
+    name = "Office <office@example.org>"
+    made = gpg("--quick-gen-key", name, "future-default", "default", "never")
     assert made.returncode == 0, made.stderr
     certificate = gpg("--export", "--armor").stdout
     message = table.export(certificates=[certificate])
@@ -112,7 +111,7 @@ def test_for_a_certificate_of_gnupg(table, empty, gpg):
 
 def test_a_wrong_password_is_an_answer_in_one_line(table, empty):
     message = table.export(password=PASSWORD)
-    with pytest.raises(NoIdentityError, match="^wrong password for the OpenPGP message$"):
+    with pytest.raises(NoIdentityError, match=r"^wrong password for the OpenPGP message$"):
         empty.import_(message, password="another")  # noqa: S106
     assert empty.check() == 0
 
@@ -120,11 +119,11 @@ def test_a_wrong_password_is_an_answer_in_one_line(table, empty):
 def test_changed_and_cut_messages_are_refused_in_one_line(table, empty):
     message = table.export(password=PASSWORD, armor=False)
     refused = (DamagedError, NoIdentityError, UsageError)
-    for length in [*range(0, 200, 7), len(message) // 2, len(message) - 1]:
+    for length in [*range(0, 200, 19), len(message) // 2, len(message) - 1]:
         with pytest.raises(refused) as raised:
             empty.import_(message[:length], password=PASSWORD)
         assert "\n" not in str(raised.value)
-    for at in [*range(0, 60, 3), len(message) // 2, len(message) - 1]:
+    for at in [*range(0, 60, 7), len(message) // 2, len(message) - 1]:
         changed = message[:at] + bytes((message[at] ^ 1,)) + message[at + 1 :]
         with pytest.raises(refused) as raised:
             empty.import_(changed, password=PASSWORD)

@@ -140,7 +140,7 @@ def test_mistakes_of_typing_are_refused(identity, shares, change):
         typed = "these words are no share at all and never were".split()
     else:
         typed = share_page(shares[0], identity).split()
-    with pytest.raises(UsageError, match="^typed: ") as raised:
+    with pytest.raises(UsageError, match=r"^typed: ") as raised:
         parse_share(" ".join(typed), "typed")
     assert not any(f" {word} " in str(raised.value) for word in shares[0].words if len(word) > 5)
 
