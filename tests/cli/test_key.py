@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import stat
 import subprocess
@@ -128,6 +129,21 @@ def test_words_are_typed_one_share_a_line(tmp_path, command, keys, shares):
     assert b"zzyzx" not in done.stderr
 
 
+def test_at_a_terminal_a_mistyped_share_is_asked_for_again(tmp_path, command, keys, shares):
+    typed = [" ".join(Path(path).read_text().splitlines()[5:]) for path in shares[:3]]
+    typed.insert(1, typed[1].replace(" ", " zzyzx ", 1))
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, "".join(line + "\n" for line in typed).encode())
+        done = command("key", "combine", "-", "-o", tmp_path / "back.key", stdin=theirs)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 0, done.stderr
+    assert b"share 2 as typed: word 2 is not in the list" in done.stderr
+    assert (tmp_path / "back.key").read_bytes() == (keys / "doctor.key").read_bytes()
+
+
 @pytest.mark.parametrize(("case", "status", "message"), [
     ("few", 2, "2 of the 3 shares needed: 1 more is missing"),
     ("foreign", 2, "of different sets"),
@@ -149,7 +165,8 @@ def test_refusals_of_combine(tmp_path, call, keys, shares, case, status, message
         (tmp_path / "copy.txt").write_text(Path(shares[0]).read_text())
         given = [*given[:2], tmp_path / "copy.txt"]
     elif case == "hint":
-        text = re.sub("identity [0-9a-f]{16}", "identity 0123456789abcdef", Path(shares[0]).read_text())
+        text = Path(shares[0]).read_text()
+        text = re.sub("identity [0-9a-f]{16}", "identity 0123456789abcdef", text)
         (tmp_path / "changed.txt").write_text(text)
         given = [*given[1:], tmp_path / "changed.txt"]
     elif case == "page":
