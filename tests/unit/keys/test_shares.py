@@ -117,7 +117,7 @@ def test_a_key_with_another_hint_than_recorded_is_refused(shares):
 def test_a_word_that_is_none_is_told_by_its_place_and_not_shown(shares):
     wrong = list(shares[0].words)
     wrong[6], wrong[20] = "zzyzx", "qwert"
-    with pytest.raises(UsageError, match=r"typed: word 7, 21 are not in the list") as raised:
+    with pytest.raises(UsageError, match=r"typed: words 7, 21 are not in the list") as raised:
         parse_share(" ".join(wrong), "typed")
     assert "zzyzx" not in str(raised.value)
 
