@@ -118,7 +118,8 @@ def _parse_words(words: Sequence[str], name: str) -> Share:
         one = len(unknown) == 1
         raise UsageError(
             f"{name}: {'word' if one else 'words'} {', '.join(unknown)} "
-            f"{'is' if one else 'are'} not in the list of words: compare with what is written on the share"
+            f"{'is' if one else 'are'} not in the list of words: compare with what is "
+            "written on the share"
         )
     if len(words) != WORDS:
         raise UsageError(f"{name}: {len(words)} words, a share has {WORDS}")
