@@ -2,10 +2,12 @@
 
     DicomcryptError              exit status
     ├── UsageError               2  the call or the options cannot be meant
-    │   └── AlreadyEncryptedError   the input is a DCMX object
+    │   ├── AlreadyEncryptedError   the input is a DCMX object
+    │   └── UnknownKeyError         the key table has no such entry
     ├── KernelError              2  the demanded kernel cannot run here
     ├── MissingExtraError        2  an optional library is not installed
     ├── NoIdentityError          3  no identity fits, or the passphrase is wrong
+    │   └── ThrottledError          too many wrong passwords: wait
     ├── DamagedError             4  damaged, forged, or not a DCMX object at all
     ├── PolicyError              5  refused by policy
     ├── SourceChangedError       1  the file changed while it was read
@@ -39,6 +41,10 @@ class AlreadyEncryptedError(UsageError):
     """The input is a DCMX object already."""
 
 
+class UnknownKeyError(UsageError, LookupError):
+    """The key table has no such entry."""
+
+
 class KernelError(DicomcryptError):
     """The kernel that `DICOMCRYPT_KERNEL` demands cannot run here."""
 
@@ -55,6 +61,14 @@ class NoIdentityError(DicomcryptError):
     """No identity fits, a passphrase is wrong, or its scope does not reach that far."""
 
     exit_status = 3
+
+
+class ThrottledError(NoIdentityError):
+    """Too many wrong passwords; `seconds` tells how long to wait."""
+
+    def __init__(self, message: str, seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class DamagedError(DicomcryptError):

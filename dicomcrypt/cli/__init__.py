@@ -13,6 +13,7 @@ from .._version import __version__
 #: Each command's module here, imported when the command is used: start-up counts.
 COMMANDS = {
     "keygen": "keygen",
+    "key": "key",
     "encrypt": "crypt",
     "decrypt": "crypt",
     "inspect": "objects",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,19 +29,33 @@ def keygen(output, kind, ask, passphrase_file, force, as_json):
 
     Keep a copy of the identity in a safe place: without it, what was encrypted to it is lost.
     """
+    from ..keys import keyfile
+
+    public = public_name(output)
+    passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
+    write_pair(output, public, keyfile.ALGORITHMS[kind].generate(), passphrase,
+               force=force, as_json=as_json)
+
+
+def public_name(output: str) -> Path:
+    """Where the recipient of an identity file goes."""
+    if not Path(output).name:
+        raise UsageError(f"{output!r} is no name for a key file")
+    public = Path(output).with_suffix(".pub")
+    if public == Path(output):
+        raise UsageError("the identity's name must not end in .pub")
+    return public
+
+
+def write_pair(output: str, public: Path, identity: Any, passphrase: str | None, *,
+               force: bool, as_json: bool) -> None:
+    """Write an identity, sealed if there is a passphrase, and its recipient, and say so."""
     from .. import api
     from ..keys import keyfile
     from ..keys.passphrase import Passphrase
     from ..objects.atomic import AtomicFile, default_mode
     from .console import print_json, say
 
-    if not Path(output).name:
-        raise UsageError(f"{output!r} is no name for a key file")
-    public = Path(output).with_suffix(".pub")
-    if public == Path(output):
-        raise UsageError("the identity's name must not end in .pub")
-    passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
-    identity = keyfile.ALGORITHMS[kind].generate()
     secret = keyfile.identity_text(identity).encode()
     if passphrase is not None:
         secret = api.encrypt(secret, [Passphrase(passphrase)])
@@ -48,7 +63,7 @@ def keygen(output, kind, ask, passphrase_file, force, as_json):
         keyfile.write_private(output, secret, force=force)
         file.raw.write(keyfile.recipient_text(identity.recipient).encode())
         file.commit(mode=default_mode())
-    facts = {"identity": output, "recipient": str(public), "type": kind,
+    facts = {"identity": output, "recipient": str(public), "type": identity.algorithm,
              "hint": identity.recipient.hint.hex(), "sealed": passphrase is not None}
     if as_json:
         print_json(facts)
