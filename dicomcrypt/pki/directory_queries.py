@@ -12,7 +12,7 @@ import datetime
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DamagedError, UsageError
+from ..errors import DamagedError, DicomcryptError, MissingExtraError, UsageError
 from . import ldap_client as ldap
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ CERTIFICATE, CA_CERTIFICATE, CRL = (
 )
 #: Bounds of an answer: entries, values, bytes of a value, bytes in all.
 MOST_ENTRIES, MOST_VALUES = 500, 1000
+#: Why most values are refused.
+OTHER = "not what was asked for"
 VALUE_BYTES = {"certificate": 1 << 16, "crl": 1 << 24, "attribute certificate": 1 << 16}
 ANSWER_BYTES = {"certificate": 1 << 21, "crl": 1 << 25, "attribute certificate": 1 << 21}
 
@@ -129,8 +131,6 @@ def parse(kind: str, data: bytes) -> Any:
         raise DamagedError(f"{kind} from a directory is too large")
     try:
         if kind == "attribute certificate":
-            from ..errors import MissingExtraError
-
             try:
                 from asn1crypto.cms import AttributeCertificateV2
             except ImportError:
@@ -159,9 +159,11 @@ def encode(parsed: Any) -> bytes:
 def sift(
     query: Query, values: Sequence[bytes], check: Callable[[Any], Any] | None,
     allow_stale: bool = False,
-) -> tuple[list[Any], dict[str, int]]:
-    """Return what fits, each once, and how many were refused for which reason."""
+) -> tuple[list[Any], dict[str, int], list[bytes]]:
+    """Return what fits and passes `check`, each once; how many were refused for which reason;
+    and the values that fit, whatever `check` thinks of them today."""
     found: dict[bytes, Any] = {}
+    fitting: dict[bytes, None] = {}
     refused: dict[str, int] = {}
 
     def refuse(why: str) -> None:
@@ -171,7 +173,7 @@ def sift(
         try:
             parsed = parse(query.kind, data)
             if not query.fits(parsed):
-                refuse("not what was asked for")
+                refuse(OTHER)
                 continue
             if query.kind == "crl" and not allow_stale and expired(parsed):
                 refuse("expired")
@@ -179,16 +181,15 @@ def sift(
         except (DamagedError, ValueError, TypeError):
             refuse("malformed")
             continue
+        fitting[data] = None
         if check is not None and query.kind == "certificate":
-            from ..errors import DicomcryptError
-
             try:
                 check(parsed)
             except DicomcryptError as error:
                 refuse(str(error))
                 continue
         found[data] = parsed
-    return list(found.values()), refused
+    return list(found.values()), refused, list(fitting)
 
 
 def expired(crl: x509.CertificateRevocationList) -> bool:
@@ -237,7 +238,8 @@ def key_identifier(certificate: x509.Certificate) -> bytes | None:
     from cryptography import x509
 
     try:
-        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        found = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        return found.value.digest
     except x509.ExtensionNotFound:
         return None
     except x509.DuplicateExtension:

@@ -143,6 +143,10 @@ class Connection:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take leave of the server."""
         with contextlib.suppress(OSError, LdapFailure):
             self._send("unbindRequest", lambda op: "")
         self._socket.close()

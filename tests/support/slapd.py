@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import shutil
 import socket
 import subprocess
@@ -100,7 +99,8 @@ def serve(
         sizelimit=sizelimit,
     ))
     name = suffix.split(",")[0].partition("=")[2]
-    root = f"dn: {suffix}\nobjectClass: dcObject\nobjectClass: organization\no: {name}\ndc: {name}\n"
+    root = (f"dn: {suffix}\nobjectClass: dcObject\nobjectClass: organization\n"
+            f"o: {name}\ndc: {name}\n")
     data = folder / "data.ldif"
     data.write_text(f"{root}\n{ldif}")
     slapd = find_slapd()
@@ -176,7 +176,3 @@ def babbling(answer: bytes) -> Iterator[int]:
             yield listener.getsockname()[1]
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-
-
-def later(days: float) -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
