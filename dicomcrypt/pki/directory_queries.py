@@ -265,5 +265,6 @@ def _holds(value: Any, holder: x509.Certificate) -> bool:
         return False
     issuer = holder.issuer.public_bytes()
     return any(
-        name.name == "directory_name" and name.chosen.dump() == issuer for name in base["issuer"]
+        name.name == "directory_name" and name.chosen.untag().dump() == issuer
+        for name in base["issuer"]
     )

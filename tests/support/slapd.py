@@ -176,3 +176,45 @@ def babbling(answer: bytes) -> Iterator[int]:
             yield listener.getsockname()[1]
         finally:
             listener.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def forging(values: list[bytes], attribute: str = "userCertificate;binary") -> Iterator[int]:
+    """A port that answers every search with one entry that has these values: what a real
+    directory's schema would not let in."""
+    from pyasn1.codec.ber import decoder, encoder
+    from pyasn1_modules import rfc2251
+
+    def message(number: int, kind: str) -> rfc2251.LDAPMessage:
+        made = rfc2251.LDAPMessage()
+        made["messageID"] = number
+        if kind == "searchResDone":
+            done = made["protocolOp"][kind]
+            done["resultCode"], done["matchedDN"], done["errorMessage"] = 0, b"", b""
+        return made
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection = listener.accept()[0]
+                    with connection, contextlib.suppress(OSError):
+                        asked, _ = decoder.decode(connection.recv(4096),
+                                                  asn1Spec=rfc2251.LDAPMessage())
+                        number = int(asked["messageID"])
+                        entry = message(number, "searchResEntry")
+                        body = entry["protocolOp"]["searchResEntry"]
+                        body["objectName"] = b"cn=somebody"
+                        body["attributes"][0]["type"] = attribute.encode()
+                        for position, value in enumerate(values):
+                            body["attributes"][0]["vals"][position] = value
+                        connection.sendall(encoder.encode(entry))
+                        connection.sendall(encoder.encode(message(number, "searchResDone")))
+                        connection.recv(4096)
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
