@@ -141,7 +141,7 @@ def publish(file, to, bind_dn, password_file, url, base, ca, start_tls, timeout,
     It needs a log-in, which goes over TLS only. Doing it twice does no harm.
     """
     from ..pki import directory_publish
-    from ..pki.directory import Directory, configured
+    from ..pki.directory import Cache, Directory, cache_path, configured
 
     if (to is None) == (url is None):
         raise UsageError("give one of --to and --directory")
@@ -159,6 +159,7 @@ def publish(file, to, bind_dn, password_file, url, base, ca, start_tls, timeout,
         done, entry = put(target, value)
     except DirectoryError as error:
         raise DirectoryError(f"{file!r} is not published to {target.name}: {error}") from None
+    Cache(cache_path()).forget(target.settings)
     if as_json:
         from .console import print_json
 

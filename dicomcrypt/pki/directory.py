@@ -334,7 +334,6 @@ def ask(
     check: Check | None = None, allow_stale: bool = False,
 ) -> tuple[Answer, list[bytes]]:
     """Ask one directory; returns its answer and the values in DER. Raises LdapFailure."""
-    wanted = query.attribute.lower()
     answer, fitting = Answer(directory, "nothing", "has none"), []
     limit = queries.ANSWER_BYTES[query.kind]
     for number, wanted_filter in enumerate(query.filters, 1):
@@ -342,11 +341,10 @@ def ask(
             values: list[bytes] = []
             try:
                 for _, attributes in connection.search(
-                    directory.base, wanted_filter, [query.attribute], most=queries.MOST_ENTRIES
+                    directory.base, wanted_filter, query.attributes, most=queries.MOST_ENTRIES
                 ):
-                    # a server may leave ";binary" out
-                    for name in {wanted, wanted.removesuffix(";binary")}:
-                        values += attributes.get(name, [])
+                    for name in query.attributes:
+                        values += attributes.get(name.lower(), [])
                     if len(values) > queries.MOST_VALUES:
                         raise ldap.LdapFailure("too much", "answers with more than "
                                                f"{queries.MOST_VALUES} values")
@@ -369,7 +367,7 @@ def _answer(
     should have, since the server was asked for nothing else."""
     found, refused, fitting = queries.sift(query, values, check, allow_stale)
     if not strict:
-        refused.pop(queries.OTHER, None)
+        refused.pop(query.other, None)
     parts = []
     if found:
         parts.append(f"has {len(found)}")

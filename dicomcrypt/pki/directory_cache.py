@@ -88,6 +88,12 @@ class Cache:
                 (_digest(directory), _digest(query), now, until, _pack(values)),
             )
 
+    def forget(self, directory: str) -> None:
+        """Throw away what a directory answered: something changed there."""
+        with self._open() as database:
+            if database is not None:
+                database.execute("DELETE FROM answers WHERE directory = ?", (_digest(directory),))
+
     @contextlib.contextmanager
     def _open(self) -> Iterator[Any]:
         """The database, or None; an error of it ends what was begun and nothing more."""

@@ -59,9 +59,9 @@ def publish_crl(
         name = _authority_entry(connection, directory, crl.issuer)
         wanted = queries.revocation_lists(crl.issuer)
         for _, attributes in connection.search(
-            name, ldap.present(queries.CRL), [queries.CRL], scope=ldap.BASE, most=1
+            name, wanted.filters[0], wanted.attributes, scope=ldap.BASE, most=1
         ):
-            values = attributes.get(queries.CRL.lower(), [])
+            values = [v for a in wanted.attributes for v in attributes.get(a.lower(), [])]
             if value in values:
                 return THERE, name
             for old in queries.sift(wanted, values, None, allow_stale=True)[0]:

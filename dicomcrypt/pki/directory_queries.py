@@ -23,8 +23,6 @@ CERTIFICATE, CA_CERTIFICATE, CRL = (
 )
 #: Bounds of an answer: entries, values, bytes of a value, bytes in all.
 MOST_ENTRIES, MOST_VALUES = 500, 1000
-#: Why most values are refused.
-OTHER = "not what was asked for"
 VALUE_BYTES = {"certificate": 1 << 16, "crl": 1 << 24, "attribute certificate": 1 << 16}
 ANSWER_BYTES = {"certificate": 1 << 21, "crl": 1 << 25, "attribute certificate": 1 << 21}
 
@@ -32,7 +30,8 @@ ANSWER_BYTES = {"certificate": 1 << 21, "crl": 1 << 25, "attribute certificate":
 @dataclasses.dataclass(frozen=True)
 class Query:
     """What is looked for: `what` in words, `kind` of value, the filters to try until one finds
-    what fits, and `fits`, which looks at a parsed value (ValueError means: malformed)."""
+    what fits, and `fits`, which looks at a parsed value (ValueError means: malformed); `other`
+    says what a value is that does not fit."""
 
     what: str
     kind: str
@@ -40,6 +39,17 @@ class Query:
     filters: tuple[ldap.Filter, ...]
     fits: Callable[[Any], bool]
     attribute: str = CERTIFICATE
+    other: str = "not what was asked for"
+
+    @property
+    def attributes(self) -> list[str]:
+        """What to ask for: some servers leave ";binary" out."""
+        return list(dict.fromkeys((self.attribute, plain(self.attribute))))
+
+
+def plain(attribute: str) -> str:
+    """The attribute without options; as a filter it stands for all of them (RFC 4512 2.5)."""
+    return attribute.partition(";")[0]
 
 
 def _text(value: str, what: str) -> str:
@@ -59,6 +69,7 @@ def by_email(address: str) -> Query:
         f"certificate of {address}", "certificate", f"email {address.lower()}",
         (ldap.equal("mail", address),),
         lambda certificate: address.lower() in emails(certificate),
+        other="of somebody else",
     )
 
 
@@ -72,6 +83,7 @@ def by_name(name: str) -> Query:
     return Query(
         f"certificate of {name}", "certificate", f"name {name.lower()}",
         (ldap.any_of(*wanted),), lambda certificate: name.lower() in names(certificate),
+        other="of somebody else",
     )
 
 
@@ -84,7 +96,7 @@ def by_serial(issuer: x509.Name, serial: int) -> Query:
         f"certificate {serial:x} of its issuer", "certificate",
         f"serial {serial:x} {issuer.public_bytes().hex()}",
         (ldap.match("userCertificate", "certificateExactMatch", exact),
-         ldap.present(CERTIFICATE)),
+         ldap.present(plain(CERTIFICATE))),
         lambda c: c.serial_number == serial and c.issuer == issuer,
     )  # fmt: skip
 
@@ -93,7 +105,7 @@ def by_key_identifier(identifier: bytes) -> Query:
     """The certificates with a subject key identifier; all of a directory's are looked at."""
     return Query(
         f"certificate with key identifier {identifier.hex()}", "certificate",
-        f"key {identifier.hex()}", (ldap.present(CERTIFICATE),),
+        f"key {identifier.hex()}", (ldap.present(plain(CERTIFICATE)),),
         lambda certificate: key_identifier(certificate) == identifier,
     )
 
@@ -101,14 +113,15 @@ def by_key_identifier(identifier: bytes) -> Query:
 def authorities() -> Query:
     """The certificates of all authorities."""
     return Query("certificate of an authority", "certificate", "authorities",
-                 (ldap.present(CA_CERTIFICATE),), is_authority, CA_CERTIFICATE)
+                 (ldap.present(plain(CA_CERTIFICATE)),), is_authority, CA_CERTIFICATE,
+                 "not of an authority")
 
 
 def revocation_lists(issuer: x509.Name | None = None) -> Query:
     """The revocation lists of an issuer, or of all."""
     key = issuer.public_bytes().hex() if issuer is not None else ""
-    return Query("revocation list", "crl", f"crl {key}", (ldap.present(CRL),),
-                 lambda crl: issuer is None or crl.issuer == issuer, CRL)
+    return Query("revocation list", "crl", f"crl {key}", (ldap.present(plain(CRL)),),
+                 lambda crl: issuer is None or crl.issuer == issuer, CRL, "of another issuer")
 
 
 def attribute_certificates(holder: x509.Certificate, attribute: str) -> Query:
@@ -118,6 +131,7 @@ def attribute_certificates(holder: x509.Certificate, attribute: str) -> Query:
         "attribute certificate", "attribute certificate",
         f"attribute {holder.serial_number:x} {holder.issuer.public_bytes().hex()}",
         (ldap.present(attribute),), lambda value: _holds(value, holder), attribute,
+        "of another holder",
     )
 
 
@@ -173,7 +187,7 @@ def sift(
         try:
             parsed = parse(query.kind, data)
             if not query.fits(parsed):
-                refuse(OTHER)
+                refuse(query.other)
                 continue
             if query.kind == "crl" and not allow_stale and expired(parsed):
                 refuse("expired")

@@ -39,7 +39,8 @@ def entry(base, mail, name, *certificates, extra=""):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Four real servers: two that are good, one with a foreign TLS certificate, one that lies."""
+    """Five real servers: two that are good, two whose TLS certificates have another name or
+    have expired, one that lies."""
     require_module("pyasn1_modules", "ldap")
     if slapd.find_slapd() is None:
         need("slapd", "slapd")
@@ -75,6 +76,8 @@ def world(tmp_path_factory):
                       f"objectClass: extensibleObject\ncn: elsewhere\n"
                       f"ref: ldap://127.0.0.1:{w.trap.getsockname()[1]}/dc=trap\n\n") as w.two,
         slapd.serve(folder / "name", one, pem=tls.server("127.0.0.2")) as w.wrong_name,
+        slapd.serve(folder / "expired", one, pem=tls.server(
+            "127.0.0.1", start=-2 * ca.HOUR, end=-ca.HOUR)) as w.expired,
         slapd.serve(folder / "liar", liar, ldif=entry(liar, ADA, "Ada Lovelace", w.mallory)
                     ) as w.liar,
     ):
@@ -223,6 +226,8 @@ def failing(world, stack):
         (dr.Directory("wrong-name-starttls", world.wrong_name.url, "dc=x", ca=world.ca,
                       start_tls=True), "tls",
          "its TLS certificate is refused: it is not for 127.0.0.1"),
+        (dr.Directory("expired", world.expired.tls_url, "dc=x", ca=world.ca), "tls",
+         "its TLS certificate is refused: it has expired"),
         (dr.Directory("no-tls", f"ldaps://127.0.0.1:{noise}", "dc=x", ca=world.ca), "tls",
          "the TLS handshake failed: wrong version number"),
         (dr.Directory("no-starttls", world.two.url, "dc=x", ca=world.ca, start_tls=True),
@@ -232,7 +237,7 @@ def failing(world, stack):
         (dr.Directory("wrong-base", world.two.url, "dc=nowhere"), "refused",
          "refused the search: no such entry"),
         (directory(world.liar, "somebody-else"), "rejected",
-         "refused: 1 not what was asked for"),
+         "refused: 1 of somebody else"),
         (at(junk, "junk"), "rejected", "refused: 3 malformed"),
         (at(noise, "not-ldap"), "garbage", "answers with something that is not LDAP"),
         (at(huge, "huge"), "too much", "answers with more data than is taken"),
@@ -688,11 +693,14 @@ def test_fetch_writes_what_openssl_reads(world, configuration):
 
 def test_publish_says_what_it_did(world, configuration):
     dora = world.authority.issue("Dora Xu", email="dora@hospital.test")
+    with pytest.raises(DirectoryError):
+        dr.find_by_email("dora@hospital.test")
     (configuration / "dora.pem").write_bytes(ca.pem(dora))
     (configuration / "crl.der").write_bytes(ca.der(world.crl))
     result = run(publish, configuration / "dora.pem", "--to", "hospital")
     assert result.exit_code == 0, result.output
     assert "published, hospital: mail=dora@hospital.test,dc=trust1,dc=test" in result.output
+    assert dr.find_by_email("dora@hospital.test") == [dora]  # that there was none is forgotten
     result = run(publish, configuration / "dora.pem", "--to", "hospital", "--json")
     assert json.loads(result.output)["outcome"] == "there already"
     assert "there already" in run(publish, configuration / "crl.der", "--to", "hospital").output

@@ -77,9 +77,9 @@ class Authority:
         certificate = builder.sign(self.key, hashes.SHA256())
         return (certificate, key) if with_key else certificate
 
-    def server(self, address: str) -> bytes:
+    def server(self, address: str, **more) -> bytes:
         """Certificate and key of a TLS server, PEM."""
-        certificate, key = self.issue("directory", address=address, with_key=True)
+        certificate, key = self.issue("directory", address=address, with_key=True, **more)
         return pem(certificate) + key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
