@@ -150,7 +150,7 @@ def publish(file, to, bind_dn, password_file, url, base, ca, start_tls, timeout,
             raise UsageError("--to takes all settings from the configuration")
         target = configured(use_cache=False).named(to)
     else:
-        target = Directory("--directory", url, base or "", ca=ca, start_tls=start_tls,
+        target = Directory(url, url, base or "", ca=ca, start_tls=start_tls,
                            timeout=timeout, bind_dn=bind_dn, password_file=password_file)
     value = _read(file, None)
     put = directory_publish.publish_crl if hasattr(value, "next_update_utc") \
@@ -181,7 +181,7 @@ def _directories(
         if base or ca or start_tls:
             raise UsageError("--base, --ca and --start-tls belong to --directory")
         return configured(use_cache=not no_cache, deadline=deadline)
-    one = Directory("--directory", url, base or "", ca=ca, start_tls=start_tls, timeout=timeout)
+    one = Directory(url, url, base or "", ca=ca, start_tls=start_tls, timeout=timeout)
     return Directories([one], deadline=deadline, cache=None if no_cache else Cache(cache_path()))
 
 
@@ -215,9 +215,12 @@ def _answers(scan: Scan) -> dict[str, Any]:
 
 
 def _facts(certificate: Any) -> dict[str, str]:
+    from cryptography.x509 import NameOID
+
+    short = {NameOID.SURNAME: "SN", NameOID.GIVEN_NAME: "GN", NameOID.EMAIL_ADDRESS: "E"}
     return {
-        "subject": certificate.subject.rfc4514_string(),
-        "issuer": certificate.issuer.rfc4514_string(),
+        "subject": certificate.subject.rfc4514_string(short),
+        "issuer": certificate.issuer.rfc4514_string(short),
         "serial": f"{certificate.serial_number:x}",
         "until": f"{certificate.not_valid_after_utc:%Y-%m-%d}",
         "sha256": _digest(certificate, 64),

@@ -375,7 +375,7 @@ def _answer(
         reasons = ", ".join(f"{count} {why}" for why, count in sorted(refused.items()))
         parts.append(f"refused: {reasons}")
     if age is not None:
-        parts.append(f"kept from {_age(age)} ago")
+        parts.append(f"kept for {_age(age)}")
     state = "found" if found else "rejected" if refused else "nothing"
     if state == "nothing":
         parts.insert(0, "has none")
@@ -383,10 +383,10 @@ def _answer(
 
 
 def _age(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return f"{seconds:.0f} s"
 
 
 def _each_once(values: Iterable[Any]) -> list[Any]:

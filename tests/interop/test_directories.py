@@ -493,7 +493,7 @@ def test_answers_are_kept_for_a_while(world, mortal, monkeypatch):
     process.wait()
     again = directories.find_by_email(ADA)
     assert again.found == [world.ada]
-    assert "kept from" in again.answers[0].sentence
+    assert "kept for" in again.answers[0].sentence
     assert directories.find_by_email("no@body.test").answers[0].state == "nothing"
     assert directories.find_by_name("Ada Lovelace").answers[0].state == "down"
     bare = dr.Directories(directories.directories)
@@ -509,7 +509,7 @@ def test_answers_are_kept_for_a_while(world, mortal, monkeypatch):
     stale = directories.fetch_crls(allow_stale=True)
     assert stale.all == [world.crl]
     said = stale.answers[0].sentence
-    assert said.startswith("cannot be reached: connection refused; has 1, kept from")
+    assert said.startswith("cannot be reached: connection refused; has 1, kept for")
     monkeypatch.setattr(time, "time", lambda: clock() - 3600)
     assert directories.find_by_email(ADA).answers[0].state == "down"
 
@@ -715,4 +715,4 @@ def test_publish_says_what_it_did(world, configuration):
         world.one.suffix, "--ca", world.foreign_ca, "--bind-dn", world.one.admin,
         "--password-file", world.password)
     assert "its issuer is not in the CA bundle" in str(result.exception)
-    assert "dora.pem' is not published to --directory" in str(result.exception)
+    assert "dora.pem' is not published to ldaps:" in str(result.exception)
