@@ -148,7 +148,9 @@ def parse(kind: str, data: bytes) -> Any:
             try:
                 from asn1crypto.cms import AttributeCertificateV2
             except ImportError:
-                raise MissingExtraError("attribute certificates need asn1crypto") from None
+                raise MissingExtraError(
+                    "attribute certificates need asn1crypto: pip install 'dicomcrypt[ldap]'"
+                ) from None
             parsed = AttributeCertificateV2.load(data, strict=True)
             parsed["ac_info"]["holder"].native  # noqa: B018  parsed when looked at
             return parsed

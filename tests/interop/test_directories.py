@@ -89,7 +89,7 @@ def test_the_sender_of_a_message_is_identified(world):
 
 
 def test_attribute_certificates_are_those_of_their_holder(world, need_module):
-    need_module("asn1crypto", "pki")
+    need_module("asn1crypto", "ldap")
     from asn1crypto import cms, x509
 
     def made(holder):
