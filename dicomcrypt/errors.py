@@ -16,6 +16,7 @@
     ├── JobBusyError             1  another job writes to this output
     ├── DiskFullError            1  no room is left where the output goes
     ├── UnsafePathError          1  a path or link would leave the output tree
+    ├── DirectoryError           1  no directory answered, or none has what was asked for
     └── FrameError               1  the object has no such frame, or it cannot be shown
 
 A message is one line, in lower case: what failed, on which file, what to do next. No message
@@ -109,3 +110,7 @@ class UnsafePathError(DicomcryptError):
 
 class FrameError(DicomcryptError):
     """The object has no such frame, or the frame cannot be shown."""
+
+
+class DirectoryError(DicomcryptError):
+    """No directory answered, or none has what was asked for; the message names each of them."""
