@@ -19,6 +19,7 @@ COMMANDS = {
     "verify": "objects",
     "frame": "objects",
     "rewrap": "objects",
+    "policy": "policy",
     "bench": "bench",
 }
 

@@ -52,6 +52,9 @@ class FileStore:
     def get_document(self, name: str) -> bytes | None:
         try:
             with open(self.path, "rb") as file:
+                if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o022:
+                    raise PolicyError(f"policy {str(self.path)!r} may be written by others: "
+                                      "take that right away with chmod 600")
                 data = file.read(_LIMIT + 1)
         except FileNotFoundError:
             return None
