@@ -20,6 +20,7 @@ COMMANDS = {
     "frame": "objects",
     "rewrap": "objects",
     "policy": "policy",
+    "audit": "audit",
     "bench": "bench",
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ..errors import DicomcryptError, UsageError
+from . import auditing
 from . import options as opt
 
 CAUTION = "a policy restricts algorithms; it validates nothing and certifies nothing"
@@ -242,9 +243,10 @@ def set_(file, signature, signer, trust_signer, as_json):
     if path is None:
         raise UsageError("there is no configuration to keep a policy beside: DICOMCRYPT_CONFIG is "
                          "empty")
-    done = install(FileStore(path), found, read_bounded(signature, "signature"),
-                   load_verifier(signer), trust_signer=trust_signer,
-                   only=source.demanded_signers())
+    with auditing.job("policy.set"):
+        done = install(FileStore(path), found, read_bounded(signature, "signature"),
+                       load_verifier(signer), trust_signer=trust_signer,
+                       only=source.demanded_signers())
     facts = {"policy": found.name, "issuer": found.issuer, "sequence": found.sequence,
              "kept": str(path), "signer": done.signer.key_id, "signers": list(done.signers)}
     if as_json:

@@ -122,7 +122,9 @@ def check(found: dict[str, Any]) -> Document:
     try:
         valid_from = datetime.strptime(found["valid-from"], _TIME).replace(tzinfo=UTC)
     except (TypeError, ValueError):
-        raise UsageError("the policy's valid-from is no time such as 2027-01-31T00:00:00Z") from None
+        raise UsageError(
+            "the policy's valid-from is no time such as 2027-01-31T00:00:00Z"
+        ) from None
     if found["base"] not in PRESETS:
         raise UsageError(f"the policy's base is none of {', '.join(PRESETS)}")
     if found.get("other", "refused") not in STATES:

@@ -59,7 +59,7 @@ def of_signature(certificate: Any) -> Named:
     try:
         hashed = certificate.signature_hash_algorithm
         parameters = certificate.signature_algorithm_parameters
-    except Exception:  # noqa: BLE001: whatever the library does not know has no name here
+    except Exception:  # whatever the library does not know has no name here
         return Named("signature", oid.dotted_string)
     if hashed is None:
         name = getattr(oid, "_name", "").lower()

@@ -136,8 +136,8 @@ class Policy:
             said = f"says {state}"
         reason = f" ({rule.why})" if rule is not None and rule.why else ""
         raise PolicyError(
-            f"{algorithm}{size} is not permitted to {use}: the policy {self.name!r} ({self.origin}) "
-            f"{said}{reason}; {self._remedy(algorithm, use)}"
+            f"{algorithm}{size} is not permitted to {use}: the policy {self.name!r} "
+            f"({self.origin}) {said}{reason}; {self._remedy(algorithm, use)}"
         )
 
     def _remedy(self, algorithm: str, use: str) -> str:
