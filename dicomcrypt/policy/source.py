@@ -26,7 +26,8 @@ _said: set[str] = set()
 
 
 def use(policy: Policy | None) -> None:
-    """Let this policy be in force in this process; None: what the configuration says."""
+    """Let this policy be in force in this process, and in those forked from it; None: what the
+    configuration says."""
     global _told, _found
     _told, _found = policy, None
 

@@ -167,7 +167,8 @@ def test_export(call, filled):
     assert [r["action"] for r in rows] == ["encrypt"] * 2 + ["decrypt"] * 2
     assert call("audit", "export", "-o", filled / "e.csv").status == 1
     assert call("audit", "export", "-o", filled / "e.txt").status == 2
-    assert call("audit", "export", "-f", "-o", filled / "e.jsonl", "--action", "encrypt").status == 0
+    words = ["--action", "encrypt", "-f", "-o", filled / "e.jsonl"]
+    assert call("audit", "export", *words).status == 0
     lines = [json.loads(x) for x in (filled / "e.jsonl").read_text().splitlines()]
     assert [x["outcome"] for x in lines] == ["started", "ok"]
 

@@ -164,7 +164,7 @@ def test_heads_of_others_and_unsigned_ones_are_not_trusted(path, tmp_path, signe
     plain = tmp_path / "plain"
     fill(plain, 1, heads=tmp_path / "unsigned")
     verify(plain, heads=read_heads(tmp_path / "unsigned"))
-    with pytest.raises(DamagedError, match="is not a head|another log|contradict|unsigned"):
+    with pytest.raises(DamagedError, match="is unsigned"):
         verify(plain, [signer.verifier], read_heads(tmp_path / "unsigned"))
 
 

@@ -234,7 +234,7 @@ def test_whatever_json_there_is_nothing_but_the_two_errors_come(data):
 
 
 def test_keys_that_sign_nothing_here(tmp_path, officer):
-    weak = rsa.generate_private_key(65537, 1024)
+    weak = rsa.generate_private_key(65537, 1024)  # noqa: S505
     with pytest.raises(UsageError, match="1024 bits"):
         signing.Signer(weak)
     with pytest.raises(UsageError, match="signs nothing"):
