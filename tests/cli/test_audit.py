@@ -200,3 +200,14 @@ def test_a_log_of_another_key_does_not_pass(call, filled, tmp_path):
     (tmp_path / "other.pem").write_bytes(
         key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     assert call("audit", "verify", "--trust", tmp_path / "other.pem").status == 4
+
+
+def test_an_interrupted_job_says_so(call, place, keys, dicom, monkeypatch):
+    def interrupted(path, work):
+        yield from ()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dicomcrypt.cli.crypt.single", interrupted)
+    done = call("encrypt", dicom, "-r", keys / "doctor.pub", "-o", place / "a.dcmx")
+    assert done.status == 130
+    assert events(place) == [("encrypt", "started"), ("encrypt", "interrupted")]
