@@ -20,6 +20,8 @@ COMMANDS = {
     "verify": "objects",
     "frame": "objects",
     "rewrap": "objects",
+    "policy": "policy",
+    "audit": "audit",
     "bench": "bench",
 }
 

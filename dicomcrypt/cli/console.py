@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import auditing
 from .outcome import exit_status
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ class Report:
         self._bar = None
 
     def __enter__(self) -> Report:
+        self._audit = auditing.begin(self.verb)
         if self.as_json:
             click.echo('{"files": [')
         elif not self.quiet and sys.stderr.isatty():
@@ -172,6 +174,8 @@ class Report:
 
     def add(self, outcome: Outcome) -> None:
         """Take what became of one file."""
+        if self._audit is not None and outcome.state in ("done", "failed"):
+            self._audit.saw(outcome.output if self.verb == "encrypt" else outcome.path)
         self.counts[outcome.state] += 1
         self.bytes_in += outcome.bytes_in
         self.bytes_out += outcome.bytes_out
@@ -234,6 +238,12 @@ class Report:
             click.echo(f'], "summary": {json.dumps(summary)}}}')
         elif not self.quiet:
             self._summarize(seconds)
+        if self._audit is not None:
+            self._audit.end(
+                auditing.status_of(error) or exit_status(self.causes),
+                **{state: n for state, n in self.counts.items() if n or state != "planned"},
+                **{"bytes-in": self.bytes_in, "bytes-out": self.bytes_out},
+            )  # fmt: skip
 
     def _summarize(self, seconds: float) -> None:
         skipped = f"{self.counts['skipped']} skipped, {self.counts['failed']} failed"

@@ -9,6 +9,7 @@ import sys
 import click
 
 from ..errors import UsageError
+from . import auditing
 from . import options as opt
 from .outcome import single
 from .pipes import decrypt_pipe, encrypt_pipe
@@ -96,8 +97,9 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
     )  # fmt: skip
     number = method_number(method)
     if "-" in targets[0]:
-        return encrypt_pipe(*targets[0], envelope, number, force=force,
-                            force_scopes=force_scopes)
+        with auditing.job("encrypt", targets[0][1]):
+            return encrypt_pipe(*targets[0], envelope, number, force=force,
+                                force_scopes=force_scopes)
     settings = EncryptOptions(number, names, links, force, resume, force_scopes, verify,
                               delete_source, not no_sync)
 
@@ -225,9 +227,11 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
     if salvage:
         if len(targets) > 1 or output is None or "-" in targets[0] or os.path.isdir(inputs[0]):
             raise UsageError("--salvage takes one object and --output FILE")
-        return _salvage(*targets[0], identities, force, as_json, quiet)
+        with auditing.job("salvage", targets[0][0]):
+            return _salvage(*targets[0], identities, force, as_json, quiet)
     if "-" in targets[0]:
-        return decrypt_pipe(*targets[0], identities, part, force=force)
+        with auditing.job("decrypt", targets[0][0]):
+            return decrypt_pipe(*targets[0], identities, part, force=force)
     settings = DecryptOptions(part, force, resume, unsafe_links, not no_sync)
 
     def one(source: str, target: str) -> Outcome:

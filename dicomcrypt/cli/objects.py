@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
+from . import auditing
 from . import options as opt
 from .outcome import single
 
@@ -103,7 +104,9 @@ def frame(path, number, identity_files, ask, passphrase_file, output, force, as_
         raise UsageError(f"the picture's name must end in one of {', '.join(FORMATS)}")
     identities = opt.load_identity_files(identity_files, ask, passphrase_file)
     source = FileSource(path)
-    with OpenedObject(Container(source).unlock(identities), source.close) as obj:
+    with auditing.job("frame", path), OpenedObject(
+        Container(source).unlock(identities), source.close
+    ) as obj:
         with AtomicFile(output, force=force) as out:
             write_frame(obj, number, output, out.raw)
             out.commit(mode=default_mode())

@@ -110,6 +110,11 @@ def load_identity_files(
     from .. import api
     from ..keys.keyfile import load_identities
     from ..keys.passphrase import Passphrase
+    from ..keys.permission import remark_identities
+    from ..policy import listen
+    from .console import complain
+
+    listen(complain)
 
     if not files and not ask and passphrase_file is None:
         raise UsageError("no identity: give --identity FILE or --passphrase")
@@ -131,6 +136,7 @@ def load_identity_files(
         found += load_identities(path, open_sealed)
     if (ask or passphrase_file is not None) and not used:
         found.append(entered_passphrase())
+    remark_identities(found)
     return found
 
 

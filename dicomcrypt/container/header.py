@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.keywrap import (
     aes_key_wrap,
 )
 
-from ..errors import DamagedError, NoIdentityError, UsageError
+from ..errors import DamagedError, NoIdentityError, PolicyError, UsageError
 from .layout import FLAG_MIXED_PASSPHRASE, MAX_CAPACITY, Prefix, pack_capacity
 from .schedule import KeySchedule, expand
 from .stanza import (
@@ -155,6 +155,11 @@ def batch_stanza(key: bytes, scope: int, batch_key: bytes, batch_id: bytes, core
 # ---- opening ------------------------------------------------------------
 
 
+#: Asked when an identity has opened a stanza, before anything is done with the key; raises
+#: PolicyError. `keys` puts the policy's answer here: this part knows of no policy.
+permit: Callable[[Identity, Stanza], None] | None = None
+
+
 class BatchKeyCache:
     """What a job keeps between objects: batch keys that identities gave, so that it asks each of
     them once, and buffers for what was sealed.
@@ -185,7 +190,10 @@ class BatchKeyCache:
         if found is None:
             if len(self._keys) > 4096:
                 self._keys.clear()
-            found = self._keys[place] = (identity, identity.unwrap(stanza, batch_id))
+            key = identity.unwrap(stanza, batch_id)
+            if key is not None and permit is not None:
+                permit(identity, stanza)
+            found = self._keys[place] = (identity, key)
         return found[1]
 
 
@@ -210,6 +218,8 @@ def candidates(slot: Slot, core: bytes, identity: Identity, cache: BatchKeyCache
         if stanza.scope in _SCOPES:
             key = identity.unwrap(stanza, core)
             if key is not None:
+                if permit is not None:
+                    permit(identity, stanza)
                 yield stanza.scope, key
         elif stanza.scope == BATCH_SCOPE:
             for inner in batches:
@@ -256,7 +266,8 @@ def unlock(
     """Open the active slot with the identity that reaches furthest.
 
     Raises NoIdentityError if no stanza fits, DamagedError if a stanza is for one of
-    the identities but does not open, or if an authentication code is wrong.
+    the identities but does not open, or if an authentication code is wrong, PolicyError if only
+    identities open it whose kind is refused.
     """
     cache = cache or BatchKeyCache()
     # Those that cost a key derivation come last.
@@ -264,6 +275,7 @@ def unlock(
     if len(identities) > 1:
         identities.sort(key=lambda identity: getattr(identity, "costly", False))
     damage: DamagedError | None = None
+    refusal: PolicyError | None = None
     for slot in slots:
         try:
             check_passphrase_rule(slot.stanzas, prefix.flags)
@@ -276,6 +288,9 @@ def unlock(
                 keys, object_key = _open_slot(slot, prefix, identity, cache)
             except DamagedError as error:
                 damage = damage or error
+                continue
+            except PolicyError as error:
+                refusal = refusal or error
                 continue
             if keys is None:
                 if any(identity.matches(s) for s in slot.stanzas if s.scope in _WRAPPING):
@@ -292,6 +307,8 @@ def unlock(
                 best.keys.merge(keys)
         if best is not None:
             return best
+    if refusal is not None:
+        raise refusal
     if damage is not None:
         raise damage
     kinds = sorted({s.type_name for s in slots[0].stanzas if s.type != BATCH})

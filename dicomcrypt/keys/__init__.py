@@ -1,5 +1,6 @@
 """Keys: who may read an object, each type behind `Recipient.wrap` and `Identity.unwrap`."""
 
+from . import permission  # noqa: F401 - from now on the policy is asked
 from .hybrid import HybridIdentity, HybridRecipient
 from .keyfile import load_identities, load_recipients
 from .passphrase import Passphrase

@@ -23,6 +23,7 @@ from ..container.stanza import (
     Stanza,
 )
 from ..errors import UsageError
+from .permission import check_encryption
 
 
 def scoped_recipients(
@@ -43,11 +44,13 @@ def check_recipients(
 
     Raises UsageError for no recipient at all, for a classical beside a hybrid
     recipient without allow_classical (the weakest decides), for a passphrase beside
-    another recipient without allow_mixed, for two passphrases.
+    another recipient without allow_mixed, for two passphrases; PolicyError for what the policy
+    does not permit.
     """
     everybody = [r for recipients in scoped.values() for r in recipients]
     if not everybody:
         raise UsageError("no recipient: give --recipient FILE or --passphrase")
+    check_encryption(everybody)
     kinds = {r.stanza_type for r in everybody}
     if HYBRID in kinds and kinds & CLASSICAL_TYPES and not allow_classical:
         raise UsageError(

@@ -32,6 +32,7 @@ from ..container.stanza import (
 from ..container.streams import put
 from ..errors import DamagedError, NoIdentityError, UsageError
 from ..keys.batch import Envelope
+from ..keys.permission import check_encryption
 from .atomic import AtomicFile
 from .buffers import FileSink, FileSource
 from .decoder import decode, stream_runs
@@ -130,6 +131,7 @@ def _rewrap_locked(
             _encrypt_anew(path, opened, add, gone, allow_classical, allow_mixed)
             return {"rewritten": True, "recipients": None}
         stanzas = [s for s in unlocked.slot.stanzas if s not in gone]
+        check_encryption(add)
         for recipient in add:
             stanzas = [s for s in stanzas
                        if not (_same(s, recipient) and s.scope == FULL and s.hint != NO_HINT)]

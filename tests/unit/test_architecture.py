@@ -14,7 +14,7 @@ ALLOWED = {
     "ciphers": {"native"},
     "dicom": {"native"},
     "container": {"native"},
-    "policy": set(),
+    "policy": {"config"},
     "audit": set(),
     "config": set(),
     "keys": {"config", "container", "policy"},
