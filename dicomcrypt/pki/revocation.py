@@ -84,8 +84,10 @@ class Lists:
             return
         crl = max(found, key=lambda one: one.last_update_utc)
         revoked = crl.get_revoked_certificate_by_serial_number(serial)
-        if revoked is not None:
-            yield from _judge(revoked, what, moment)
+        problem = None if revoked is None else _judge(revoked, what, moment)
+        if problem is not None:
+            yield problem
+            return
         now, end = names.now(), crl.next_update_utc
         if crl.last_update_utc > max(now, moment) + SKEW:
             yield Problem(
@@ -203,22 +205,21 @@ def _covers(
 
 def _judge(
     revoked: x509.RevokedCertificate, what: str, moment: datetime.datetime
-) -> Iterator[Problem]:
+) -> Problem | None:
+    """Return what an entry means for a certificate, None if nothing (any more, or yet)."""
     try:
         reason = revoked.extensions.get_extension_for_class(x509.CRLReason).value.reason
-    except x509.ExtensionNotFound:
-        reason = x509.ReasonFlags.unspecified
-    except PARSE_ERRORS:
+    except (x509.ExtensionNotFound, *PARSE_ERRORS):
         reason = x509.ReasonFlags.unspecified
     if reason is x509.ReasonFlags.remove_from_crl:
-        return
+        return None
     # What was signed before counts, unless someone else may have had the key by then.
     stolen = reason in (x509.ReasonFlags.key_compromise, x509.ReasonFlags.ca_compromise,
                         x509.ReasonFlags.aa_compromise)  # fmt: skip
     if not stolen and revoked.revocation_date_utc > moment:
-        return
+        return None
     why = _REASONS.get(reason)
-    yield Problem(
+    return Problem(
         "revoked",
         f"{what} was revoked on {day(revoked.revocation_date_utc)}"
         f"{f' ({why})' if why else ''}: do not use it, ask its holder for another",
