@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 
 import click
 
@@ -19,24 +20,38 @@ COMMANDS = {
     "verify": "objects",
     "frame": "objects",
     "rewrap": "objects",
+    "pki": "pki",
     "bench": "bench",
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used."""
+    """A group whose commands are imported when they are used.
+
+    modules: where each command is, `module` of this package or `module:variable`. A command whose
+    module is not there is not shown."""
+
+    def __init__(self, *args, modules: dict[str, str], **options) -> None:
+        super().__init__(*args, **options)
+        self.modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [name for name in self.modules if self._module(name)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name not in self.modules or not self._module(name):
             return None
-        return getattr(import_module(f".{COMMANDS[name]}", __name__), name)
+        variable = self.modules[name].partition(":")[2] or name
+        return getattr(import_module(self._module(name), __name__), variable)
+
+    def _module(self, name: str) -> str:
+        module = f".{self.modules[name].partition(':')[0]}"
+        return module if find_spec(module, __name__) is not None else ""
 
 
 @click.group(
     cls=LazyGroup,
+    modules=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Examples:

@@ -61,7 +61,8 @@ class AttributeCertificate:
     def as_json(self) -> dict[str, Any]:
         return {
             "serial": f"{self.serial:x}", "issuer": name_text(self.issuer),
-            "holder_issuer": name_text(self.holder_issuer), "holder_serial": f"{self.holder_serial:x}",
+            "holder_issuer": name_text(self.holder_issuer),
+            "holder_serial": f"{self.holder_serial:x}",
             "begin": self.begin.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "end": self.end.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "roles": list(self.roles), "permissions": list(self.permissions),
@@ -231,7 +232,7 @@ def _take(whole: Any, der: bytes) -> AttributeCertificate:
 def _directory(general_names: Any) -> bytes:
     if len(general_names) != 1 or general_names[0].name != "directory_name":
         raise ValueError("a name that is no distinguished name")
-    return general_names[0].chosen.dump()
+    return general_names[0].chosen.untag().dump()
 
 
 def _utf8(der: bytes) -> str:

@@ -33,6 +33,9 @@ RIGHTS: dict[Role | None, frozenset[str]] = {
 }
 
 
+_WORDS = {"encrypt-to": "be encrypted to", "serve": "serve over TLS"}
+
+
 @dataclass(frozen=True)
 class Decision:
     """An answer: true or false, with the sentence that says why."""
@@ -93,16 +96,17 @@ def may(
         remarks += told.remarks
         roles += [Role(role) for role in attribute.roles if role in list(Role)]
         permitted |= set(attribute.permissions)
+    words = _WORDS.get(action, action)
     known = tuple(str(role) for role in roles if role is not None)
     if action in permitted or any(action in RIGHTS[role] for role in roles):
         how = f"as {', '.join(known)}" if known else "without a role"
         if action in permitted:
             how = "by an attribute certificate"
-        return Decision(True, f"{what} may {action} {how}", "", known, remarks)
+        return Decision(True, f"{what} may {words} {how}", "", known, list(dict.fromkeys(remarks)))
     said = f"is of role {', '.join(known)}" if known else "states no role"
     need = ", ".join(str(role) for role, rights in RIGHTS.items() if role and action in rights)
     return Decision(
-        False, f"{what} {said} and may not {action}: that is for {need}, or for whoever has an "
+        False, f"{what} {said} and may not {words}: that is for {need}, or for whoever has an "
         "attribute certificate for it", "role", known, remarks,
     )  # fmt: skip
 
