@@ -33,7 +33,7 @@ Examples:
   dicomcrypt pki request -o anna --name Arzt --first-name Anna --email anna@klinikum.example
   dicomcrypt pki issue anna.csr --ca ca/ --role physician --for both
   dicomcrypt pki verify anna.crt --root ca/root.crt --intermediate ca/issuing.crt
-  dicomcrypt pki revoke 3cc3357f66b2 --ca ca/ --reason keyCompromise && dicomcrypt pki crl --ca ca/
+  dicomcrypt pki revoke SERIAL --ca ca/ --reason keyCompromise && dicomcrypt pki crl --ca ca/
 """)
 def pki() -> None:
     """Certificates: an authority to issue them, and their verification.

@@ -94,7 +94,7 @@ def issue(request_file, folder, uses, role, name, first_name, organisation, depa
     fields = {key: asked.get(key, "") if value is None else value for key, value in told.items()}
     subject = names.Subject(**fields, role=None if role is None else names.Role(role))
     target = output or str(Path(request_file).with_suffix(".crt"))
-    _not_there(target, force)
+    pko.not_there(target, force)
     begin, end = pko.span(begin, end, days)
     public = found.public_key() if hasattr(found, "public_key") else found
     with Authority(folder) as authority:
@@ -146,16 +146,6 @@ def _hosts(dns, ip) -> list:
     return found
 
 
-def _not_there(path: str, force: bool) -> None:
-    """Refuse an output that exists before a certificate is issued for nothing."""
-    import os
-
-    from ..objects.atomic import exists_error
-
-    if os.path.lexists(path) and not force:
-        raise exists_error(path)
-
-
 def _told(made, target, as_json, quiet, asked=None, others=()) -> None:
     from ..pki import names
     from .console import print_json, print_table, say
@@ -179,9 +169,9 @@ def _told(made, target, as_json, quiet, asked=None, others=()) -> None:
 
 @click.command(epilog="""\b
 Examples:
-  dicomcrypt pki renew 3cc3357f66b2e2529cd26e914b9a9d05570041a4 --ca ca/ -o anna-2028.crt
-  dicomcrypt pki renew 3cc3357f66b2e2529cd26e914b9a9d05570041a4 --ca ca/ --request new.csr -o anna.crt
-""")  # noqa: E501
+  dicomcrypt pki renew SERIAL --ca ca/ -o anna-2028.crt
+  dicomcrypt pki renew SERIAL --ca ca/ --request new.csr -o anna.crt
+""")
 @click.argument("serial", type=pko.Serial())
 @pko.ca
 @click.option("--request", "request_file", metavar="REQUEST",
@@ -206,7 +196,7 @@ def renew(serial, folder, request_file, begin, end, days, output, ask, passphras
     if request_file is not None:
         found = files.load_request(request_file)
         public = found.public_key() if hasattr(found, "public_key") else found
-    _not_there(output, force)
+    pko.not_there(output, force)
     begin, end = pko.span(begin, end, days)
     with Authority(folder) as authority:
         made = authority.renew(
@@ -218,9 +208,9 @@ def renew(serial, folder, request_file, begin, end, days, output, ask, passphras
 
 @click.command(epilog="""\b
 Examples:
-  dicomcrypt pki revoke 3cc3357f66b2 --ca ca/ --reason keyCompromise
-  dicomcrypt pki revoke 3cc3357f66b2 --ca ca/ --reason certificateHold
-  dicomcrypt pki revoke 3cc3357f66b2 --ca ca/ --release
+  dicomcrypt pki revoke SERIAL --ca ca/ --reason keyCompromise
+  dicomcrypt pki revoke SERIAL --ca ca/ --reason certificateHold
+  dicomcrypt pki revoke SERIAL --ca ca/ --release
 
 \b
 Reasons: unspecified, keyCompromise, cACompromise, affiliationChanged, superseded,

@@ -48,8 +48,11 @@ def request(output, kind, name, first_name, organisation, department, email, rol
     words = None
     if not no_passphrase:
         words = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=True)
+    signing = kind in profiles.SIGNING_KINDS
+    target = f"{output}.csr" if signing else f"{output}.pub.pem"
+    pko.not_there(target, force)
     key = profiles.generate(kind)
-    if kind in profiles.SIGNING_KINDS:
+    if signing:
         builder = x509.CertificateSigningRequestBuilder().subject_name(subject.x509_name())
         if subject.email:
             other = x509.SubjectAlternativeName([x509.RFC822Name(subject.email)])
@@ -57,10 +60,8 @@ def request(output, kind, name, first_name, organisation, department, email, rol
         if subject.role is not None:
             builder = builder.add_extension(names.role_extension(subject.role), False)
         made = builder.sign(key, profiles.signing_hash(key)).public_bytes(Encoding.PEM)
-        target = f"{output}.csr"
     else:
         made = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        target = f"{output}.pub.pem"
     write_private(f"{output}.key", files.private_pem(key, words), force=force)
     pko.write_public(target, made, force=force)
     facts = {"key": f"{output}.key", "request": target, "type": kind, "sealed": words is not None}
@@ -237,8 +238,9 @@ def match(key, certificate, ask, passphrase_file, as_json, quiet):
 Examples:
   dicomcrypt pki export anna.crt --key anna.key --chain ca/issuing.crt -o anna.p12
   dicomcrypt pki export anna.crt --format der -o anna.cer
-  dicomcrypt pki export anna.crt --format chain --chain ca/issuing.crt --chain ca/root.crt -o all.pem
-""")  # noqa: E501
+  dicomcrypt pki export anna.crt --format chain --chain ca/issuing.crt \\
+      --chain ca/root.crt -o all.pem
+""")
 @click.argument("certificate", metavar="CERT")
 @click.option("--format", "form", type=click.Choice(["p12", "pem", "der", "chain"]), default="p12",
               show_default=True)

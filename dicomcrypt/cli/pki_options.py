@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -108,3 +109,11 @@ def write_public(path: str, data: bytes, *, force: bool) -> None:
     with AtomicFile(path, force=force) as file:
         file.raw.write(data)
         file.commit(mode=default_mode())
+
+
+def not_there(path: str, force: bool) -> None:
+    """Refuse an output that exists before something is made for nothing."""
+    from ..objects.atomic import exists_error
+
+    if os.path.lexists(path) and not force:
+        raise exists_error(path)

@@ -197,7 +197,7 @@ def _problems(
             authority=number > 0 or _is_authority(one), required=trust.require_crl,
             points=_points(one), remarks=remarks,
         )  # fmt: skip
-    usage = usage_problem(leaf, purpose)
+    usage = usage_problem(leaf, purpose, pinned=len(path) == 1)
     if usage is not None:
         yield Problem("usage", f"{what} {usage}: ask for one that is made for it")
     stated = names.role_of(leaf.extensions)

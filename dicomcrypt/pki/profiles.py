@@ -170,15 +170,19 @@ def _get(extensions: x509.Extensions, kind: Any) -> Any:
         return None
 
 
-def usage_problem(certificate: x509.Certificate, purpose: str) -> str | None:
-    """Return why a certificate is not for a purpose, None if it is."""
+def usage_problem(
+    certificate: x509.Certificate, purpose: str, *, pinned: bool = False
+) -> str | None:
+    """Return why a certificate is not for a purpose, None if it is.
+
+    pinned: it is itself among the trusted roots, as one that signs itself must be."""
     if purpose == "any":
         return None
     words = f"is not for {_WORDS[purpose]}"
     extensions, key = certificate.extensions, certificate.public_key()
     usage, extended = _get(extensions, x509.KeyUsage), _get(extensions, x509.ExtendedKeyUsage)
     basic = _get(extensions, x509.BasicConstraints)
-    if basic is not None and basic.ca:
+    if basic is not None and basic.ca and not pinned:
         return f"{words}: it is an authority's"
     if purpose in ("encrypt", "decrypt"):
         if not can_seal(key):
