@@ -80,8 +80,11 @@ def examine(certificate: x509.Certificate, where: str = "the certificate") -> x5
             certificate.issuer.rfc4514_string()
             _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
             serial = certificate.serial_number
+            whole_bytes = _whole_signature(certificate)
     except PARSE_ERRORS as error:
         raise malformed(where, error) from None
+    if not whole_bytes:
+        raise malformed(where, "its signature is not of whole bytes")
     if serial <= 0 or serial.bit_length() > 160:
         raise malformed(where, "its serial number is not one of 1 to 160 bits")
     if certificate.version is not x509.Version.v3 and len(extensions):
@@ -95,6 +98,12 @@ def examine(certificate: x509.Certificate, where: str = "the certificate") -> x5
     except PARSE_ERRORS as error:
         raise malformed(where, error) from None
     return certificate
+
+
+def _whole_signature(signed: Any) -> bool:
+    """Whether the last BIT STRING leaves no bit over: nothing is signed that says so."""
+    der = signed.public_bytes(serialization.Encoding.DER)
+    return der[-len(signed.signature) - 1] == 0
 
 
 def parse_certificates(data: bytes, where: str) -> list[x509.Certificate]:
@@ -152,7 +161,9 @@ def parse_crls(data: bytes, where: str) -> list[x509.CertificateRevocationList]:
             for crl in found:
                 crl.extensions  # noqa: B018 parsed now
                 _ = crl.issuer.rfc4514_string(), crl.last_update_utc, crl.next_update_utc
-        except UsageError:
+                if not _whole_signature(crl):
+                    raise malformed(where, "its signature is not of whole bytes")
+        except (UsageError, CertificateRefusedError):
             raise
         except PARSE_ERRORS as error:
             raise malformed(where, error) from None

@@ -133,8 +133,8 @@ def _examine(
         with quiet():
             usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
         if not usage.crl_sign:
-            return Problem("crl-signature", f"{name} may not sign revocation lists by its key "
-                           "usage: ask for one that its authority takes")
+            return Problem("crl-signature", f"the revocation list of {name} is signed with a key "
+                           "whose usage is another: ask for one that its authority stands for")
     except x509.ExtensionNotFound:
         pass
     if not is_taken(crl):
