@@ -223,7 +223,8 @@ def _take(whole: Any, der: bytes) -> AttributeCertificate:
         issuer=_directory(info["issuer"].chosen["issuer_name"]),
         begin=names.utc(period["not_before_time"].native),
         end=names.utc(period["not_after_time"].native),
-        roles=tuple(roles), permissions=tuple(permissions), critical=tuple(critical),
+        roles=tuple(sorted(roles)), permissions=tuple(sorted(permissions)),
+        critical=tuple(critical),
         algorithm=whole["signature_algorithm"]["algorithm"].dotted,
         signature=whole["signature"].native, signed=info.dump(), der=der,
     )  # fmt: skip

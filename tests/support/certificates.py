@@ -38,9 +38,13 @@ _KINDS = {
 
 
 @functools.cache
+def _key(kind: str, number: int):
+    return _KINDS[kind]()
+
+
 def key(kind: str = "p256", number: int = 0):
     """Key `number` of a kind, the same one each time."""
-    return _KINDS[kind]()
+    return _key(kind, number)
 
 
 _numbers = itertools.count(1)
