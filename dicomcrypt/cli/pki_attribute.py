@@ -57,7 +57,10 @@ def issue(holder, folder, roles, permissions, begin, end, days, output, ask, pas
         say(f"attribute certificate: {output} (serial {made.serial:x}, until {made.end:%Y-%m-%d})")
 
 
-@attribute.command()
+@attribute.command(epilog="""\b
+Examples:
+  dicomcrypt pki attribute show anna.attr
+""")
 @click.argument("file", metavar="FILE")
 @pko.as_json
 def show(file, as_json):
@@ -74,7 +77,11 @@ def show(file, as_json):
     print_table(rows, ("", file))
 
 
-@attribute.command()
+@attribute.command(epilog="""\b
+Examples:
+  dicomcrypt pki attribute verify anna.attr --holder anna.crt --root ca/root.crt \\
+      --intermediate ca/issuing.crt --intermediate ca/attribute.crt --crl ca/attribute.crl
+""")
 @click.argument("file", metavar="FILE")
 @click.option("--holder", required=True, metavar="CERT", help="Whose it is to be.")
 @pko.trust

@@ -16,7 +16,7 @@ from cryptography import x509
 from ..errors import CertificateRefusedError, UsageError
 from . import files, names
 from .paths import MAX_CHAIN, Pool, Search
-from .profiles import PURPOSES, usage_problem, weakness
+from .profiles import PURPOSES, extended_fits, usage_problem, weakness
 from .revocation import Lists, Problem, day
 from .signatures import algorithm_name, is_taken
 
@@ -200,6 +200,10 @@ def _problems(
     usage = usage_problem(leaf, purpose, pinned=len(path) == 1)
     if usage is not None:
         yield Problem("usage", f"{what} {usage}: ask for one that is made for it")
+    for one, words in zip(path[1:-1], whats[1:-1], strict=True):
+        if not extended_fits(one.extensions, purpose):
+            yield Problem("usage", f"{words} vouches for other uses alone: ask for one of the "
+                          "right authority")
     stated = names.role_of(leaf.extensions)
     if role is not None and stated is not role:
         said = f"of role {stated}" if stated else "without a role"

@@ -180,7 +180,7 @@ def usage_problem(
         return None
     words = f"is not for {_WORDS[purpose]}"
     extensions, key = certificate.extensions, certificate.public_key()
-    usage, extended = _get(extensions, x509.KeyUsage), _get(extensions, x509.ExtendedKeyUsage)
+    usage = _get(extensions, x509.KeyUsage)
     basic = _get(extensions, x509.BasicConstraints)
     if basic is not None and basic.ca and not pinned:
         return f"{words}: it is an authority's"
@@ -201,9 +201,18 @@ def usage_problem(
             allowed += ["key_encipherment", "key_agreement"]
         if usage is not None and not any(getattr(usage, bit) for bit in allowed):
             return f"{words}: its key usage has no digital signature"
-    if extended is not None and not _EXTENDED[purpose] & set(extended):
+    if not extended_fits(extensions, purpose):
         return f"{words}: its extended key usage names other uses"
     return None
+
+
+def extended_fits(extensions: x509.Extensions, purpose: str) -> bool:
+    """Whether extended usages, if there are any, name a purpose; of authorities they limit what
+    lies below."""
+    extended = _get(extensions, x509.ExtendedKeyUsage)
+    if extended is None or purpose == "any":
+        return True
+    return bool(_EXTENDED[purpose] & set(extended))
 
 
 def usage_names(extensions: x509.Extensions) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from certificates import DAY, NOW, Maker, altered, fresh_key, hashes, unknown_extension
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from dicomcrypt.pki.checking import Trust
 
@@ -389,6 +390,13 @@ def of_a_tls_server_where_encryption_is_meant():
 def of_an_authority_where_encryption_is_meant():
     root, issuer = chain()
     return issuer.certificate, root.trust(), {"purpose": "encrypt"}
+
+
+@case("usage")
+def of_an_authority_for_other_uses():
+    servers = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    leaf = chain(extra=[(servers, False)])[1].leaf()
+    return leaf.certificate, leaf.trust(), {"purpose": "encrypt"}
 
 
 @case("role")

@@ -56,7 +56,7 @@ def test_an_attribute_certificate_comes_back_and_is_taken(kind, tmp_path):
         assert again == made
     assert (made.roles, made.permissions) == (("hospital", "physician"), ("dispense",))
     assert made.begin == NOW
-    assert made.end == scene.holder.not_valid_after_utc  # a year, and never longer than the holder's
+    assert made.end == scene.holder.not_valid_after_utc  # never longer than the holder's
     assert attributes.check(made, scene.holder, scene.trust()).certificate == \
         scene.authority.certificate
 
