@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 
 import click
 
@@ -36,17 +35,23 @@ class LazyGroup(click.Group):
         self.modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in self.modules if self._module(name)]
+        from importlib.util import find_spec
+
+        return [name for name in self.modules if find_spec(self._module(name), __name__)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in self.modules or not self._module(name):
+        if name not in self.modules:
             return None
-        variable = self.modules[name].partition(":")[2] or name
-        return getattr(import_module(self._module(name), __name__), variable)
+        try:
+            module = import_module(self._module(name), __name__)
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}{self._module(name)}":
+                raise
+            return None
+        return getattr(module, self.modules[name].partition(":")[2] or name)
 
     def _module(self, name: str) -> str:
-        module = f".{self.modules[name].partition(':')[0]}"
-        return module if find_spec(module, __name__) is not None else ""
+        return f".{self.modules[name].partition(':')[0]}"
 
 
 @click.group(

@@ -214,6 +214,13 @@ def _take(whole: Any, der: bytes) -> AttributeCertificate:
         seen.add(oid)
         if extension["critical"].native:
             critical.append(oid)
+    from asn1crypto import core, parser
+
+    signature = whole["signature"].native
+    parts = (info, whole["signature_algorithm"], core.OctetBitString(signature))
+    # What is not signed has one form alone: unused bits, lengths.
+    if parser.emit(0, 1, 16, b"".join(part.dump() for part in parts)) != der:
+        raise ValueError("not in DER")
     period, serial = info["att_cert_validity_period"], info["serial_number"].native
     if not 0 < serial < 1 << 160:
         raise ValueError("its serial number is not one of 1 to 160 bits")
@@ -226,7 +233,7 @@ def _take(whole: Any, der: bytes) -> AttributeCertificate:
         roles=tuple(sorted(roles)), permissions=tuple(sorted(permissions)),
         critical=tuple(critical),
         algorithm=whole["signature_algorithm"]["algorithm"].dotted,
-        signature=whole["signature"].native, signed=info.dump(), der=der,
+        signature=signature, signed=info.dump(), der=der,
     )  # fmt: skip
 
 

@@ -1,12 +1,20 @@
 """Attribute certificates, who may do what, and the gate of services."""
 
+import pathlib
+import sys
+
 import pytest
 from certificates import DAY, NOW, fresh_key
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from refusals import CASES, chain
 
-from dicomcrypt.errors import CertificateRefusedError, DicomcryptError, UsageError
+from dicomcrypt.errors import (
+    CertificateRefusedError,
+    DicomcryptError,
+    MissingExtraError,
+    UsageError,
+)
 from dicomcrypt.pki import attributes, rights
 from dicomcrypt.pki.checking import Trust
 from dicomcrypt.pki.gate import own_certificate_gate
@@ -242,3 +250,22 @@ def test_the_gate_stops_invalid_certificates(name):
         own_certificate_gate(certificate, trust=trust, purpose="any")
     assert caught.value.reason == CASES[name].reason
 
+
+
+def test_without_the_extra_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "asn1crypto", None)
+    with pytest.raises(MissingExtraError, match=r"dicomcrypt\[pki\]"):
+        attributes.parse(b"\x30\x00")
+
+
+def test_the_page_names_every_reason_and_right():
+    page = (pathlib.Path(__file__).parents[3] / "docs" / "pki.md").read_text()
+    for case in CASES.values():
+        assert f"`{case.reason}`" in page, case.reason
+    for role, allowed in rights.RIGHTS.items():
+        row = next(line for line in page.splitlines() if line.startswith("| ")
+                   and (str(role) if role else "no role") in line.split("|")[1])
+        cells = dict(zip(rights.ACTIONS, row.split("|")[2:-1], strict=True))
+        order = ["encrypt-to", "decrypt", "sign", "prescribe", "dispense", "serve", "issue"]
+        assert list(cells) == order
+        assert {action for action, cell in cells.items() if "yes" in cell} == allowed, role
