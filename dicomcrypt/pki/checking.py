@@ -101,9 +101,11 @@ class CheckedCertificate:
         purpose = "" if self.purpose == "any" else f" for {self.purpose}"
         above = [names.name_text(c.subject) for c in self.path[1:]]
         by = f", issued by {', '.join(above)}" if above else ", itself a trusted root"
+        end = self.certificate.not_valid_after_utc
+        until = "valid until" if end >= self.moment else "though it expired on"
         return (
             f"certificate {names.label(self.certificate)} is taken{purpose}{by}, "
-            f"valid until {day(self.certificate.not_valid_after_utc)}"
+            f"{until} {day(end)}"
         )
 
 

@@ -104,6 +104,7 @@ def test_old_data_stays_open_and_that_is_said(make):
     trust = leaf.trust(*([crl] if crl is not None else []))
     checked = check_certificate(leaf.certificate, trust, purpose="decrypt")
     assert any(words in remark for remark in checked.remarks), checked.remarks
+    assert ("though it expired on" in checked.sentence) is (words == "expired on")
     with pytest.raises(CertificateRefusedError):
         check_certificate(leaf.certificate, trust, purpose="encrypt")
 
