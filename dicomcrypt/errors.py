@@ -10,6 +10,7 @@
     │   └── ThrottledError          too many wrong passwords: wait
     ├── DamagedError             4  damaged, forged, or not a DCMX object at all
     ├── PolicyError              5  refused by policy
+    │   └── CertificateRefusedError  a certificate, a list of revoked ones, or their issuer
     ├── SourceChangedError       1  the file changed while it was read
     ├── OutputExistsError        1  the output exists and --force was not given
     ├── WorkerLostError          1  a worker process was killed
@@ -82,6 +83,14 @@ class PolicyError(DicomcryptError):
     """Refused by policy."""
 
     exit_status = 5
+
+
+class CertificateRefusedError(PolicyError):
+    """A certificate is not taken; `reason` is one of the words of docs/pki.md."""
+
+    def __init__(self, message: str, reason: str = "not-conforming") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SourceChangedError(DicomcryptError):

@@ -40,6 +40,8 @@ from pynetdicom.transport import AssociationSocket
 
 import dicomcrypt as dc
 from dicomcrypt.objects.atomic import AtomicFile, remove_unfinished
+from dicomcrypt.pki.checking import Trust
+from dicomcrypt.pki.gate import own_certificate_gate
 
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 MAX_PDU = 128 * 1024
@@ -275,6 +277,10 @@ def tls_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
     context = LateHandshake(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(arguments.tls_cert, arguments.tls_key)
     if arguments.tls_ca is not None:
+        # What its own peers would refuse is found out here, and not at every connection.
+        told, given = Trust.from_config(), Trust.from_files([arguments.tls_ca])
+        trust = Trust(told.roots + given.roots, told.intermediates, told.crls, told.require_crl)
+        own_certificate_gate(arguments.tls_cert, trust=trust, purpose="tls-server")
         context.load_verify_locations(arguments.tls_ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
@@ -304,7 +310,9 @@ def parse(words: list[str] | None) -> argparse.Namespace:
                         help="answer before an object is on the medium")
     parser.add_argument("--tls-cert", metavar="FILE", help="serve TLS with this certificate")
     parser.add_argument("--tls-key", metavar="FILE", help="its key, if it is not in the same file")
-    parser.add_argument("--tls-ca", metavar="FILE", help="take only peers with certificates of it")
+    parser.add_argument("--tls-ca", metavar="FILE",
+                        help="take only peers with certificates of it; the own one must be of it, "
+                        "or of a root that the configuration trusts")
     arguments = parser.parse_args(words)
     if arguments.tls_cert is None and (arguments.tls_key or arguments.tls_ca):
         parser.error("--tls-key and --tls-ca need --tls-cert")

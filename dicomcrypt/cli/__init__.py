@@ -22,24 +22,44 @@ COMMANDS = {
     "rewrap": "objects",
     "policy": "policy",
     "audit": "audit",
+    "pki": "pki",
     "bench": "bench",
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used."""
+    """A group whose commands are imported when they are used.
+
+    modules: where each command is, `module` of this package or `module:variable`. A command whose
+    module is not there is not shown."""
+
+    def __init__(self, *args, modules: dict[str, str], **options) -> None:
+        super().__init__(*args, **options)
+        self.modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        from importlib.util import find_spec
+
+        return [name for name in self.modules if find_spec(self._module(name), __name__)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name not in self.modules:
             return None
-        return getattr(import_module(f".{COMMANDS[name]}", __name__), name)
+        try:
+            module = import_module(self._module(name), __name__)
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}{self._module(name)}":
+                raise
+            return None
+        return getattr(module, self.modules[name].partition(":")[2] or name)
+
+    def _module(self, name: str) -> str:
+        return f".{self.modules[name].partition(':')[0]}"
 
 
 @click.group(
     cls=LazyGroup,
+    modules=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Examples:

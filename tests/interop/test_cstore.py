@@ -545,6 +545,26 @@ def certificate(folder):
     return path
 
 
+def test_it_does_not_start_with_an_invalid_certificate_of_its_own(tmp_path):
+    from refusals import chain
+
+    public = tmp_path / "it.pub"
+    public.write_text(keyfile.recipient_text(IDENTITY.recipient))
+    day = datetime.timedelta(days=1)
+    leaf = chain()[1].leaf(uses=["tls-server"], begin=-30 * day, end=-day)
+    (tmp_path / "own.pem").write_bytes(leaf.key_pem() + leaf.pem() + leaf.above[0].pem())
+    (tmp_path / "ca.pem").write_bytes(leaf.above[1].pem())
+    done = subprocess.run(
+        [sys.executable, RECEIVER, "--port", "0", "-r", public, "-o", tmp_path / "safe",
+         "--tls-cert", tmp_path / "own.pem", "--tls-ca", tmp_path / "ca.pem"],
+        check=False, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+    )  # fmt: skip
+    assert done.returncode == 5, done.stderr
+    assert "not started: own certificate" in done.stderr
+    assert "expired on" in done.stderr
+
+
 def test_tls_with_certificates_of_both_sides(tmp_path, file_of, receive):
     path = certificate(tmp_path)
     receiver = receive("--tls-cert", path, "--tls-ca", path)

@@ -1,0 +1,119 @@
+"""Options that several commands of `pki` share, and what they give."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from . import options as opt
+
+_ROLES = ["physician", "pharmacist", "patient", "hospital", "insurance", "application"]
+_DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
+
+
+class Serial(click.ParamType):
+    """A serial number in hexadecimal, as openssl and `pki list` print it."""
+
+    name = "SERIAL"
+
+    def convert(self, value, param, context):
+        if isinstance(value, int):
+            return value
+        digits = value.replace(":", "").removeprefix("0x")
+        if 0 < len(digits) <= 40 and not digits.strip("0123456789abcdefABCDEF"):
+            return int(digits, 16)
+        self.fail(f"{value!r} is no serial number in hexadecimal", param, context)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="Only failures.")
+ca = click.option("--ca", "folder", required=True, metavar="FOLDER", help="The authority's folder.")
+role = click.option("--role", type=click.Choice(_ROLES), help="What the holder is.")
+dates = opt.shared(
+    click.option("--begin", type=click.DateTime(_DATES), metavar="DATE",
+                 help="Validation begin, UTC; by default now."),
+    click.option("--end", type=click.DateTime(_DATES), metavar="DATE", help="Validation end, UTC."),
+    click.option("--days", type=click.IntRange(1, 18250), metavar="N",
+                 help="Length of validity, in place of --end."),
+)
+holder = opt.shared(
+    click.option("--name", metavar="TEXT", help="Surname, or the name of what is no person."),
+    click.option("--first-name", metavar="TEXT"),
+    click.option("--organisation", metavar="TEXT"),
+    click.option("--department", metavar="TEXT"),
+    click.option("--email", metavar="ADDRESS"),
+)
+trust = opt.shared(
+    click.option("--root", "roots", multiple=True, metavar="FILE",
+                 help="Certificate of a trusted root; repeatable. By default those of section "
+                 "[trust] of the configuration."),
+    click.option("--intermediate", "intermediates", multiple=True, metavar="FILE",
+                 help="Certificates between; repeatable."),
+    click.option("--crl", "crls", multiple=True, metavar="FILE",
+                 help="Revocation list; repeatable."),
+    click.option("--require-crl", is_flag=True,
+                 help="Refuse what cannot be checked for revocation."),
+    click.option("--at", "moment", type=click.DateTime(_DATES), metavar="DATE",
+                 help="Judge as of this moment, UTC; by default now."),
+)
+
+
+def utc(moment: datetime.datetime | None) -> datetime.datetime | None:
+    return None if moment is None else moment.replace(tzinfo=datetime.UTC)
+
+
+def span(begin, end, days) -> tuple[datetime.datetime | None, datetime.datetime | None]:
+    """Return begin and end of --begin, --end and --days."""
+    begin, end = utc(begin), utc(end)
+    if days is None:
+        return begin, end
+    if end is not None:
+        raise UsageError("--end and --days say the same: give one of them")
+    start = begin if begin is not None else datetime.datetime.now(datetime.UTC)
+    return begin, start + datetime.timedelta(days=days)
+
+
+def asker(ask: bool, passphrase_file: str | None) -> Callable[[], str | None]:
+    """Return what gives a passphrase when one is needed, and asks if no file has it."""
+
+    def give() -> str | None:
+        return opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
+
+    return give
+
+
+def load_trust(roots, intermediates, crls, require_crl) -> Any:
+    """Return the trust of the options, or of the configuration if they name no root."""
+    from ..pki.checking import Trust
+
+    if roots:
+        return Trust.from_files(roots, intermediates, crls, require_crl=require_crl)
+    told = Trust.from_config()
+    if not told.roots:
+        raise UsageError("no trusted root: give --root FILE, or name one in section [trust] of "
+                         "the configuration")
+    given = Trust.from_files((), intermediates, crls)
+    return Trust(told.roots, told.intermediates + given.intermediates, told.crls + given.crls,
+                 told.require_crl or require_crl)
+
+
+def write_public(path: str, data: bytes, *, force: bool) -> None:
+    """Write a file that everyone may read."""
+    from ..objects.atomic import AtomicFile, default_mode
+
+    with AtomicFile(path, force=force) as file:
+        file.raw.write(data)
+        file.commit(mode=default_mode())
+
+
+def not_there(path: str, force: bool) -> None:
+    """Refuse an output that exists before something is made for nothing."""
+    from ..objects.atomic import exists_error
+
+    if os.path.lexists(path) and not force:
+        raise exists_error(path)
