@@ -8,6 +8,7 @@
     ├── NoIdentityError          3  no identity fits, or the passphrase is wrong
     ├── DamagedError             4  damaged, forged, or not a DCMX object at all
     ├── PolicyError              5  refused by policy
+    ├── TokenError               6  a card, token or its module cannot, or does not want to
     ├── SourceChangedError       1  the file changed while it was read
     ├── OutputExistsError        1  the output exists and --force was not given
     ├── WorkerLostError          1  a worker process was killed
@@ -67,6 +68,12 @@ class PolicyError(DicomcryptError):
     """Refused by policy."""
 
     exit_status = 5
+
+
+class TokenError(DicomcryptError):
+    """A card, token, reader or PKCS #11 module failed, or cannot do what it was asked for."""
+
+    exit_status = 6
 
 
 class SourceChangedError(DicomcryptError):

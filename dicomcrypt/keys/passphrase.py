@@ -48,6 +48,7 @@ class Passphrase:
             raise UsageError(f"unknown key derivation {kdf!r}: use argon2id or scrypt")
         self._secret = unicodedata.normalize("NFC", passphrase).encode("utf-8")
         self._settings = (kdf, log2_n, memory_kib, passes, lanes)
+        self.algorithm = kdf
         self.stanza_type = ARGON2ID if kdf == "argon2id" else SCRYPT
         try:
             if kdf == "argon2id":
