@@ -25,8 +25,8 @@ from .tokenuri import TokenUri, parse
 #: Asks for the PIN of the token that is named.
 AskPin = Callable[[str], str]
 MOST_KEYS = 256
-#: {(module, slot): session}: the login of a process is for all its sessions with a token.
-_SESSIONS: dict[tuple[str, int], Any] = {}
+#: {(module, slot): (session, PIN)}: a process logs in to a token once, for all its sessions.
+_SESSIONS: dict[tuple[str, int], tuple[Any, str | None]] = {}
 _LOCK = threading.RLock()
 
 
@@ -50,7 +50,7 @@ def in_use() -> bool:
 def close_all() -> None:
     """Log out everywhere and let go of the modules."""
     with _LOCK:
-        for (module, _), session in list(_SESSIONS.items()):
+        for (module, _), (session, _) in list(_SESSIONS.items()):
             with _said(module):
                 session.close()
         modules = {module for module, _ in _SESSIONS}
@@ -106,7 +106,7 @@ class TokenIdentity:
             return None
         with _LOCK, _said(self._uri):
             if self._key is None:
-                session = _session(self._uri, lambda _: self._pin or "")
+                session, _ = _session(self._uri, lambda _: self._pin or "")
                 self._key = _private_key(session, self._uri)
             if stanza.type == RSA:
                 key = _open_oaep(self._key, stanza.body)
@@ -136,24 +136,18 @@ def load_token_identity(text: str, ask_pin: AskPin | None = None) -> TokenIdenti
     the token or its module refuses, MissingExtraError.
     """
     uri = parse(text)
-    pins: list[str] = []
 
-    def pin(token: str) -> str:
+    def ask(token: str) -> str:
         if uri.pin_file is not None:
-            pins.append(read_secret_line(uri.pin_file, "PIN file"))
-        elif ask_pin is not None:
-            pins.append(ask_pin(token))
-        else:
-            raise UsageError(f"token {token!r} wants a PIN: give --pin-file FILE")
-        return pins[0]
+            return read_secret_line(uri.pin_file, "PIN file")
+        if ask_pin is not None:
+            return ask_pin(token)
+        raise UsageError(f"token {token!r} wants a PIN: give --pin-file FILE")
 
     with _LOCK, _said(uri):
-        session = _session(uri, pin)
-        key = _private_key(session, uri)
-        recipient = _public_half(session, key)
-    if not pins:  # a second key of a token that is open already: workers log in for themselves
-        pins = [p for p in (getattr(session, "dicomcrypt_pin", None),) if p is not None]
-    return TokenIdentity(uri, pins[0] if pins else None, recipient)
+        session, pin = _session(uri, ask)
+        recipient = _public_half(session, _private_key(session, uri))
+    return TokenIdentity(uri, pin, recipient)
 
 
 # ---- sessions -------------------------------------------------------------
@@ -202,13 +196,14 @@ def _token(uri: TokenUri) -> Any:
     return found[0]
 
 
-def _session(uri: TokenUri, pin: AskPin) -> Any:
+def _session(uri: TokenUri, ask_pin: AskPin) -> tuple[Any, str | None]:
+    """Return this process's session with a token, and the PIN that opened it."""
     p11 = library()
     token = _token(uri)
     place = uri.module, token.slot.slot_id
     if place in _SESSIONS:
         return _SESSIONS[place]
-    flags = token.flags
+    flags, pin = token.flags, None
     if flags & p11.TokenFlag.USER_PIN_LOCKED:
         raise TokenError(f"token {token.label!r}: its PIN is locked")
     if not flags & p11.TokenFlag.LOGIN_REQUIRED:
@@ -216,9 +211,10 @@ def _session(uri: TokenUri, pin: AskPin) -> Any:
     elif flags & p11.TokenFlag.PROTECTED_AUTHENTICATION_PATH:
         session = token.open(user_pin=p11.PROTECTED_AUTH)  # asked for on the reader's own keys
     else:
-        session = _log_in(uri, token, pin(token.label))
-    _SESSIONS[place] = session
-    return session
+        pin = ask_pin(token.label)
+        session = _log_in(uri, token, pin)
+    _SESSIONS[place] = session, pin
+    return _SESSIONS[place]
 
 
 def _log_in(uri: TokenUri, token: Any, pin: str) -> Any:

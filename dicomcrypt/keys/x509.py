@@ -52,11 +52,6 @@ class Found(NamedTuple):
     packed: bool = False
 
 
-def looks_like(data: bytes) -> bool:
-    """Whether these are the bytes of a PEM file, or of DER."""
-    return data[:1] == b"\x30" and data[1:2] >= b"\x06" or _BEGIN in data
-
-
 def recipients_in(data: bytes, ask: Ask | None = None) -> list[Any]:
     """Return the recipients of a file of certificates or public keys.
 
