@@ -29,8 +29,8 @@ Examples:
   cat ct.dcm | dicomcrypt encrypt - -r doctor.pub > ct.dcmx
 
 \b
-A recipient is a .pub file, a certificate or public key (PEM, DER, PKCS #12), FILE#GROUP or @GROUP,
-or an e-mail address. A recipient file has a key a line, and may have the lines
+A recipient is a .pub file, a certificate or public key (PEM, DER, PKCS #12), FILE#GROUP or
+@GROUP, or an e-mail address. A recipient file has a key a line, and may have the lines
   file OTHER.pub       whoever is in that file, which lies beside this one
   email ADDRESS        whose certificates the directories have
   group NAME           here a group begins, up to the next such line

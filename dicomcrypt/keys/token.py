@@ -300,6 +300,8 @@ def _ec_public(public: Any) -> Any:
 
 def _open_oaep(key: Any, body: bytes) -> bytes | None:
     p11 = library()
+    if not hasattr(key, "decrypt"):
+        raise TokenError("the key in the token may not decrypt (CKA_DECRYPT is not set)")
     try:
         return key.decrypt(
             body, mechanism=p11.Mechanism.RSA_PKCS_OAEP,
@@ -317,6 +319,8 @@ def _open_oaep(key: Any, body: bytes) -> bytes | None:
 def _ecdh(key: Any, point: bytes, size: int) -> bytes:
     """Return the x coordinate of the shared point, `size` bytes."""
     p11 = library()
+    if not hasattr(key, "derive_key"):
+        raise TokenError("the key in the token may not do ECDH (CKA_DERIVE is not set)")
     template = {p11.Attribute.SENSITIVE: False, p11.Attribute.EXTRACTABLE: True,
                 p11.Attribute.TOKEN: False}
     last: Exception | None = None
