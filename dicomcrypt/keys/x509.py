@@ -30,9 +30,7 @@ from .spki import identity_of, recipient_of, spki
 #: Asks for the passphrase of a file.
 Ask = Callable[[], str]
 MOST_BLOCKS = 256
-_BLOCK = re.compile(
-    rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\s.*?-----END \1-----", re.DOTALL
-)
+_LABEL = re.compile(rb"[A-Z0-9 ]{1,40}(?=-----\s)")
 _BEGIN = b"-----BEGIN "
 _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE")
 _PUBLIC = (b"PUBLIC KEY", b"RSA PUBLIC KEY")
@@ -228,12 +226,16 @@ def _sound(made: Any) -> Any:
 
 
 def _read_pem(data: bytes, ask: Ask | None) -> Found:
-    found, blocks = Found([], [], []), 0
-    for match in _BLOCK.finditer(data):
-        label, block = match[1], match[0] + b"\n"
-        blocks += 1
-        if blocks > MOST_BLOCKS:
-            raise UsageError(f"over {MOST_BLOCKS} keys and certificates in one file")
+    found, parts = Found([], [], []), data.split(_BEGIN)[1:]
+    if len(parts) > MOST_BLOCKS:
+        raise UsageError(f"over {MOST_BLOCKS} keys and certificates in one file")
+    for number, part in enumerate(parts, 1):
+        match = _LABEL.match(part)
+        label = match[0] if match is not None else b""
+        end = b"-----END " + label + b"-----"
+        if not label or end not in part:
+            raise UsageError("a PEM block without its end: was it copied whole?")
+        block = _BEGIN + part[: part.index(end)] + end + b"\n"
         try:
             if label in _CERTIFICATES:
                 found.certificates.append(_sound(x509.load_pem_x509_certificate(block)))
@@ -249,10 +251,8 @@ def _read_pem(data: bytes, ask: Ask | None) -> Found:
             raise
         except _FAULTS:
             name = label.decode().lower()
-            raise UsageError(f"block {blocks} ({name}) is malformed, or of a kind that is not "
+            raise UsageError(f"block {number} ({name}) is malformed, or of a kind that is not "
                              "known here: was it copied whole?") from None
-    if data.count(_BEGIN) != blocks:
-        raise UsageError("a PEM block without its end: was it copied whole?")
     return found
 
 
