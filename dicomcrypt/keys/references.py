@@ -15,7 +15,6 @@ number are bounded.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,13 +24,22 @@ from ..container.header import MAX_STANZAS
 from ..container.layout import looks_like_object
 from ..errors import PolicyError, UsageError
 from .keyfile import looks_foreign, naming, parse_recipients, read_key_file
-from .tokenuri import is_uri
 
 MOST_DEPTH, MOST_FILES, MOST_RECIPIENTS = 8, 256, MAX_STANZAS
-#: At least two letters: one is a drive.
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _WORDS = ("file", "email", "group")
-_NAME = re.compile(r"[\w.-]{1,64}")
+_NO_MARKS = str.maketrans("", "", "._-")
+
+
+def scheme(reference: str) -> str:
+    """The scheme of a reference in lower case, or ""; at least two letters, as one is a drive."""
+    name, colon, _ = reference.partition(":")
+    fits = colon and len(name) > 1 and name.isascii() and name[0].isalpha()
+    return name.lower() if fits and name.translate(_NO_MARKS).isalnum() else ""
+
+
+def _is_name(text: str) -> bool:
+    """Letters, digits, dots, _ and -."""
+    return 0 < len(text) <= 64 and text.translate(_NO_MARKS).isalnum()
 
 
 class References:
@@ -58,10 +66,10 @@ class References:
             path, mark, name = reference.rpartition("#")
             if mark and os.path.lexists(path):
                 return self.file(path, name)
-            if is_uri(reference):
+            if scheme(reference) == "pkcs11":
                 raise UsageError("a pkcs11: URI names an identity: give its certificate as the "
                                  "recipient")
-            if _SCHEME.match(reference):
+            if scheme(reference):
                 from .plugins import recipients_of
 
                 return self._counted(recipients_of(reference))
@@ -88,7 +96,7 @@ class References:
 
     def group(self, name: str) -> list[Any]:
         """Return the recipients of a group of the configuration."""
-        members = config.names("groups", name) if _NAME.fullmatch(name) else []
+        members = config.names("groups", name) if _is_name(name) else []
         if not members:
             raise UsageError(f"the configuration has no group {name!r} under [groups]")
         with self._within(("@", name), f"@{name}"):
@@ -121,7 +129,7 @@ class References:
             elif not rest:
                 raise UsageError(f"a line {word!r} without what it means")
             elif word == "group":
-                if not _NAME.fullmatch(rest):
+                if not _is_name(rest):
                     raise UsageError("a group's name is made of letters, digits, dots, _ and -")
                 here, seen = rest, seen or rest == group
                 continue
@@ -168,7 +176,7 @@ class References:
 def configured(reference: str) -> str:
     """A reference of the configuration: a file's name is relative to its folder."""
     path = config.beside(reference)
-    plain = not reference.startswith("@") and not _SCHEME.match(reference) and "@" not in reference
+    plain = not reference.startswith("@") and not scheme(reference) and "@" not in reference
     return path if plain or os.path.lexists(path) else reference
 
 
@@ -192,11 +200,11 @@ def identities(
     PolicyError, TokenError, MissingExtraError.
     """
     if not os.path.lexists(reference):
-        if is_uri(reference):
+        if scheme(reference) == "pkcs11":
             from .token import load_token_identity
 
             return [load_token_identity(reference, pin)]
-        if _SCHEME.match(reference):
+        if scheme(reference):
             from .plugins import identities_of
 
             return identities_of(reference)

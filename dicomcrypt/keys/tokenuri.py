@@ -33,10 +33,6 @@ class TokenUri:
         return self.text
 
 
-def is_uri(text: str) -> bool:
-    return text[: len(SCHEME)].lower() == SCHEME
-
-
 def parse(text: str) -> TokenUri:
     """Parse a URI for a private key; without `module-path`, `[pkcs11] module` of the configuration
     says which module it is. Raises UsageError."""

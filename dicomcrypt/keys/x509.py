@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import re
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
     pkcs12,
 )
+from cryptography.utils import CryptographyDeprecationWarning
 
 from ..errors import DicomcryptError, NoIdentityError, PolicyError, UsageError
 from .spki import identity_of, recipient_of, spki
@@ -37,7 +39,8 @@ _PUBLIC = (b"PUBLIC KEY", b"RSA PUBLIC KEY")
 _PRIVATE = (b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY")
 _PSS_ONLY = x509.ObjectIdentifier("1.2.840.113549.1.1.10")
 _PSS_ONLY_DER = bytes.fromhex("06092a864886f70d01010a")
-_FAULTS = (ValueError, TypeError, UnsupportedAlgorithm, OverflowError)
+_FAULTS = (ValueError, TypeError, UnsupportedAlgorithm, OverflowError, x509.DuplicateExtension,
+           x509.UnsupportedGeneralNameType, x509.InvalidVersion)
 
 
 class Found(NamedTuple):
@@ -98,7 +101,7 @@ def from_certificates(certificates: Sequence[x509.Certificate]) -> list[Any]:
     Certificates of CAs are passed over unless one stands alone; so is one that forbids
     encryption where another of the same subject allows it (people have one to sign with).
     """
-    leaves = [c for c in certificates if not is_authority(c)]
+    leaves = [c for c in certificates if not is_authority(_sound(c))]
     if len(certificates) == 1:
         leaves = list(certificates)
     if not leaves:
@@ -155,13 +158,10 @@ def is_authority(certificate: x509.Certificate) -> bool:
 
 def addresses(certificate: x509.Certificate) -> set[str]:
     """The e-mail addresses that a certificate is for, in lower case."""
-    names = _extension(certificate, x509.SubjectAlternativeName)
+    names = _extension(_sound(certificate), x509.SubjectAlternativeName)
     found = [] if names is None else names.get_values_for_type(x509.RFC822Name)
-    try:
-        found += [str(a.value) for a in
-                  certificate.subject.get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS)]
-    except ValueError:
-        raise UsageError(f"{named(certificate)} is malformed") from None
+    found += [str(a.value) for a in
+              certificate.subject.get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS)]
     return {address.lower() for address in found}
 
 
@@ -170,7 +170,7 @@ def _extension(certificate: x509.Certificate, kind: Any) -> Any:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
-    except (*_FAULTS, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except _FAULTS:
         raise UsageError(f"{named(certificate)} is malformed") from None
 
 
@@ -195,6 +195,12 @@ def _spki_of(certificate: x509.Certificate) -> bytes | None:
 
 def read(data: bytes, ask: Ask | None = None) -> Found:
     """Take a PEM, DER or PKCS #12 file apart; raises as `recipients_in`."""
+    with warnings.catch_warnings():  # what is odd but read, such as a serial number of zero
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        return _read(data, ask)
+
+
+def _read(data: bytes, ask: Ask | None) -> Found:
     if _BEGIN in data:
         return _read_pem(data, ask)
     for load, place in ((x509.load_der_x509_certificate, 0), (load_der_public_key, 1)):
@@ -221,7 +227,10 @@ def _refuse_pss(der: bytes) -> None:
 def _sound(made: Any) -> Any:
     """Have all of a certificate parsed now: the library does some of it when it is asked."""
     if isinstance(made, x509.Certificate):
-        is_authority(made)
+        try:
+            _ = made.subject, made.issuer, made.extensions, made.not_valid_after_utc
+        except _FAULTS:
+            raise UsageError(f"{named(made)} is malformed") from None
     return made
 
 

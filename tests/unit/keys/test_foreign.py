@@ -342,6 +342,17 @@ def test_cut_and_changed_files_are_one_clear_line(write):
             assert "\n" not in str(caught.value)
 
 
+def test_what_the_library_finds_only_when_asked_is_found_here(write):
+    whole = make.certificate("hpke-p256", name="somebody").public_bytes(Encoding.DER)
+    version = whole.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x6e", 1)
+    subject = whole.replace(b"\x0c\x08somebody", b"\x0c\x08someb\xff\xfe\xfd", 1)
+    for data in (version, subject):
+        assert data != whole
+        with pytest.raises(dc.UsageError, match=r"key\.pem") as caught:
+            dc.load_recipients(write(data))
+        assert "somebody" not in str(caught.value)
+
+
 def test_huge_chains_are_refused_before_they_are_parsed(write):
     one = make.pem(make.ca_certificate())
     with pytest.raises(dc.UsageError, match="over 256"):
