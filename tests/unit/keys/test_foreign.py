@@ -324,6 +324,19 @@ def test_files_of_openssl_are_read(tmp_path, need_command):
         assert identity.recipient == recipient
 
 
+def test_openssl_opens_a_stanza_of_rsa(tmp_path, need_command):
+    openssl = need_command("openssl", "openssl")
+    kind = "rsa-oaep-sha256"
+    stanza = spki.recipient_of(make.private(kind).public_key()).wrap(KEY, 1, CORE)
+    (tmp_path / "key").write_bytes(make.private_pem(kind))
+    done = subprocess.run(
+        [openssl, "pkeyutl", "-decrypt", "-inkey", tmp_path / "key", "-pkeyopt",
+         "rsa_padding_mode:oaep", "-pkeyopt", "rsa_oaep_md:sha256", "-pkeyopt",
+         "rsa_mgf1_md:sha256"], input=stanza.body, check=True, capture_output=True,
+    )  # fmt: skip
+    assert done.stdout == KEY
+
+
 # ---- bad input ---------------------------------------------------------------
 
 
