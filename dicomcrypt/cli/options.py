@@ -159,7 +159,9 @@ def find_email(address: str) -> list[Any]:
     """Return the certificates that the configured directories have for an address."""
     try:
         from ..pki.directory import find_by_email
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != "dicomcrypt.pki.directory":
+            raise
         raise UsageError(f"cannot look up {address!r}: no directories are configured") from None
     return find_by_email(address)
 

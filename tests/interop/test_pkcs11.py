@@ -1,5 +1,6 @@
 """Identities in a token: SoftHSM, with keys that OpenSC's pkcs11-tool makes in it."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -222,6 +223,27 @@ def test_an_identity_in_this_process_pickles_and_reopens(token, uri):
     again = tokens.load_token_identity(uri(), lambda name: PIN)
     assert again.unwrap(stanza, CORE) == bytes(32)
     tokens.close_all()
+
+
+@pytest.mark.parametrize(("entered", "status"), [(PIN, 0), (WRONG, 6)])
+def test_the_pin_is_asked_for_on_a_terminal_and_not_shown(entered, status, token, sealed, uri):
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dicomcrypt", "verify", sealed(), "-i", uri()], stdin=theirs,
+        stdout=theirs, stderr=theirs, env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while b"PIN of token 'ward': " not in shown:
+        shown += os.read(ours, 1000)
+    os.write(ours, entered.encode() + b"\n")
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while piece := os.read(ours, 1000):
+            shown += piece
+    assert process.wait(60) == status, shown
+    os.close(ours)
+    assert entered.encode() not in shown
 
 
 # ---- what goes wrong, and how it is said ----------------------------------------
