@@ -45,6 +45,7 @@ _HOMES = {
     "NoIdentityError": "errors",
     "DamagedError": "errors",
     "PolicyError": "errors",
+    "TokenError": "errors",
     "SourceChangedError": "errors",
     "OutputExistsError": "errors",
     "UnsafePathError": "errors",

@@ -56,15 +56,34 @@ def section(name: str) -> dict[str, Any]:
     return found
 
 
-def files(section_name: str, key: str) -> list[str]:
-    """Return the file names of a key (a string or a list of them), made absolute by the
-    configuration's folder; empty if it is not there. Raises UsageError for anything else."""
+def names(section_name: str, key: str) -> list[str]:
+    """Return the texts of a key (a text or a list of them) as they stand there; empty if it is
+    not there. Raises UsageError for anything else."""
     value = section(section_name).get(key, [])
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list) or not all(isinstance(n, str) and n for n in found):
         raise UsageError(
             f"configuration {str(config_path())!r}: [{section_name}] {key} is no list of files"
         )
+    return found
+
+
+def beside(name: str) -> str:
+    """Make a file name of the configuration absolute by its folder."""
     path = config_path()
-    folder = path.parent if path is not None else Path()
-    return [str(folder / os.path.expanduser(n)) for n in names]
+    return str((path.parent if path is not None else Path()) / os.path.expanduser(name))
+
+
+def files(section_name: str, key: str) -> list[str]:
+    """Return the file names of a key, made absolute by the configuration's folder; as `names`."""
+    return [beside(name) for name in names(section_name, key)]
+
+
+def flag(section_name: str, key: str, default: bool) -> bool:
+    """Return a key that is true or false; raises UsageError for anything else."""
+    value = section(section_name).get(key, default)
+    if not isinstance(value, bool):
+        raise UsageError(
+            f"configuration {str(config_path())!r}: [{section_name}] {key} is true or false"
+        )
+    return value

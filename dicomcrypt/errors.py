@@ -11,6 +11,7 @@
     ├── DamagedError             4  damaged, forged, or not a DCMX object at all
     ├── PolicyError              5  refused by policy
     │   └── CertificateRefusedError  a certificate, a list of revoked ones, or their issuer
+    ├── TokenError               6  a card, token or its module cannot, or does not want to
     ├── SourceChangedError       1  the file changed while it was read
     ├── OutputExistsError        1  the output exists and --force was not given
     ├── WorkerLostError          1  a worker process was killed
@@ -91,6 +92,12 @@ class CertificateRefusedError(PolicyError):
     def __init__(self, message: str, reason: str = "not-conforming") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class TokenError(DicomcryptError):
+    """A card, token, reader or PKCS #11 module failed, or cannot do what it was asked for."""
+
+    exit_status = 6
 
 
 class SourceChangedError(DicomcryptError):

@@ -2,12 +2,13 @@
 """Opens DCMX version 1 objects without the program that wrote them.
 
 This one file, Python 3.9 or later and the package `cryptography` (44 or later; 47 or later
-for keys of the kind mlkem768-x25519) are enough. It was written from the two
+for ML-KEM keys) are enough. It was written from the two
 specifications alone, docs/spec/dcmx-v1.md ("D" in the comments below) and
 docs/spec/block-layer-v1.md ("B"), and is to be read from top to bottom beside them.
 
     python dcmx_rescue.py OBJECT.dcmx -i KEYFILE -o OUT        one object, with a key file
     python dcmx_rescue.py OBJECT.dcmx -p -o OUT                one object, passphrase asked for
+    python dcmx_rescue.py OBJECT.dcmx -i KEY.pem -o OUT        private key: PEM, DER, PKCS #12
     python dcmx_rescue.py FOLDER -i KEYFILE -o OUTFOLDER       every .dcmx file below FOLDER
     python dcmx_rescue.py OBJECT.dcmx -i KEYFILE --part tags -o OUT    holders of one scope
     python dcmx_rescue.py OBJECT.dcmx --list                   what the header shows
@@ -22,6 +23,7 @@ import getpass
 import hashlib
 import hmac
 import os
+import re
 import struct
 import sys
 import unicodedata
@@ -29,11 +31,25 @@ from operator import itemgetter
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    ECDH,
+    EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
+)
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 
 MAGIC = b"\x89DCMX\r\n\x1a"
 END_MAGIC = b"DCMXEND1"
@@ -44,11 +60,15 @@ FILE_ORDER = (TAGS, PIXELS, OPAQUE, TAIL)  # D 1: the order in the object and in
 FULL, BATCH = 1, 4
 SCOPE_NAMES = {1: "full", 2: "tags", 3: "pixels", 4: "batch"}
 STANZA_NAMES = {1: "x25519", 4: "mlkem768-x25519", 5: "scrypt", 6: "argon2id", 7: "batch"}
-BODY_SIZES = {1: 80, 4: 1168, 5: 89, 6: 94, 7: 56}  # D 4.2
+STANZA_NAMES |= {2: "p-256", 3: "rsa-oaep", 10: "mlkem768", 11: "mlkem1024", 12: "p-384"}
+STANZA_NAMES |= {13: "p-521"}
+BODY_SIZES = {1: 80, 2: 113, 4: 1168, 5: 89, 6: 94, 7: 56}  # D 4.2; type 3: as its modulus
+BODY_SIZES |= {10: 1136, 11: 1616, 12: 145, 13: 181}
 PASSPHRASE_TYPES = (5, 6)
 SCOPE_STREAMS = {1: (OPAQUE,), 2: (TAGS, TAIL), 3: (PIXELS,)}  # D 3
 MAX_INDEX = 64 << 20
 MAX_KEY_FILE = 1 << 20
+PEM_KEY = re.compile(rb"([A-Z ]*PRIVATE KEY-----)\s")
 EXIT_STATUS = {"failed": 1, "usage": 2, "no-identity": 3}
 EXIT_STATUS |= {"damaged": 4, "refused-header": 4, "refused-version": 4}
 # What the system, or a `cryptography` without some algorithm, may raise.
@@ -101,13 +121,20 @@ def keys_of_scope(scope, scope_key, core):
     return raw[:32], {ids[i]: (part[:32], part[32:]) for i, part in enumerate(parts)}
 
 
-def hpke_extract(suite, salt, name, data):
-    return hmac.new(salt, b"HPKE-v1" + suite + name + data, "sha256").digest()
+def hpke_extract(suite, salt, name, data, digest="sha256"):
+    return hmac.new(salt, b"HPKE-v1" + suite + name + data, digest).digest()
 
 
-def hpke_expand(suite, key, name, info, size):
+def hpke_expand(suite, key, name, info, size, digest="sha256"):
     info = size.to_bytes(2, "big") + b"HPKE-v1" + suite + name + info
-    return expand(key, info, size, "sha256")
+    return expand(key, info, size, digest)
+
+
+def dhkem(kem, dh, context, size, digest="sha256"):
+    """RFC 9180 section 4.1: ExtractAndExpand."""
+    suite = b"KEM" + struct.pack(">H", kem)
+    key = hpke_extract(suite, b"", b"eae_prk", dh, digest)
+    return hpke_expand(suite, key, b"shared_secret", context, size, digest)
 
 
 def hpke_open(kem, shared_secret, info, ciphertext):
@@ -132,10 +159,7 @@ class X25519Identity:
 
     def open(self, enc, ciphertext, info):
         shared = self.x.exchange(X25519PublicKey.from_public_bytes(enc))
-        suite = b"KEM\x00\x20"
-        key = hpke_extract(suite, b"", b"eae_prk", shared)
-        key = hpke_expand(suite, key, b"shared_secret", enc + self.public, 32)
-        return hpke_open(0x0020, key, info, ciphertext)
+        return hpke_open(0x0020, dhkem(0x0020, shared, enc + self.public, 32), info, ciphertext)
 
 
 class XWingIdentity:
@@ -159,6 +183,82 @@ class XWingIdentity:
         shared += self.x.exchange(X25519PublicKey.from_public_bytes(enc[1088:]))
         shared += enc[1088:] + self.public[1184:] + b"\\.//^\\"  # the label of X-Wing
         return hpke_open(0x647A, hashlib.sha3_256(shared).digest(), info, ciphertext)
+
+
+def spki(key):
+    """D 4.2: what the hints of all types but 1 and 4 are made of."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+class CurveIdentity:
+    """D 4.2, types 2, 12 and 13: {curve: (type, KEM, hash, bytes of a secret, of a point)}."""
+
+    curves = {  # noqa: RUF012
+        "secp256r1": (2, 0x0010, "sha256", 32, 65),
+        "secp384r1": (12, 0x0011, "sha384", 48, 97),
+        "secp521r1": (13, 0x0012, "sha512", 64, 133),
+    }
+
+    def __init__(self, key):
+        need(key.curve.name in self.curves, "a key on an unknown curve", "usage")
+        self.key, self.public = key, spki(key.public_key())
+        self.stanza_type, self.kem, self.digest, self.size, self.enc_size = self.curves[
+            key.curve.name
+        ]
+
+    def open(self, enc, ciphertext, info):
+        shared = self.key.exchange(ECDH(), from_point(self.key.curve, enc))
+        own = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        secret = dhkem(self.kem, shared, enc + own, self.size, self.digest)
+        return hpke_open(self.kem, secret, info, ciphertext)
+
+
+def from_point(curve, data):
+    return EllipticCurvePublicKey.from_encoded_point(curve, data)
+
+
+class RsaIdentity:
+    """D 4.2, type 3. All of the body is the ciphertext."""
+
+    stanza_type, enc_size = 3, 0
+
+    def __init__(self, key):
+        need(2048 <= key.key_size <= 16384, "an RSA key of that size", "usage")
+        self.key, self.public = key, spki(key.public_key())
+        self.body_size = (key.key_size + 7) // 8
+
+    def open(self, enc, ciphertext, info):
+        oaep = OAEP(mgf=MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
+        key = self.key.decrypt(ciphertext, oaep)
+        if len(key) != 32:
+            raise ValueError
+        return key
+
+
+class MlkemIdentity:
+    """D 4.2, types 10 and 11."""
+
+    def __init__(self, key):
+        self.key, self.public = key, spki(key.public_key())
+        large = type(key).__name__.startswith("MLKEM1024")
+        self.stanza_type, self.kem, self.enc_size = (
+            (11, 0x0042, 1568) if large else (10, 0x0041, 1088)
+        )
+
+    def open(self, enc, ciphertext, info):
+        return hpke_open(self.kem, self.key.decapsulate(enc), info, ciphertext)
+
+
+def identity_of(key):
+    """The identity of a private key from a file of another program."""
+    if isinstance(key, X25519PrivateKey):
+        return X25519Identity(key.private_bytes_raw())
+    if isinstance(key, EllipticCurvePrivateKey):
+        return CurveIdentity(key)
+    if isinstance(key, RSAPrivateKey):
+        return RsaIdentity(key)
+    need(type(key).__name__.startswith("MLKEM"), "a key that cannot decrypt", "usage")
+    return MlkemIdentity(key)
 
 
 ALGORITHMS = {"x25519": X25519Identity, "mlkem768-x25519": XWingIdentity}
@@ -209,6 +309,8 @@ class Keyring:
         identity = self.identities.get((kind, hint))
         if identity is None:
             return None
+        if len(body) != getattr(identity, "body_size", len(body)):
+            return None  # a type 3 stanza of another length than the modulus
         enc, ciphertext = body[: identity.enc_size], body[identity.enc_size :]
         for binding in bindings:
             try:
@@ -563,7 +665,7 @@ class DcmxObject:
         phrases = [s for s in stanzas if s[0] in PASSPHRASE_TYPES]
         alone = len(phrases) < 2 and all(s[0] in (*PASSPHRASE_TYPES, 7) for s in stanzas)
         need(alone or not phrases or self.flags & 1, "a passphrase beside other stanzas")
-        sized = [s for s in stanzas if len(s[3]) == BODY_SIZES.get(s[0])]  # the others: ignored
+        sized = [s for s in stanzas if len(s[3]) == BODY_SIZES.get(s[0]) or s[0] == 3]
         sevens = [s for s in sized if s[0] == 7 and s[1] in SCOPE_STREAMS]
         batches = list(dict.fromkeys(s[3][:16] for s in sevens))
         found, matched = {}, False  # found: scope -> 32 bytes, scope 1 being the object key
@@ -685,6 +787,32 @@ def parse_identities(text, name):
     return identities
 
 
+def foreign_identities(data, name, passphrase):
+    """The private keys in PEM, DER or PKCS #12, under the passphrase or none."""
+    pieces, identities = [], []
+    for part in data.split(b"-----BEGIN ")[1:]:
+        match = PEM_KEY.match(part)
+        end = b"\n-----END " + match[1] if match else b"-"
+        if match and end in part:
+            pieces.append(b"-----BEGIN " + part[: part.index(end)] + end + b"\n")
+    pieces = pieces or [data]
+    for piece in pieces:
+        for load in (load_pem_private_key, load_der_private_key, load_pkcs12):
+            secrets = [None] if passphrase is None else [None, passphrase.encode()]
+            for secret in secrets:
+                try:
+                    key = load(piece, secret)
+                except (ValueError, TypeError, UnsupportedAlgorithm):
+                    continue
+                key = getattr(key, "key", key)  # PKCS #12 has more than the key
+                if key is not None:
+                    identities.append(identity_of(key))
+                    break
+    text = ": no private key in it that opens, with this passphrase or none (-p)"
+    need(len(identities) >= len(pieces), name + text, "no-identity")
+    return identities
+
+
 def read_key_file(path, passphrase):
     """A text of identities, or a DCMX object sealed with the passphrase that holds one."""
     with open(path, "rb") as file:
@@ -702,6 +830,8 @@ def read_key_file(path, passphrase):
             except Failure as error:
                 raise Failure(error.kind, f"{path}: {error}") from None
             data = b"".join(parts)
+    if b"-----BEGIN " in data or (data[:1] == b"0" and not data.isascii()):
+        return foreign_identities(data, path, passphrase)
     try:
         return parse_identities(data.decode("utf-8"), path)
     except UnicodeDecodeError:

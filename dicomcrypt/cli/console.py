@@ -53,13 +53,14 @@ def size_text(size: float) -> str:
 
 def ask_passphrase(*, confirm: bool) -> str:
     """Ask on the terminal, without echo."""
+    return ask_secret("passphrase", "give --passphrase-file FILE", confirm=confirm)
+
+
+def ask_secret(what: str, otherwise: str, *, confirm: bool = False) -> str:
+    """Ask for a secret on the terminal, without echo. otherwise: what to do without a terminal."""
     if sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError(
-            "no terminal to ask for the passphrase on: give --passphrase-file FILE"
-        )
-    return click.prompt(
-        "passphrase", hide_input=True, confirmation_prompt=confirm, err=True
-    )
+        raise click.UsageError(f"no terminal to ask for the {printable(what)} on: {otherwise}")
+    return click.prompt(printable(what), hide_input=True, confirmation_prompt=confirm, err=True)
 
 
 def print_json(value: Any) -> None:
@@ -114,6 +115,8 @@ class Report:
         self.counts = {"done": 0, "skipped": 0, "failed": 0, "planned": 0}
         self.bytes_in = self.bytes_out = 0
         self.causes: list[int] = []
+        #: Sentences for the JSON document; for people they were said when they came up.
+        self.warnings: list[str] = []
         self._hard_links = 0
         self._read_back: set[str] = set()
         self._started = time.monotonic()
@@ -235,6 +238,8 @@ class Report:
             if isinstance(error, Exception):
                 summary["exit_status"] = getattr(error, "exit_status", 1)
                 summary["error"] = str(error)
+            if self.warnings:
+                summary["warnings"] = self.warnings
             click.echo(f'], "summary": {json.dumps(summary)}}}')
         elif not self.quiet:
             self._summarize(seconds)

@@ -23,14 +23,31 @@ Examples:
   dicomcrypt encrypt archive/ -r doctor.pub -o safe/ --names encrypted
   dicomcrypt encrypt ct.dcm -p                                 with a passphrase
   dicomcrypt encrypt us.dcm -r doctor.pub --tags-to index.pub --pixels-to study.pub
+  dicomcrypt encrypt ct.dcm -r doctor.crt                      with a certificate
+  dicomcrypt encrypt ct.dcm -r @radiology                      a group of the configuration
+  dicomcrypt encrypt ct.dcm -r team.txt#ct                     a group of a recipient file
+  dicomcrypt encrypt ct.dcm -r someone@hospital.example        looked up in directories
   cat ct.dcm | dicomcrypt encrypt - -r doctor.pub > ct.dcmx
+
+\b
+A recipient is a .pub file, a certificate or public key (PEM, DER, PKCS #12), FILE#GROUP or
+@GROUP, or an e-mail address. A recipient file has a key a line, and may have the lines
+  file OTHER.pub       whoever is in that file, which lies beside this one
+  email ADDRESS        whose certificates the directories have
+  group NAME           here a group begins, up to the next such line
+Without any, [recipients] default of the configuration says who it is. docs/keys.md tells more.
 """)
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER|-...")
-@click.option("-r", "--recipient", "recipients", multiple=True, metavar="FILE",
-              help="Recipient (public key) file; repeatable.")
-@click.option("--tags-to", multiple=True, metavar="FILE", help="Who may read the tags only.")
-@click.option("--pixels-to", multiple=True, metavar="FILE",
+@click.option("-r", "--recipient", "recipients", multiple=True, metavar=opt.RECIPIENT,
+              help="Who may read it (see below); repeatable.")
+@click.option("--tags-to", multiple=True, metavar=opt.RECIPIENT,
+              help="Who may read the tags only.")
+@click.option("--pixels-to", multiple=True, metavar=opt.RECIPIENT,
               help="Who may read the pixel data only.")
+@click.option("--recovery", multiple=True, metavar=opt.RECIPIENT,
+              help="Who may read it when other keys are lost, beside [recipients] recovery of the "
+              "configuration; repeatable.")
+@click.option("--no-recovery", is_flag=True, help="Without recovery recipients, and no warning.")
 @opt.passphrase
 @click.option("-o", "--output", metavar="FILE|FOLDER|-",
               help="Where it goes; by default beside the input, with .dcmx added.")
@@ -58,9 +75,10 @@ Examples:
 @opt.dry_run
 @opt.force
 @opt.output_style
-def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output, method, names,
-            links, resume, verify, delete_source, force_scopes, kdf, allow_classical, allow_mixed,
-            jobs, shard, journal, no_sync, dry_run, force, as_json, quiet, verbose):
+def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, passphrase_file,
+            output, method, names, links, resume, verify, delete_source, force_scopes, kdf,
+            allow_classical, allow_mixed, jobs, shard, journal, no_sync, dry_run, force, as_json,
+            quiet, verbose):
     """Encrypt files, or whole folders.
 
     Any file is taken, DICOM or not. Originals stay as they are. Files that are DCMX objects
@@ -73,6 +91,7 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
     from ..ciphers.transform import method_number
     from ..keys.batch import Envelope, scoped_recipients
     from ..keys.passphrase import Passphrase
+    from ..keys.references import each_once
     from ..objects.files import SUFFIX, encrypt_path, encrypted_before
     from ..trees.pool import Outcome, default_jobs
     from ..trees.tree import EncryptOptions, encrypt_tree, is_object, plan_encryption
@@ -84,10 +103,20 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
     if delete_source and (not verify or no_sync):
         raise UsageError("--delete-source needs --verify, and cannot stand with --no-sync")
     opt.one_use_of_standard_input(inputs, passphrase_file)
+    told = not as_json and not quiet
+    by_passphrase = ask or passphrase_file is not None
+    if not (recipients or tags_to or pixels_to or by_passphrase):
+        recipients = default_recipients(told)
     everybody = opt.load_recipient_files(recipients)
-    passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
-    if passphrase is not None:
+    spare = recovery_recipients(recovery, no_recovery)
+    if spare and by_passphrase and not allow_mixed:
+        raise UsageError("a passphrase beside recovery recipients: a guess would open the object "
+                         "for all of them; give --allow-mixed if that is meant, or --no-recovery")
+    everybody = each_once(everybody + spare)
+    if by_passphrase:
+        passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
         everybody.append(Passphrase(passphrase, kdf=kdf))
+    warnings = [] if spare or no_recovery or "-" in inputs else recovery_warnings(told)
     targets = pair(inputs, output, lambda path: path + SUFFIX, "encrypt", make=not dry_run)
     whole_tree = len(targets) > 1 or os.path.isdir(targets[0][0])
     envelope = Envelope(
@@ -127,6 +156,7 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
     if several and journal is not None:
         raise UsageError("--journal is for one tree: each has a journal of its own")
     with Report("encrypt", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        report.warnings += warnings
         for source, target in targets:
             if not os.path.isdir(source):
                 run(report, single(source, lambda s=source, t=target: one(s, t)))
@@ -139,6 +169,42 @@ def encrypt(inputs, recipients, tags_to, pixels_to, ask, passphrase_file, output
     if several and not dry_run and not report.exit_status():
         remove_journals(targets, shard, journal)
     sys.exit(report.exit_status())
+
+
+def default_recipients(told: bool) -> tuple[str, ...]:
+    """Who is meant when nobody is named: `[recipients] default` of the configuration."""
+    from .. import config
+    from .console import say
+
+    found = opt.configured_recipients("default")
+    if found and told:
+        names = ", ".join(os.path.basename(name) for name in found)
+        say(f"no recipient given: {names}, by [recipients] default of {config.config_path()}")
+    return tuple(found)
+
+
+def recovery_recipients(given: tuple[str, ...], without: bool) -> list:
+    """Who may read everything when other keys are lost."""
+    if without:
+        if given:
+            raise UsageError("--recovery and --no-recovery: give one of them")
+        return []
+    return opt.load_recipient_files([*opt.configured_recipients("recovery"), *given])
+
+
+def recovery_warnings(told: bool) -> list[str]:
+    """Say that nobody could help if a key were lost, unless the configuration knows."""
+    from .. import config
+    from .console import complain
+
+    if not config.flag("recipients", "warn_recovery", True):
+        return []
+    warning = ("no recovery recipient is set: a lost key is the end of the data (see "
+               "docs/operations.md); --recovery sets one, warn_recovery = false under [recipients] "
+               "in the configuration silences this")
+    if told:
+        complain(warning)
+    return [warning]
 
 
 def remove_journals(targets, shard, journal) -> None:

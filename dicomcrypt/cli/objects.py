@@ -133,9 +133,10 @@ header: it takes nothing from somebody who kept the key, or an old copy of the f
 """)
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
 @opt.identity
-@click.option("--add", multiple=True, metavar="FILE", help="Recipient file to add; repeatable.")
-@click.option("--remove", multiple=True, metavar="FILE|HINT",
-              help="Recipient file or hint (16 hexadecimal digits) to remove; repeatable.")
+@click.option("--add", multiple=True, metavar=opt.RECIPIENT,
+              help="Recipient to add; repeatable.")
+@click.option("--remove", multiple=True, metavar=f"{opt.RECIPIENT}|HINT",
+              help="Recipient or hint (16 hexadecimal digits) to remove; repeatable.")
 @click.option("--keep-key", is_flag=True, help="Remove without encrypting anew (see below).")
 @click.option("--resume", is_flag=True,
               help="Leave out objects that have these recipients already.")

@@ -32,11 +32,22 @@ passphrase = shared(
     click.option("--passphrase-file", metavar="FILE", help="Take the passphrase from a file's "
                  "first line (- for standard input)."),
 )
+
+
+def _keep_pin_file(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    """In the context, so that every command which takes identities takes it alike."""
+    context.meta["dicomcrypt.pin_file"] = value
+
+
 identity = shared(
-    click.option("-i", "--identity", "identity_files", multiple=True, metavar="FILE",
-                 help="Identity (secret key) file; repeatable."),
+    click.option("-i", "--identity", "identity_files", multiple=True, metavar="FILE|URI",
+                 help="Identity: a key file (ours, PEM, DER, PKCS #12), or a pkcs11: URI; "
+                 "repeatable."),
     passphrase,
+    click.option("--pin-file", metavar="FILE", expose_value=False, callback=_keep_pin_file,
+                 help="Take a token's PIN from a file's first line; otherwise it is asked for."),
 )
+RECIPIENT = "FILE|@GROUP|EMAIL"
 jobs = click.option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N",
                     help="Processes for trees; by default one a processor.")
 
@@ -71,7 +82,8 @@ dry_run = click.option("--dry-run", is_flag=True,
 force = click.option("-f", "--force", is_flag=True, help="Overwrite what exists.")
 classical = shared(
     click.option("--allow-classical", is_flag=True,
-                 help="Allow X25519 recipients beside post-quantum ones."),
+                 help="Allow classical recipients (X25519, P-256, RSA...) beside post-quantum "
+                 "ones."),
     click.option("--allow-mixed", is_flag=True, help="Allow a passphrase beside recipients."),
 )
 kdf = click.option("--kdf", type=click.Choice(["argon2id", "scrypt"]), default="argon2id",
@@ -83,21 +95,15 @@ def read_passphrase(ask: bool, passphrase_file: str | None, *, confirm: bool) ->
     if ask and passphrase_file is not None:
         raise UsageError("--passphrase asks, --passphrase-file does not: give one of them")
     if passphrase_file is not None:
+        from ..keys.keyfile import secret_line
+
+        name = f"passphrase file {passphrase_file!r}"
         try:
             # utf-8-sig: editors on Windows put a mark before the text
             with click.open_file(passphrase_file, "r", encoding="utf-8-sig") as file:
-                line = file.readline(65537).rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise UsageError(f"passphrase file {passphrase_file!r} is not UTF-8") from None
+                return secret_line(file, name)
         except OSError as error:
-            raise UsageError(
-                f"cannot read passphrase file {passphrase_file!r}: {(error.strerror or '').lower()}"
-            ) from None
-        if len(line) > 65536:
-            raise UsageError(f"the first line of passphrase file {passphrase_file!r} is too long")
-        if not line:
-            raise UsageError(f"the first line of passphrase file {passphrase_file!r} is empty")
-        return line
+            raise UsageError(f"cannot read {name}: {(error.strerror or '').lower()}") from None
     return ask_passphrase(confirm=confirm) if ask else None
 
 
@@ -106,11 +112,11 @@ def load_identity_files(
 ) -> list[Any]:
     """Return the identities of -i and -p.
 
-    A passphrase opens sealed identity files if -i names one, objects otherwise."""
+    A passphrase opens sealed and encrypted identity files if -i names one, objects otherwise."""
     from .. import api
-    from ..keys.keyfile import load_identities
     from ..keys.passphrase import Passphrase
     from ..keys.permission import remark_identities
+    from ..keys.references import identities
     from ..policy import listen
     from .console import complain
 
@@ -119,32 +125,73 @@ def load_identity_files(
     if not files and not ask and passphrase_file is None:
         raise UsageError("no identity: give --identity FILE or --passphrase")
     found: list[Any] = []
-    entered: list[Passphrase] = []
+    entered: list[str] = []
     used: list[bool] = []
 
-    def entered_passphrase() -> Passphrase:
+    def entered_passphrase() -> str:
         if not entered:
             text = read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
-            entered.append(Passphrase(text))
+            entered.append(text)
         return entered[0]
 
-    def open_sealed(blob: bytes) -> bytes:
+    def of_key() -> str:
         used.append(True)
-        return api.decrypt(blob, [entered_passphrase()])
+        return entered_passphrase()
 
-    for path in files:
-        found += load_identities(path, open_sealed)
+    def open_sealed(blob: bytes) -> bytes:
+        return api.decrypt(blob, [Passphrase(of_key())])
+
+    for reference in files:
+        found += identities(reference, open_sealed=open_sealed, passphrase=of_key, pin=read_pin)
     if (ask or passphrase_file is not None) and not used:
-        found.append(entered_passphrase())
+        found.append(Passphrase(entered_passphrase()))
     remark_identities(found)
     return found
 
 
-def load_recipient_files(files: tuple[str, ...]) -> list[Any]:
-    """Return the recipients of all files, each once."""
-    from ..keys.keyfile import load_recipients
+def read_pin(token: str) -> str:
+    """Return the PIN of a token, from --pin-file or the terminal."""
+    from ..keys.keyfile import read_secret_line
+    from .console import ask_secret
 
-    return list(dict.fromkeys(r for path in files for r in load_recipients(path)))
+    context = click.get_current_context(silent=True)
+    file = context.meta.get("dicomcrypt.pin_file") if context is not None else None
+    if file is not None:
+        return read_secret_line(file, "PIN file")
+    return ask_secret(f"PIN of token {token!r}", "give --pin-file FILE")
+
+
+def find_email(address: str) -> list[Any]:
+    """Return the certificates that the configured directories have for an address."""
+    try:
+        from ..pki.directory import find_by_email
+    except ModuleNotFoundError as error:
+        if error.name != "dicomcrypt.pki.directory":
+            raise
+        raise UsageError(f"cannot look up {address!r}: no directories are configured") from None
+    return find_by_email(address)
+
+
+def load_recipient_files(references: tuple[str, ...] | list[str]) -> list[Any]:
+    """Return the recipients of all references (`keys.references`), each once."""
+    from ..keys.references import References, each_once
+    from .console import ask_secret
+
+    def passphrase() -> str:
+        # --passphrase and --passphrase-file are for the object, not for this.
+        return ask_secret("passphrase of the PKCS #12 file of a recipient",
+                          "take the certificate out of it (openssl pkcs12 -clcerts -nokeys)")
+
+    resolver = References(passphrase=passphrase, find_email=find_email)
+    return each_once([r for reference in references for r in resolver.recipients(reference)])
+
+
+def configured_recipients(key: str) -> list[str]:
+    """Return the references under `[recipients] key` of the configuration."""
+    from .. import config
+    from ..keys.references import configured
+
+    return [configured(name) for name in config.names("recipients", key)]
 
 
 def one_use_of_standard_input(inputs: tuple[str, ...], other: str | None) -> None:

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from ..errors import DamagedError
+from ..errors import DamagedError, UsageError
 
 X25519, P256, RSA, HYBRID, SCRYPT, ARGON2ID, BATCH = 1, 2, 3, 4, 5, 6, 7
+MLKEM768, MLKEM1024, P384, P521 = 10, 11, 12, 13
+#: From here on types belong to third parties, by the entry points of `keys.plugins`.
+FOREIGN = 128
 TYPE_NAMES = {
     X25519: "X25519",
     P256: "P-256",
@@ -17,9 +21,15 @@ TYPE_NAMES = {
     SCRYPT: "passphrase (scrypt)",
     ARGON2ID: "passphrase (Argon2id)",
     BATCH: "batch",
+    MLKEM768: "ML-KEM-768",
+    MLKEM1024: "ML-KEM-1024",
+    P384: "P-384",
+    P521: "P-521",
 }
 PASSPHRASE_TYPES = frozenset({SCRYPT, ARGON2ID})
-CLASSICAL_TYPES = frozenset({X25519, P256, RSA})
+POST_QUANTUM_TYPES = frozenset({HYBRID, MLKEM768, MLKEM1024})
+#: Of third parties' types nothing is known, so they count as classical.
+CLASSICAL_TYPES = frozenset({X25519, P256, RSA, P384, P521, *range(FOREIGN, 256)})
 
 FULL, TAGS_SCOPE, PIXELS_SCOPE, BATCH_SCOPE = 1, 2, 3, 4
 SCOPE_NAMES = {FULL: "full", TAGS_SCOPE: "tags", PIXELS_SCOPE: "pixels", BATCH_SCOPE: "batch key"}
@@ -42,13 +52,16 @@ class Stanza(NamedTuple):
 
     @property
     def type_name(self) -> str:
-        return TYPE_NAMES.get(self.type, f"unknown type {self.type}")
+        return TYPE_NAMES.get(
+            self.type, f"{'foreign' if self.type >= FOREIGN else 'unknown'} type {self.type}"
+        )
 
 
 @runtime_checkable
 class Recipient(Protocol):
     """Somebody to encrypt to."""
 
+    algorithm: str
     stanza_type: int
     hint: bytes
 
@@ -70,6 +83,18 @@ class Identity(Protocol):
 def stanza_info(kind: int, scope: int, binding: bytes) -> bytes:
     """Return what a stanza is bound to: its type, its scope and its object or batch."""
     return b"dcmx/1 stanza\0" + bytes((kind, scope)) + binding
+
+
+def check_strengths(kinds: Iterable[int]) -> None:
+    """Refuse a classical recipient beside a post-quantum one: the weakest decides.
+
+    Raises UsageError."""
+    kinds = set(kinds)
+    if kinds & POST_QUANTUM_TYPES and kinds & CLASSICAL_TYPES:
+        raise UsageError(
+            "a classical recipient beside a post-quantum one makes the object as weak as the "
+            "classical key: leave it out, or give --allow-classical"
+        )
 
 
 def parse_stanzas(data: bytes, count: int) -> list[Stanza]:

@@ -15,12 +15,11 @@ from ..container.layout import FLAG_MIXED_PASSPHRASE, new_core
 from ..container.schedule import KeySchedule
 from ..container.stanza import (
     BATCH_SCOPE,
-    CLASSICAL_TYPES,
     FULL,
-    HYBRID,
     PASSPHRASE_TYPES,
     Recipient,
     Stanza,
+    check_strengths,
 )
 from ..errors import UsageError
 from .permission import check_encryption
@@ -51,12 +50,8 @@ def check_recipients(
     if not everybody:
         raise UsageError("no recipient: give --recipient FILE or --passphrase")
     check_encryption(everybody)
-    kinds = {r.stanza_type for r in everybody}
-    if HYBRID in kinds and kinds & CLASSICAL_TYPES and not allow_classical:
-        raise UsageError(
-            "a classical recipient beside a post-quantum one makes the object as weak as the "
-            "classical key: leave it out, or give --allow-classical"
-        )
+    if not allow_classical:
+        check_strengths(r.stanza_type for r in everybody)
     passphrases = sum(r.stanza_type in PASSPHRASE_TYPES for r in everybody)
     if passphrases > 1:
         raise UsageError("one passphrase at most")

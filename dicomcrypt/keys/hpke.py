@@ -1,25 +1,33 @@
-"""What the HPKE key types share: stanza types 1 and 4 (docs/spec/dcmx-v1.md section 4.2)."""
+"""What the HPKE key types share: stanza types 1, 2, 4 and 10 to 13 (docs/spec/dcmx-v1.md
+section 4.2)."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, Suite
 
 from ..container.stanza import Stanza, stanza_info
 
+if TYPE_CHECKING:
+    from cryptography import x509
+
 
 class HpkeRecipient:
     """A public key that wraps by HPKE (RFC 9180, base mode).
 
-    Subclasses set `algorithm`, `stanza_type`, `kem` and build `_key` from the raw bytes.
+    Subclasses set `algorithm`, `stanza_type`, `kem` and build `_key` from the public bytes.
+    certificate, chain: what the key came with, if it came in a certificate (`keys.x509`). They
+    stay in this process: to workers only the key goes.
     """
 
     algorithm: ClassVar[str]
     stanza_type: ClassVar[int]
     kem: ClassVar[Any]
+    certificate: x509.Certificate | None = None
+    chain: tuple[x509.Certificate, ...] = ()
 
     def __init__(self, public_bytes: bytes) -> None:
         self.public_bytes = bytes(public_bytes)
@@ -53,14 +61,16 @@ class HpkeRecipient:
 class HpkeIdentity:
     """A private key whose public half is an HpkeRecipient.
 
-    private_bytes: 32 bytes. Never shown, logged or pickled into anything but a pipe.
+    private_bytes: 32 bytes, or PKCS #8 in DER where `private_size` is None. Never shown, logged
+    or pickled into anything but a pipe.
     """
 
     recipient_type: ClassVar[type[HpkeRecipient]]
+    private_size: ClassVar[int | None] = 32
 
     def __init__(self, private_bytes: bytes) -> None:
-        if len(private_bytes) != 32:
-            raise ValueError("a private key is 32 bytes long")
+        if self.private_size is not None and len(private_bytes) != self.private_size:
+            raise ValueError(f"a private key is {self.private_size} bytes long")
         self._private_bytes = bytes(private_bytes)
         self._key, public_bytes = self._load(self._private_bytes)
         self.recipient = self.recipient_type(public_bytes)
@@ -73,8 +83,16 @@ class HpkeIdentity:
     def algorithm(self) -> str:
         return self.recipient.algorithm
 
+    @property
+    def stanza_type(self) -> int:
+        return self.recipient.stanza_type
+
+    @property
+    def hint(self) -> bytes:
+        return self.recipient.hint
+
     def private_bytes(self) -> bytes:
-        """Return the 32 private bytes, for a key file."""
+        """Return the private bytes, for a key file."""
         return self._private_bytes
 
     def __repr__(self) -> str:

@@ -3,7 +3,9 @@
 A line `dcmx-identity-1:ALGORITHM:DATA` or `dcmx-recipient-1:ALGORITHM:DATA`, DATA being
 base64url without padding of the key and a four-byte checksum (the first bytes of SHA-256
 over the text before DATA and the key). Lines with # are comments. An identity file may
-itself be a DCMX object sealed with a passphrase, whose content is such text.
+itself be a DCMX object sealed with a passphrase, whose content is such text. A recipient file may
+name others (`keys.references`). Files in PEM, DER or PKCS #12 are told by their content
+(`keys.x509`).
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ import binascii
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from ..container.layout import looks_like_object
-from ..errors import OutputExistsError, UsageError
+from ..errors import NoIdentityError, OutputExistsError, PolicyError, UsageError
 from .hpke import HpkeIdentity, HpkeRecipient
 from .hybrid import HybridIdentity
 from .x25519 import X25519Identity
@@ -108,7 +111,8 @@ def parse_recipients(text: str) -> list[HpkeRecipient]:
     return _keys(text, _RECIPIENT, lambda kind: kind.recipient_type, "recipient")
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
+def read_key_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a key file; raises UsageError naming it."""
     try:
         with open(path, "rb") as file:
             data = file.read(_LIMIT + 1)
@@ -119,34 +123,89 @@ def _read(path: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def load_recipients(path: str | os.PathLike[str]) -> list[HpkeRecipient]:
-    """Read the recipients of a file.
-
-    Raises UsageError naming the file if it has none, or is an identity file: a secret key
-    does not belong where a public one is asked for.
-    """
+@contextlib.contextmanager
+def naming(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Put the file's name before what was found wrong in it."""
     try:
-        return parse_recipients(_read(path).decode("utf-8-sig", "replace"))
-    except UsageError as error:
-        raise UsageError(f"recipient file {os.fspath(path)!r}: {error}") from None
+        yield
+    except (UsageError, PolicyError, NoIdentityError) as error:
+        raise type(error)(f"{what} {os.fspath(path)!r}: {error}") from None
+
+
+def looks_foreign(data: bytes) -> bool:
+    """Whether these are the bytes of a PEM file, or of DER: `keys.x509` reads them."""
+    return b"-----BEGIN " in data or (data[:1] == b"\x30" and not data.isascii())
+
+
+def load_recipients(
+    path: str | os.PathLike[str], *, passphrase: Callable[[], str] | None = None,
+    find_email: Callable[[str], list] | None = None,
+) -> list[Any]:
+    """Read the recipients of a file: lines of ours, PEM, DER, or PKCS #12.
+
+    passphrase: gives that of a PKCS #12 file which needs one. find_email: gives the certificates
+    of an address that the file names (`keys.references`).
+    Raises UsageError naming the file if it has none, or is an identity file: a secret key
+    does not belong where a public one is asked for; PolicyError for a key that is too weak or a
+    certificate that forbids encryption; NoIdentityError for a wrong passphrase.
+    """
+    from .references import References
+
+    return References(passphrase=passphrase, find_email=find_email).file(os.fspath(path))
 
 
 def load_identities(
-    path: str | os.PathLike[str], open_sealed: Callable[[bytes], bytes] | None = None
-) -> list[HpkeIdentity]:
-    """Read the identities of a file; raises UsageError naming it.
+    path: str | os.PathLike[str], open_sealed: Callable[[bytes], bytes] | None = None, *,
+    passphrase: Callable[[], str] | None = None,
+) -> list[Any]:
+    """Read the identities of a file: lines of ours, PEM, DER (PKCS #8 and older forms), PKCS #12.
 
-    open_sealed: decrypts an identity file that is sealed with a passphrase.
+    open_sealed: decrypts an identity file that is sealed with a passphrase. passphrase: gives that
+    of an encrypted private key or PKCS #12 file. Raises UsageError naming the file, NoIdentityError
+    for a wrong passphrase, PolicyError for an RSA key under 2048 bits.
     """
-    data = _read(path)
+    data = read_key_file(path)
     if looks_like_object(data):
         if open_sealed is None:
             raise UsageError(f"identity file {os.fspath(path)!r} is sealed with a passphrase")
         data = open_sealed(data)
+    with naming("identity file", path):
+        return read_identities(data, passphrase)
+
+
+def read_identities(data: bytes, passphrase: Callable[[], str] | None = None) -> list[Any]:
+    """Return the identities in the bytes of a key file that is not sealed."""
+    if looks_foreign(data):
+        from .x509 import identities_in
+
+        return identities_in(data, passphrase)
+    return parse_identities(data.decode("utf-8-sig", "replace"))
+
+
+def read_secret_line(path: str | os.PathLike[str], what: str) -> str:
+    """Return the first line of a file, a passphrase or PIN; raises UsageError naming the file."""
     try:
-        return parse_identities(data.decode("utf-8-sig", "replace"))
-    except UsageError as error:
-        raise UsageError(f"identity file {os.fspath(path)!r}: {error}") from None
+        # utf-8-sig: editors on Windows put a mark before the text
+        with open(path, encoding="utf-8-sig") as file:
+            return secret_line(file, f"{what} {os.fspath(path)!r}")
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {what} {os.fspath(path)!r}: {(error.strerror or '').lower()}"
+        ) from None
+
+
+def secret_line(file: IO[str], name: str) -> str:
+    """Return the first line of an open file; raises UsageError if it is empty, too long or not
+    UTF-8."""
+    try:
+        line = file.readline(65537).rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise UsageError(f"{name} is not UTF-8") from None
+    if len(line) > 65536:
+        raise UsageError(f"the first line of {name} is too long")
+    if not line:
+        raise UsageError(f"the first line of {name} is empty")
+    return line
 
 
 def write_private(path: str | os.PathLike[str], data: bytes, *, force: bool = False) -> None:

@@ -20,14 +20,13 @@ from ..container.reader import Container, OpenContainer
 from ..container.stanza import (
     BATCH,
     BATCH_SCOPE,
-    CLASSICAL_TYPES,
     FULL,
-    HYBRID,
     NO_HINT,
     PASSPHRASE_TYPES,
     Identity,
     Recipient,
     Stanza,
+    check_strengths,
 )
 from ..container.streams import put
 from ..errors import DamagedError, NoIdentityError, UsageError
@@ -158,12 +157,8 @@ def _check(
 ) -> None:
     if not any(s.type != BATCH and s.scope in (FULL, BATCH_SCOPE) for s in stanzas):
         raise UsageError("nobody would be left who can read the object: give --add too")
-    kinds = {s.type for s in stanzas}
-    if HYBRID in kinds and kinds & CLASSICAL_TYPES and not allow_classical:
-        raise UsageError(
-            "a classical recipient beside a post-quantum one makes the object as weak as the "
-            "classical key: leave it out, or give --allow-classical"
-        )
+    if not allow_classical:
+        check_strengths(s.type for s in stanzas)
     try:
         check_passphrase_rule(stanzas, flags)
     except DamagedError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -139,12 +140,15 @@ def _serve(connection, factory: Factory) -> None:
 
 
 def _context(method: str | None):
-    """Fork is quick, and safe where no other thread runs; spawn works everywhere."""
+    """Fork is quick, and safe where no other thread runs and no token is in use; spawn works
+    everywhere."""
     import multiprocessing
     import threading
 
     if method is None:
         can_fork = "fork" in multiprocessing.get_all_start_methods() and os.name == "posix"
+        token = sys.modules.get("dicomcrypt.keys.token")
+        can_fork = can_fork and not (token is not None and token.in_use())
         method = "fork" if can_fork and threading.active_count() == 1 else "spawn"
     return multiprocessing.get_context(method)
 

@@ -334,7 +334,7 @@ def test_json_documents_parse_and_count_right(tmp_path, tree, call, keys, forge)
 
 
 def test_quiet_shows_failures_only_and_verbose_every_file(tmp_path, tree, call, keys):
-    words = ["encrypt", tree, "-r", keys / "doctor.pub", "-j", "1", "-o"]
+    words = ["encrypt", tree, "-r", keys / "doctor.pub", "--no-recovery", "-j", "1", "-o"]
     done = call(*words, tmp_path / "a", "-q")
     assert (done.out, done.err) == ("", "")
     done = call(*words, tmp_path / "a", "-q")

@@ -14,12 +14,12 @@ import dicomcrypt as dc
 from dicomcrypt.container.index import parse_index
 from dicomcrypt.container.layout import OPAQUE, PIXELS, TAIL
 from dicomcrypt.container.reader import Container
-from dicomcrypt.keys.keyfile import parse_identities, parse_recipients
+from dicomcrypt.keys.keyfile import parse_identities, parse_recipients, read_identities
 from dicomcrypt.objects.buffers import MemorySource
 
 VECTORS = pathlib.Path(__file__).resolve().parents[1] / "vectors"
 DOCUMENT = json.loads((VECTORS / "objects.json").read_text())
-IDENTITIES = [parse_identities(line)[0] for line in DOCUMENT["identities"].values()]
+IDENTITIES = [read_identities(text.encode())[0] for text in DOCUMENT["identities"].values()]
 GOOD = sorted(
     {e["file"] for e in DOCUMENT["objects"] if e["exit"] == 0 and e["passphrase"] is None}
 )

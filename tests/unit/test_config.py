@@ -54,3 +54,13 @@ def test_too_large(written):
     written.write_bytes(b"#" * ((1 << 20) + 1))
     with pytest.raises(UsageError, match="too large"):
         config.section("trust")
+
+
+def test_names_as_they_stand_there_and_switches(written):
+    written.write_text('[recipients]\ndefault = ["@ct", "a.pub"]\nwarn = false\nodd = "no"\n')
+    assert config.names("recipients", "default") == ["@ct", "a.pub"]
+    assert config.beside("a.pub") == str(written.parent / "a.pub")
+    assert config.flag("recipients", "warn", True) is False
+    assert config.flag("recipients", "none", True) is True
+    with pytest.raises(UsageError, match=r"config\.toml.*odd is true or false"):
+        config.flag("recipients", "odd", True)

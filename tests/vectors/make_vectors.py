@@ -18,13 +18,22 @@ import sys
 import unicodedata
 
 from cryptography.hazmat.primitives import hashes, hpke
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM1024PrivateKey
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
 import dcmx_rescue as rescue
@@ -146,6 +155,44 @@ def transform(key, payload, runs, forced=None, sample=1):
 # ---- Keys ------------------------------------------------------------------------------------
 
 
+class OtherPerson:
+    """A recipient whose key is a PEM file of another program: types 2, 3 and 10 to 13."""
+
+    curves = ((2, ec.SECP256R1(), hpke.KEM.P256), (12, ec.SECP384R1(), hpke.KEM.P384),
+              (13, ec.SECP521R1(), hpke.KEM.P521))  # fmt: skip
+
+    def __init__(self, name, kind):
+        self.type, kem = kind, None
+        secret = rand("identity " + name, 80)
+        for number, curve, its_kem in self.curves:
+            if kind == number:
+                value = int.from_bytes(secret[: curve.key_size // 8], "big")
+                private, kem = ec.derive_private_key(value, curve), its_kem
+        if kind == 10:
+            private, kem = MLKEM768PrivateKey.from_seed_bytes(secret[:64]), hpke.KEM.MLKEM768
+        if kind == 11:
+            private, kem = MLKEM1024PrivateKey.from_seed_bytes(secret[:64]), hpke.KEM.MLKEM1024
+        if kind == 3:
+            pem = (pathlib.Path(__file__).parent / "rsa-2048.pem").read_bytes()
+            private = load_pem_private_key(pem, None)
+        self.private, self.sealing_key, self.suite = private, private.public_key(), None
+        if kem is not None:
+            self.suite = hpke.Suite(kem, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+        self.public = rescue.spki(self.sealing_key)
+        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        self.identity = pem.decode()
+        pem = self.sealing_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        self.recipient = pem.decode()
+
+
+def seal_to(person, key, info):
+    """The body of a stanza (D 4.2)."""
+    if person.type == 3:
+        oaep = OAEP(mgf=MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
+        return person.sealing_key.encrypt(key, oaep)
+    return person.suite.encrypt(key, person.sealing_key, info=info)
+
+
 class Person:
     """A recipient with both lines and what is needed to seal to it."""
 
@@ -180,6 +227,12 @@ PEOPLE = {
     "bob": Person("bob", "mlkem768-x25519"),
     "carol": Person("carol", "x25519"),
     "mallory": Person("mallory", "mlkem768-x25519"),
+    "p256": OtherPerson("p256", 2),
+    "rsa": OtherPerson("rsa", 3),
+    "mlkem768": OtherPerson("mlkem768", 10),
+    "mlkem1024": OtherPerson("mlkem1024", 11),
+    "p384": OtherPerson("p384", 12),
+    "p521": OtherPerson("p521", 13),
 }
 PASSPHRASE = "correct horse, na\u00efve caf\u00e9"  # noqa: S105
 
@@ -235,7 +288,7 @@ class Writer:
     def to(self, name, scope=1, key=None, binding=None):
         person = PEOPLE[name]
         info = self.info(person.type, scope, binding)
-        body = person.suite.encrypt(key or self.wrapped(scope), person.sealing_key, info=info)
+        body = seal_to(person, key or self.wrapped(scope), info)
         hint = hashlib.sha256(person.public).digest()[:8]
         self.stanzas.append(stanza(person.type, scope, hint, body))
         return self
@@ -1298,6 +1351,50 @@ def block_layer():
     }
 
 
+OTHERS = ("p256", "rsa", "mlkem768", "mlkem1024", "p384", "p521")
+
+
+def other_keys(out):
+    """Types 2, 3 and 10 to 13: what they open, and what they must not."""
+    for name in OTHERS:
+        kind = PEOPLE[name].type
+        w = Writer(name, text()).to(name)
+        file = out.save(f"type-{kind}", w.build())
+        out.good(file, w.original(), (name,), note=f"stanza type {kind}")
+        out.bad(file, "no-identity", f"another key beside stanza type {kind}")
+        w = Writer(name + " batch", text()).batch(1, name)
+        file = out.save(f"type-{kind}-batch", w.build())
+        out.good(file, w.original(), (name,), note=f"a batch key in a stanza of type {kind}")
+
+        w = Writer(name + " body", text()).to(name)
+        w.stanzas[0] = flip(w.stanzas[0], len(w.stanzas[0]) - 1)
+        file = out.save(f"bad-type-{kind}-body", w.build())
+        out.bad(file, "damaged", f"type {kind}: a bit of the wrapped key flipped", (name,))
+        w = Writer(name + " length", text()).to(name)
+        body = w.stanzas[0][12:-1]
+        w.stanzas = [stanza(kind, 1, hashlib.sha256(PEOPLE[name].public).digest()[:8], body)]
+        file = out.save(f"bad-type-{kind}-length", w.build())
+        out.bad(file, "no-identity", f"type {kind}: a body too short is no stanza", (name,))
+    w = Writer("hpke scope", text()).to("p256", 2)
+    w.stanzas[0] = w.stanzas[0][:1] + bytes([1]) + w.stanzas[0][2:]
+    file = out.save("bad-type-2-scope", w.build())
+    out.bad(file, "damaged", "type 2: a stanza of the tags scope shown as one of full", ("p256",))
+    w = Writer("rsa scope", text()).to("rsa", 2)
+    w.stanzas[0] = w.stanzas[0][:1] + bytes([1]) + w.stanzas[0][2:]
+    file = out.save("bad-type-3-scope", w.build())
+    out.bad(file, "damaged", "type 3: the same, which the slot's code tells", ("rsa",))
+    w = Writer("hpke object", text())
+    other = Writer("hpke other object", text()).to("p256")
+    w.stanzas = other.stanzas
+    file = out.save("bad-type-2-object", w.build())
+    out.bad(file, "damaged", "type 2: a stanza of another object", ("p256",))
+    w = Writer("many kinds", native("many kinds", 13, 7)).to("p256").to("rsa", 2).to("p521", 3)
+    file = out.save("types-2-3-13-scopes", w.build())
+    out.good(file, w.original(), ("p256",), note="the scopes full, tags, pixels of types 2, 3, 13")
+    out.good(file, w.original(TAGS, TAIL), ("rsa",), "tags", "tags", "by the tags key")
+    out.good(file, w.original(PIXELS), ("p521",), "pixels", "pixels", "by the pixels key")
+
+
 def main(folder):
     folder = pathlib.Path(folder)
     try:
@@ -1309,6 +1406,7 @@ def main(folder):
     good_frame_run_limits(out)
     key_files(out)
     bad_objects(out)
+    other_keys(out)
     people = PEOPLE.items()
     document = {
         "about": "Objects of docs/spec/dcmx-v1.md. exit: status of tools/dcmx_rescue.py; failure: "

@@ -8,7 +8,7 @@ import pytest
 
 import dicomcrypt as dc
 from dicomcrypt.ciphers import reference, transform_into
-from dicomcrypt.keys.keyfile import parse_identities
+from dicomcrypt.keys.keyfile import read_identities
 
 VECTORS = pathlib.Path(__file__).resolve().parents[2] / "vectors"
 DOCUMENT = json.loads((VECTORS / "objects.json").read_text())
@@ -20,7 +20,8 @@ def entry_id(entry):
 
 
 def identities_of(entry):
-    found = [parse_identities(DOCUMENT["identities"][name])[0] for name in entry["identities"]]
+    found = [read_identities(DOCUMENT["identities"][name].encode())[0]
+             for name in entry["identities"]]
     if entry["passphrase"] is not None:
         found.append(dc.Passphrase(entry["passphrase"]))
     return found

@@ -1,0 +1,128 @@
+"""RSA recipients: stanza type 3, RSAES-OAEP (RFC 8017 section 7.1) with SHA-256, MGF1 with SHA-256
+and no label."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_der_public_key,
+)
+
+from ..container.stanza import RSA, Stanza
+from ..errors import PolicyError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+LEAST_BITS, MOST_BITS = 2048, 16384
+KEY_SIZE = 32
+
+
+def _oaep() -> OAEP:
+    return OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=None)
+
+
+class RsaRecipient:
+    """An RSA public key (SubjectPublicKeyInfo in DER) of at least 2048 bits: classical.
+
+    key_bits: bits of the modulus. certificate, chain: as in `HpkeRecipient`.
+    Raises PolicyError for a modulus under 2048 or over 16384 bits.
+    """
+
+    algorithm, stanza_type = "rsa-oaep-sha256", RSA
+    certificate: x509.Certificate | None = None
+    chain: tuple[x509.Certificate, ...] = ()
+
+    def __init__(self, public_bytes: bytes) -> None:
+        key = load_der_public_key(public_bytes)
+        if not isinstance(key, RSAPublicKey):
+            raise ValueError("not an RSA key")
+        self._key = key
+        self.public_bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.hint = hashlib.sha256(self.public_bytes).digest()[:8]
+        self.key_bits = key.key_size
+        if not LEAST_BITS <= self.key_bits <= MOST_BITS:
+            raise PolicyError(
+                f"an RSA key of {self.key_bits} bits: {LEAST_BITS} at least, {MOST_BITS} at most"
+            )
+
+    def __repr__(self) -> str:
+        return f"RsaRecipient(hint={self.hint.hex()}, key_bits={self.key_bits})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.public_bytes == self.public_bytes
+
+    def __hash__(self) -> int:
+        return hash(self.public_bytes)
+
+    def __reduce__(self):
+        return type(self), (self.public_bytes,)
+
+    def wrap(self, key: bytes, scope: int, binding: bytes) -> Stanza:
+        """Wrap 32 bytes of key into a stanza; what binds it to its object is the slot's MAC."""
+        return Stanza(RSA, scope, self.hint, self._key.encrypt(key, _oaep()))
+
+
+class RsaIdentity:
+    """An RSA private key (PKCS #8 in DER). Never shown, logged or pickled into anything but a
+    pipe."""
+
+    def __init__(self, private_bytes: bytes) -> None:
+        key = load_der_private_key(private_bytes, None)
+        if not isinstance(key, RSAPrivateKey):
+            raise ValueError("not an RSA key")
+        self._key, self._private_bytes = key, bytes(private_bytes)
+        self.recipient = RsaRecipient(
+            key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        )
+
+    @property
+    def algorithm(self) -> str:
+        return self.recipient.algorithm
+
+    @property
+    def stanza_type(self) -> int:
+        return RSA
+
+    @property
+    def hint(self) -> bytes:
+        return self.recipient.hint
+
+    @property
+    def key_bits(self) -> int:
+        return self.recipient.key_bits
+
+    def private_bytes(self) -> bytes:
+        """Return the key as PKCS #8 in DER."""
+        return self._private_bytes
+
+    def __repr__(self) -> str:
+        return f"RsaIdentity(hint={self.hint.hex()}, key_bits={self.key_bits})"
+
+    def __reduce__(self):
+        return type(self), (self._private_bytes,)
+
+    def matches(self, stanza: Stanza) -> bool:
+        return (
+            stanza.type == RSA
+            and stanza.hint == self.hint
+            and len(stanza.body) == (self.key_bits + 7) // 8
+        )
+
+    def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
+        """Return the wrapped key, or None for whatever is not one: all failures look the same."""
+        if not self.matches(stanza):
+            return None
+        try:
+            key = self._key.decrypt(stanza.body, _oaep())
+        except ValueError:
+            return None
+        return key if len(key) == KEY_SIZE else None
