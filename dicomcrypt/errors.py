@@ -7,6 +7,7 @@
     ├── MissingExtraError        2  an optional library is not installed
     ├── NoIdentityError          3  no identity fits, or the passphrase is wrong
     ├── DamagedError             4  damaged, forged, or not a DCMX object at all
+    │   └── UnsignedError        4  a signature is required, and the object has none
     ├── PolicyError              5  refused by policy
     ├── SourceChangedError       1  the file changed while it was read
     ├── OutputExistsError        1  the output exists and --force was not given
@@ -61,6 +62,10 @@ class DamagedError(DicomcryptError):
     """The object is damaged, forged, cut short, or not a DCMX object."""
 
     exit_status = 4
+
+
+class UnsignedError(DamagedError):
+    """A signature is required, and the object has none: it may have been taken away."""
 
 
 class PolicyError(DicomcryptError):

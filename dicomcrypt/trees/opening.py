@@ -13,6 +13,7 @@ from ..container.stanza import Identity
 from ..errors import DamagedError
 from ..objects.buffers import FileSource
 from ..objects.files import SUFFIX, object_meta
+from ..objects.signing import NO_DEMANDS, SignaturePolicy, unlock
 from .walk import Entry
 
 MOST = 32
@@ -38,8 +39,10 @@ class Opener:
     Between two objects their data drive the code and tables for this out of the processor's
     caches: opened one by one, each would cost nearly twice as much."""
 
-    def __init__(self, root: bytes, identities: Sequence[Identity]) -> None:
-        self._root, self._identities = root, identities
+    def __init__(
+        self, root: bytes, identities: Sequence[Identity], policy: SignaturePolicy = NO_DEMANDS
+    ) -> None:
+        self._root, self._identities, self._policy = root, identities, policy
         self._cache = BatchKeyCache()
         self._tasks: list[Entry] = []
         self._ready: dict[bytes, Opened | Exception | None] = {}
@@ -85,7 +88,7 @@ class Opener:
                     raise DamagedError("not a DCMX object: damaged or forged")
                 file.close()
                 return None
-            container = Container(file).unlock(self._identities, self._cache)
+            container = unlock(Container(file), self._identities, self._cache, self._policy)
             return Opened(file, container, *object_meta(container))
         except BaseException:
             file.close()

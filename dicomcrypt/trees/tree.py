@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..container.layout import looks_like_object
 from ..container.stanza import Identity
@@ -32,12 +33,16 @@ from ..objects.files import (
     seal_file,
 )
 from ..objects.readback import read_back
+from ..objects.signing import NO_DEMANDS, SignaturePolicy
 from .checkpoint import Checkpoints
 from .job import Guarded, Output, Shard, Watch, failed, run
 from .names import check_folders, check_link, object_name, plain_name, safe_relative
 from .opening import Opener
 from .pool import Outcome, Worker
 from .walk import Entry, Survey, in_shard, walk
+
+if TYPE_CHECKING:
+    from ..keys.signing import Signer
 
 _SUFFIX = SUFFIX.encode()
 ENCRYPTED_BEFORE, DECRYPTED_BEFORE = "encrypted before", "decrypted before"
@@ -83,7 +88,7 @@ class EncryptOptions:
 
     verify: every object is read back and compared with its source before it has its name;
     delete_source: then the source is removed. sync: objects are on the medium before they have
-    their names.
+    their names. signer: who signs every object.
     """
 
     method: int | None = -1
@@ -95,6 +100,7 @@ class EncryptOptions:
     verify: bool = False
     delete_source: bool = False
     sync: bool = True
+    signer: Signer | None = None
 
 
 def _encryptor(
@@ -141,7 +147,7 @@ def _encryptor(
                                details=details if options.delete_source else None)
         elif options.resume and target is not None:
             try:
-                if encrypted_before(path, target, envelope):
+                if encrypted_before(path, target, envelope, signed=options.signer is not None):
                     return Outcome(shown, "skipped", message=ENCRYPTED_BEFORE)
             except OutputExistsError:
                 if not options.force:
@@ -163,7 +169,7 @@ def _encryptor(
                     source, file, material, options.method,
                     name=None if object_id is None else base if mirrored else relative,
                     opaque_allowed=scope_check(envelope, options.force_scopes, repr(shown)),
-                    buffers=buffers, progress=tell,
+                    buffers=buffers, progress=tell, signer=options.signer,
                 )  # fmt: skip
                 if options.verify:
                     os.fsync(file.descriptor)
@@ -199,6 +205,8 @@ def encrypt_tree(
                          "that was broken off goes on without it")
     how = options.method, options.names, options.links, options.force_scopes
     identity = [b"encrypt", repr(how).encode(), *envelope.rights]
+    if options.signer is not None:
+        identity.append(options.signer.public_key)
     with Output(root, out, identity, shard=shard, journal=journal) as output:
         mirror = options.names == "keep"
         if not (mirror or shard or options.force or output.journal.resumed):
@@ -267,6 +275,7 @@ class DecryptOptions:
     resume: bool = False
     unsafe_links: bool = False
     sync: bool = True
+    policy: SignaturePolicy = NO_DEMANDS
 
 
 def _decryptor(
@@ -274,7 +283,7 @@ def _decryptor(
     tell,
 ) -> Worker:
     source_root, target_root = os.fsencode(root), os.fsencode(out)
-    buffers, opener = Buffers(), Opener(source_root, identities)
+    buffers, opener = Buffers(), Opener(source_root, identities, options.policy)
     checked: bytes | None = None
 
     def place(relative: bytes) -> bytes:
@@ -374,8 +383,8 @@ def decrypt_tree(
     Nothing is written outside `out`, nor through a symbolic link in it. Links are made last.
     shard, journal, keep_journal, errors: as for `encrypt_tree`.
     """
-    with Output(root, out, [b"decrypt", options.part.encode()], shard=shard,
-                journal=journal) as output:
+    identity = [b"decrypt", options.part.encode(), *options.policy.demands]
+    with Output(root, out, identity, shard=shard, journal=journal) as output:
         survey = _survey(root, output, shard)
         tasks = output.tasks(survey, mirror=True)
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force)
