@@ -218,7 +218,7 @@ def certificate_key(certificate: x509.Certificate) -> Any:
     """Return the public key; raises UsageError for one that cannot be used."""
     try:
         return certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise UsageError("the certificate's public key cannot be used") from None
 
 
@@ -283,7 +283,7 @@ def verify_cms(manifest: bytes, cms: bytes) -> Signature:
         raise _wrong("it does not fit") from None
     except UsageError as error:
         raise _wrong(str(error)) from None
-    except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise _wrong("it is not as it must be") from None
 
 
@@ -319,7 +319,10 @@ def _verify(manifest: bytes, cms: bytes) -> Signature:
     # What is signed has the tag of a SET (RFC 5652 section 5.4).
     algorithm.verify(key, signer.signature, b"\x31" + _raw(signer.signed_attributes)[1:])
     chain = tuple(c for c in certificates if c is not certificate)
-    return Signature(algorithm.name, certificate, chain, _moment(attributes[_SIGNING_TIME]))
+    moment = _moment(attributes[_SIGNING_TIME])
+    signature = Signature(algorithm.name, certificate, chain, moment)
+    signature.facts()  # a certificate that cannot be told of fails here, not later
+    return signature
 
 
 def _attributes(raw: bytes) -> dict[x509.ObjectIdentifier, Any]:

@@ -21,7 +21,7 @@ _DER = serialization.Encoding.DER
 _PRIVATE = re.compile(
     rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----[ \r]*\n?", re.DOTALL
 )
-_BAD_KEY = (ValueError, TypeError, UnsupportedAlgorithm)
+_BAD_KEY = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
 class Signer:
