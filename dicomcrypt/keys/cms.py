@@ -111,7 +111,7 @@ class _SignedData:
     version: int
     digest_algorithms: asn1.SetOf[asn1.TLV]
     content: _Content
-    certificates: Annotated[asn1.SetOf[x509.Certificate], asn1.Implicit(0)]
+    certificates: Annotated[asn1.SetOf[asn1.TLV], asn1.Implicit(0)]
     signers: asn1.SetOf[_SignerInfo]
 
 
@@ -290,17 +290,17 @@ def verify_cms(manifest: bytes, cms: bytes) -> Signature:
 def _verify(manifest: bytes, cms: bytes) -> Signature:
     info = asn1.decode_der(_ContentInfo, cms)
     data = info.content
-    signers, certificates = data.signers.as_list(), data.certificates.as_list()
+    signers, certificates = data.signers.as_list(), [_raw(c) for c in data.certificates.as_list()]
     if (info.type != _SIGNED_DATA or data.version != 1 or data.content.type != _DATA
             or len(signers) != 1 or not 1 <= len(certificates) <= MAX_CERTIFICATES):
         raise _wrong("not one signature of the manifest")
     signer = signers[0]
     attributes = _attributes(_raw(signer.signed_attributes))
     (ess,) = attributes[_SIGNING_CERTIFICATE].parse(_SigningCertificate).certificates
-    named = [c for c in certificates if c.fingerprint(hashes.SHA256()) == ess.digest]
+    named = [c for c in certificates if hashlib.sha256(c).digest() == ess.digest]
     if len(named) != 1:
         raise _wrong("its certificate is missing or another")
-    certificate = named[0]
+    certificate = x509.load_der_x509_certificate(named[0])
     if signer.version != 1 or (_raw(signer.sid.issuer), signer.sid.serial) != (
         certificate.issuer.public_bytes(), certificate.serial_number
     ):
@@ -318,7 +318,8 @@ def _verify(manifest: bytes, cms: bytes) -> Signature:
         raise _wrong("it is of something else")
     # What is signed has the tag of a SET (RFC 5652 section 5.4).
     algorithm.verify(key, signer.signature, b"\x31" + _raw(signer.signed_attributes)[1:])
-    chain = tuple(c for c in certificates if c is not certificate)
+    others = (c for c in certificates if c is not named[0])
+    chain = tuple(x509.load_der_x509_certificate(c) for c in others)
     moment = _moment(attributes[_SIGNING_TIME])
     signature = Signature(algorithm.name, certificate, chain, moment)
     signature.facts()  # a certificate that cannot be told of fails here, not later
@@ -394,6 +395,9 @@ def build_cms(
     )  # fmt: skip
     return asn1.encode_der(_ContentInfo(type=_SIGNED_DATA, content=_SignedData(
         version=1, digest_algorithms=asn1.SetOf([_tlv(algorithm.digest_identifier)]),
-        content=_Content(type=_DATA), certificates=asn1.SetOf([certificate, *chain]),
+        content=_Content(type=_DATA),
+        certificates=asn1.SetOf([
+            _tlv(c.public_bytes(serialization.Encoding.DER)) for c in (certificate, *chain)
+        ]),
         signers=asn1.SetOf([info]),
     )))  # fmt: skip

@@ -108,7 +108,7 @@ def test_a_certificate_for_something_else_does_not_sign():
 
 
 def test_keys_that_cannot_sign_are_refused():
-    small = rsa.generate_private_key(65537, 1024)
+    small = rsa.generate_private_key(65537, 1024)  # noqa: S505
     with pytest.raises(dc.UsageError, match="1024 bits"):
         Signer(small, signers.certificate(small))
     for key in (ec.generate_private_key(ec.SECP256K1()), x25519.X25519PrivateKey.generate()):
@@ -159,7 +159,7 @@ def test_signers_of_every_file_format(tmp_path, data, passphrase, chain):
     assert bool(asked) == (passphrase is not None)
     if passphrase:
         with pytest.raises(dc.NoIdentityError):
-            Signer.load(path, passphrase="wrong")
+            Signer.load(path, passphrase="wrong")  # noqa: S106
         with pytest.raises(dc.UsageError, match="under a passphrase"):
             Signer.load(path)
 
@@ -186,7 +186,7 @@ def test_key_certificate_and_chain_may_stand_in_files_of_their_own(tmp_path):
 def test_files_that_hold_no_signer_are_refused(tmp_path, data):
     path = write(tmp_path, data)
     with pytest.raises((dc.UsageError, dc.NoIdentityError), match="signer"):
-        Signer.load(path, passphrase="x")
+        Signer.load(path, passphrase="x")  # noqa: S106
     with pytest.raises(dc.UsageError, match="cannot read"):
         Signer.load(tmp_path / "missing")
 
