@@ -32,6 +32,7 @@ def verify(inputs, identity_files, ask, passphrase_file, require_signature, sign
     --json says who signed each of them.
     """
     from ..objects.files import verify_path
+    from ..objects.signing import verified_note
     from ..trees.inplace import verify_tree
     from ..trees.pool import Outcome, default_jobs
     from .console import Report, run
@@ -44,7 +45,7 @@ def verify(inputs, identity_files, ask, passphrase_file, require_signature, sign
         size, whole, signature = verify_path(path, identities, progress=report.follow(path),
                                              policy=policy)
         return Outcome(path, "done", bytes_in=os.path.getsize(path), bytes_out=size,
-                       message="" if whole else "only the identity's scope was verified",
+                       message=verified_note(whole, signature),
                        details={"signature": signature} if signature else None)
 
     with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose) as report:

@@ -68,6 +68,16 @@ class SignaturePolicy:
 NO_DEMANDS = SignaturePolicy()
 
 
+def verified_note(whole: bool, facts: dict[str, Any] | None) -> str:
+    """What is said of an object that was verified: how far that went, and who signed it."""
+    notes = [] if whole else ["only the identity's scope was verified"]
+    if facts is not None:
+        unchecked = ", not checked against a trust centre"
+        notes.append(f"signed by {facts['signer']}"
+                     + (unchecked if facts["trust"] == "not checked" else ""))
+    return "; ".join(notes)
+
+
 def signature_policy(
     require: bool = False, signers: Iterable[Any] = (), check: Callable | None = None
 ) -> SignaturePolicy:

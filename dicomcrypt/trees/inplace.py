@@ -13,7 +13,7 @@ from ..container.stanza import BATCH, Identity, Recipient
 from ..objects.buffers import FileSource
 from ..objects.files import Buffers, verify_opened
 from ..objects.rewrap import rewrap_path
-from ..objects.signing import NO_DEMANDS, SignaturePolicy
+from ..objects.signing import NO_DEMANDS, SignaturePolicy, verified_note
 from .job import Guarded, Shard, Watch, run
 from .opening import Opener
 from .pool import Outcome, Worker
@@ -49,7 +49,7 @@ def _verifier(
             signature = policy.facts(found.container)
         return Outcome(
             shown, "done", bytes_in=entry.size, bytes_out=size,
-            message="" if whole else "only the identity's scope was verified",
+            message=verified_note(whole, signature),
             details={"signature": signature} if signature else None,
         )  # fmt: skip
 

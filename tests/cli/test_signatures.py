@@ -3,6 +3,7 @@
 import json
 import pathlib
 import subprocess
+import sys
 
 import pytest
 import signers
@@ -90,13 +91,10 @@ def test_openssl_verifies_our_signatures(
 
 
 def test_the_rescue_tool_gives_out_what_openssl_verifies(
-    signed, hospital, keys, dicom, tmp_path, need_command, command
+    signed, hospital, keys, dicom, tmp_path, need_command
 ):
-    import sys
-
     openssl = need_command("openssl", "openssl")
     tool = pathlib.Path(__file__).resolve().parents[2] / "tools" / "dcmx_rescue.py"
-    # The tool knows the hybrid keys as well.
     out, cms = tmp_path / "rescued", tmp_path / "r.p7s"
     done = subprocess.run(
         [sys.executable, tool, signed, "-i", keys / "doctor.key", "-o", out, "--signature-out",
@@ -237,6 +235,13 @@ def test_trees_are_signed_and_verified(jobs, call, hospital, keys, dicom, tmp_pa
     assert done.status == 1
     assert "exists and is not signed" in done.err
     assert call(*words).status == 0
+
+
+def test_who_signed_is_said_of_every_object(call, signed, hospital, keys):
+    words = ["verify", signed, "-i", keys / "doctor.key", "-v"]
+    assert "signed by CN=a, not checked against a trust centre" in call(*words).err
+    done = call(*words, "--signer", hospital / "a.pem")
+    assert "signed by CN=a)" in done.err
 
 
 def test_rewrap_says_what_becomes_of_a_signature(call, signed, hospital, keys):
