@@ -89,10 +89,11 @@ class LeafSink:
 
 
 class Sealed(NamedTuple):
-    """What one signature stream holds."""
+    """What a signature stream holds: manifest and CMS, and the whole of it."""
 
     manifest: Manifest
     cms: bytes
+    plain: bytes
 
 
 def _copy(
@@ -110,22 +111,32 @@ def _copy(
     return reader.read(0, reader.size - len(plain)) + plain
 
 
+def _reach(keys: KeySchedule) -> list[int]:
+    """The signature streams that the keys open; the last is the one that is used."""
+    return [sid for sid in SIGNATURE_STREAMS if keys.opens(sid)]
+
+
+def check_copies(
+    source: Source, signatures: tuple[int, int], keys: KeySchedule, sealed: Sealed
+) -> None:
+    """Raise DamagedError unless all signature streams that the keys open say the same."""
+    fixed = len(sealed.plain) - len(sealed.cms)
+    for sid in _reach(keys)[:-1]:
+        if _copy(source, sid, signatures, keys, fixed) != sealed.plain:
+            raise DamagedError("the object's signatures differ: damaged or forged")
+
+
 def open_signature(
     source: Source, streams: dict[int, tuple[int, int]], signatures: tuple[int, int],
-    keys: KeySchedule, *, every: bool = False,
+    keys: KeySchedule,
 ) -> Sealed:
-    """Open a signature stream and check that it speaks of these streams.
+    """Open the signature stream of the furthest scope and check that it speaks of these streams.
 
-    every: all that the keys open, which must be the same; otherwise the one of the highest id.
     The CMS is yet to be verified. Raises DamagedError."""
     leaf_sizes = {sid: _LEAF * leaf_count(streams[sid][1]) for sid in sorted(streams)}
     end = CORE_SIZE + _ENTRY.size * len(streams)
     fixed = end + sum(leaf_sizes.values())
-    reach = [sid for sid in SIGNATURE_STREAMS if keys.opens(sid)]
-    plain = _copy(source, reach[-1], signatures, keys, fixed)
-    for sid in reach[:-1] if every else ():
-        if _copy(source, sid, signatures, keys, fixed) != plain:
-            raise DamagedError("the object's signatures differ: damaged or forged")
+    plain = _copy(source, _reach(keys)[-1], signatures, keys, fixed)
     leaves, at = {}, end
     for sid, size in leaf_sizes.items():
         leaves[sid] = plain[at : at + size]
@@ -133,7 +144,7 @@ def open_signature(
     manifest = build_manifest(keys.core, streams, leaves)
     if not hmac.compare_digest(manifest.data, plain[:end]):
         raise DamagedError("the signature is of another object: damaged or forged")
-    return Sealed(manifest, plain[at:])
+    return Sealed(manifest, plain[at:], plain)
 
 
 def _is_signed(piece: bytes | memoryview, leaves: bytes, number: int) -> bool:

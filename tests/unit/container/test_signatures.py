@@ -41,9 +41,7 @@ def sealed_of(blob):
 
 
 def plain_of(blob):
-    sealed = sealed_of(blob)
-    leaves = sealed.manifest.leaves
-    return b"".join([sealed.manifest.data, *(leaves[s] for s in sorted(leaves)), sealed.cms])
+    return sealed_of(blob).plain
 
 
 def flip_frame_7(plain):
