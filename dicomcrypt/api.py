@@ -30,8 +30,10 @@ from .objects.decoder import PARTS, MemoryOutput, decode
 from .objects.drivers import PushDriver, encode_memory
 from .objects.encoder import BAND, Encoder
 from .objects.files import SUFFIX, Buffers, decrypt_path, encrypt_path
+from .objects.signing import signature_policy, unlock
 
 if TYPE_CHECKING:
+    from .keys.signing import Signer
     from .objects.opened import OpenedObject
 
 PathLike = str | os.PathLike[str]
@@ -50,6 +52,7 @@ class Batch:
     recipients: may read everything; tags_to: the tags only; pixels_to: the pixel data only.
     method: "randomized", "aes-transposition", "vigenere", "multilevel" or "none".
     allow_classical: see docs/threat-model.md; allow_mixed: a passphrase beside others.
+    sign_with: who signs the objects; every reader verifies that then.
     Whoever holds an identity of a batch can open all of its objects. Not for several threads at
     once: make one Batch a thread.
 
@@ -67,7 +70,9 @@ class Batch:
         allow_mixed: bool = False,
         force_scopes: bool = False,
         batch: bool = True,
+        sign_with: Signer | None = None,
     ) -> None:
+        self._signer = sign_with
         self._method = method_number(method)
         self._envelope = Envelope(
             scoped_recipients(recipients, tags_to, pixels_to),
@@ -90,6 +95,7 @@ class Batch:
         return Encoder(
             sink, self._envelope.material(), self._method, opaque_allowed=self._opaque_allowed,
             scratch=scratch or self._buffers.scratch,
+            sign=None if self._signer is None else self._signer.sign,
         )  # fmt: skip
 
     def encrypt_into(self, data, out) -> int:
@@ -118,12 +124,13 @@ class Batch:
         """Encrypt a file; return the object's size in bytes. See `encrypt_file`."""
         return encrypt_path(
             src, dst, self._envelope, self._method, name=_stored_name(src, dst), force=force,
-            force_scopes=self._force_scopes, buffers=self._buffers,
+            force_scopes=self._force_scopes, buffers=self._buffers, signer=self._signer,
         )[1]  # fmt: skip
 
     def encrypted_size(self, size: int) -> int:
         """Bytes that are enough for the object of a file of `size` bytes."""
-        return encrypted_size(size) + len(self._envelope.material().header)
+        signatures = 0 if self._signer is None else 3 * self._signer.size
+        return encrypted_size(size) + len(self._envelope.material().header) + signatures
 
 
 def _refuse_overlap(source: memoryview, target: memoryview) -> None:
@@ -139,7 +146,9 @@ def _refuse_opaque() -> None:
 
 
 def encrypted_size(size: int) -> int:
-    """Bytes that are enough for an object of a file of `size` bytes with a dozen recipients."""
+    """Bytes that are enough for an object of a file of `size` bytes with a dozen recipients.
+
+    Of objects that are signed, ask `Batch.encrypted_size`."""
     return size + size // 512 + 96 * 1024
 
 
@@ -175,31 +184,37 @@ def encrypt_file(
 
 
 def decrypt(
-    blob, identities: Sequence[Identity], *, part: str = "all", cache: BatchKeyCache | None = None
+    blob, identities: Sequence[Identity], *, part: str = "all", cache: BatchKeyCache | None = None,
+    require_signature: bool = False, signers: Sequence[Any] = (),
 ) -> bytes:
     """Decrypt an object in memory; return the file's bytes.
 
     part: "tags" or "pixels" for identities of these scopes. cache: a BatchKeyCache shared by
-    calls, so that a batch costs one private-key operation. Raises NoIdentityError,
-    DamagedError; nothing unverified is returned.
+    calls, so that a batch costs one private-key operation. A signature is verified if there is
+    one; require_signature: an object without one is refused; signers: certificates or public keys
+    (`load_signer_keys`), one of which must have signed. Raises NoIdentityError, DamagedError,
+    UnsignedError, PolicyError; nothing unverified is returned.
     """
-    opened = Container(MemorySource(blob)).unlock(identities, cache)
+    policy = signature_policy(require_signature, signers)
+    opened = unlock(Container(MemorySource(blob)), identities, cache, policy)
     return _decrypt_memory(opened, None, part, cache)
 
 
 def decrypt_into(
-    blob, out, identities: Sequence[Identity], *, cache: BatchKeyCache | None = None
+    blob, out, identities: Sequence[Identity], *, cache: BatchKeyCache | None = None,
+    require_signature: bool = False, signers: Sequence[Any] = (),
 ) -> int:
     """Decrypt an object into a buffer of at least the file's size; return that size.
 
-    cache: as for `decrypt`. On failure everything that was written is wiped. blob and out
-    must not overlap.
+    cache, require_signature, signers: as for `decrypt`. On failure everything that was written is
+    wiped. blob and out must not overlap.
     """
     source, target = byte_view(blob), byte_view(out)
     if target.readonly:
         raise UsageError("the output buffer is read-only")
     _refuse_overlap(source, target)
-    opened = Container(MemorySource(source)).unlock(identities, cache)
+    policy = signature_policy(require_signature, signers)
+    opened = unlock(Container(MemorySource(source)), identities, cache, policy)
     return _decrypt_memory(opened, target, "all", cache)
 
 
@@ -242,13 +257,17 @@ def decrypt_file(
     *,
     force: bool = False,
     part: str = "all",
+    require_signature: bool = False,
+    signers: Sequence[Any] = (),
 ) -> int:
     """Decrypt an object into a file with its old mode and time; return its size in bytes.
 
     dst appears when its last byte was verified; an existing one is kept
-    (OutputExistsError) unless force is set. Raises NoIdentityError, DamagedError.
+    (OutputExistsError) unless force is set. require_signature, signers: as for `decrypt`.
+    Raises NoIdentityError, DamagedError, UnsignedError, PolicyError.
     """
-    return decrypt_path(src, dst, identities, part=part, force=force)
+    policy = signature_policy(require_signature, signers)
+    return decrypt_path(src, dst, identities, part=part, force=force, policy=policy)
 
 
 def _has_descriptor(file: Any) -> bool:
@@ -260,14 +279,17 @@ def _has_descriptor(file: Any) -> bool:
 
 def open(
     source: PathLike | BinaryIO | Any, identities: Sequence[Identity],
-    *, cache: BatchKeyCache | None = None,
+    *, cache: BatchKeyCache | None = None, require_signature: bool = False,
+    signers: Sequence[Any] = (),
 ) -> OpenedObject:
     """Open an object for reading in parts: data set, frames, ranges.
 
     source: a path, a seekable binary file, or anything with `size() -> int` and
     `read_range(offset, length) -> bytes`, such as `ObstoreSource`. Of the latter, and of files
     without a descriptor, both ends are read at once, so that a frame costs few requests.
-    Several threads may use what is returned. Raises NoIdentityError, DamagedError.
+    Several threads may use what is returned. require_signature, signers: as for `decrypt`; of a
+    signed object whole pieces of 1 MiB are read and compared with what was signed. Raises
+    NoIdentityError, DamagedError, UnsignedError, PolicyError.
     """
     from .objects.opened import OpenedObject
     from .objects.ranges import CachedEnds
@@ -285,7 +307,8 @@ def open(
     own = isinstance(source, str | os.PathLike)
     close = opened_source.close if own else None
     try:
-        return OpenedObject(Container(opened_source).unlock(identities, cache), close)
+        policy = signature_policy(require_signature, signers)
+        return OpenedObject(unlock(Container(opened_source), identities, cache, policy), close)
     except BaseException:
         if close is not None:
             close()
@@ -364,7 +387,7 @@ def inspect(path: PathLike, identities: Sequence[Identity] = ()) -> dict[str, An
     """Return what can be said of an object without a key, and with one.
 
     Without: version, suite, sizes, the recipients' types and hints (not authenticated). With:
-    tags, frames, transfer syntax and the method map of the blocks, as far as the
+    tags, frames, transfer syntax, the method map of the blocks and who signed, as far as the
     scope reaches.
     """
     from .objects.inspection import inspect_path
@@ -381,20 +404,24 @@ def rewrap(
     keep_key: bool = False,
     allow_classical: bool = False,
     allow_mixed: bool = False,
+    sign_with: Signer | None = None,
+    drop_signature: bool = False,
 ) -> dict[str, Any]:
     """Change who may open an object.
 
     Adding rewrites the header in place. Removing encrypts the object anew under a new key, since
     whoever is removed knew the old one: then `add` must hold the public keys of all who
     stay, besides the identity that does it. keep_key: only drop the stanza, which takes nothing
-    from somebody who kept the key or a copy. remove: recipients, or hints of 8 bytes.
+    from somebody who kept the key or a copy. remove: recipients, or hints of 8 bytes. A signature
+    stays, except where the object is encrypted anew: then give sign_with or drop_signature.
     Returns {"recipients": [...], "rewritten": bool}.
     """
     from .objects.rewrap import rewrap_path
 
     return rewrap_path(
         path, identities, add=add, remove=remove, keep_key=keep_key,
-        allow_classical=allow_classical, allow_mixed=allow_mixed,
+        allow_classical=allow_classical, allow_mixed=allow_mixed, signer=sign_with,
+        drop_signature=drop_signature,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@
     ├── NoIdentityError          3  no identity fits, or the passphrase is wrong
     │   └── ThrottledError          too many wrong passwords: wait
     ├── DamagedError             4  damaged, forged, or not a DCMX object at all
+    │   └── UnsignedError        4  a signature is required, and the object has none
     ├── PolicyError              5  refused by policy
     │   └── CertificateRefusedError  a certificate, a list of revoked ones, or their issuer
     ├── TokenError               6  a card, token or its module cannot, or does not want to
@@ -78,6 +79,10 @@ class DamagedError(DicomcryptError):
     """The object is damaged, forged, cut short, or not a DCMX object."""
 
     exit_status = 4
+
+
+class UnsignedError(DamagedError):
+    """A signature is required, and the object has none: it may have been taken away."""
 
 
 class PolicyError(DicomcryptError):

@@ -13,6 +13,12 @@ docs/spec/block-layer-v1.md ("B"), and is to be read from top to bottom beside t
     python dcmx_rescue.py OBJECT.dcmx -i KEYFILE --part tags -o OUT    holders of one scope
     python dcmx_rescue.py OBJECT.dcmx --list                   what the header shows
 
+Of a signed object it checks that the content is what the manifest says, and leaves the signature
+of the manifest to others: with --signature-out F it writes the signature to F and the manifest to
+F.manifest, and then
+
+    openssl cms -verify -binary -inform DER -in F -content F.manifest -CAfile CA.pem -purpose any
+
 Exit status: 0 all done, 1 some inputs failed, 2 usage, 3 no identity fits or the passphrase
 is wrong, 4 damaged or forged or refused.
 """
@@ -66,6 +72,9 @@ BODY_SIZES = {1: 80, 2: 113, 4: 1168, 5: 89, 6: 94, 7: 56}  # D 4.2; type 3: as 
 BODY_SIZES |= {10: 1136, 11: 1616, 12: 145, 13: 181}
 PASSPHRASE_TYPES = (5, 6)
 SCOPE_STREAMS = {1: (OPAQUE,), 2: (TAGS, TAIL), 3: (PIXELS,)}  # D 3
+SIGNATURE_STREAMS = ((8, 2), (9, 3), (10, 1))  # D 10: stream and scope, in the order of the file
+PIECE = 1 << 20
+MAX_CMS = 262144
 MAX_INDEX = 64 << 20
 MAX_KEY_FILE = 1 << 20
 PEM_KEY = re.compile(rb"([A-Z ]*PRIVATE KEY-----)\s")
@@ -597,12 +606,13 @@ class DcmxObject:
         self.stream_keys = {}  # stream: (input key, block-layer key)
         self.streams = {}
         self.indexes = {}
+        self.manifest = self.cms = None
+        self.leaves = {}
 
     def read_trailer(self, raw, size):
         values = struct.unpack_from("<11Q", raw)
         need(raw[88:] == END_MAGIC, "the trailer is missing: cut off, or bytes behind it")
         need(values[10] == size, "the trailer states another length of the file")
-        need(values[8:10] == (0, 0), "signatures are not known in version 1", "refused-version")
         pairs = {i: values[2 * i - 2 : 2 * i] for i in FILE_ORDER}
         self.places = {i: pair for i, pair in pairs.items() if pair != (0, 0)}
         at = 72 + 2 * self.capacity
@@ -610,6 +620,12 @@ class DcmxObject:
             if i in self.places:
                 need(self.places[i][0] == at, "the streams have gaps or overlap")
                 at += self.places[i][1]
+        self.signatures = None
+        if values[8:10] != (0, 0):
+            self.signatures = values[8], values[9] // 3
+            fine = values[8] == at and values[9] % 3 == 0 and values[9] >= 3 * 72
+            need(fine, "the trailer is wrong about the signatures")
+            at += values[9]
         need(at == size - 96, "the streams do not end at the trailer")
         present = set(self.places)
         need(present == {OPAQUE} or present >= {TAGS, TAIL}, "a stream is missing")
@@ -650,6 +666,8 @@ class DcmxObject:
                 self.keys = keys
                 for scope, key in keys.items():
                     self.stream_keys.update(keys_of_scope(scope, key, self.core)[1])
+                if self.signatures:
+                    self.read_signature()
                 return
         raise failure
 
@@ -687,11 +705,51 @@ class DcmxObject:
         need(found or not matched, "the header is damaged: a recipient's stanza does not open")
         return scope_keys(found[FULL], self.core) if FULL in found else found
 
+    # -- D 10: what was signed
+
+    def read_signature(self):
+        """Reads every signature stream that the keys open; they must be the same."""
+        counts = {i: -(-self.places[i][1] // PIECE) for i in sorted(self.places)}
+        head = 64 + 41 * len(counts)
+        fixed = head + 32 * sum(counts.values())
+        found = set()
+        offset, length = self.signatures
+        for number, scope in SIGNATURE_STREAMS:
+            if scope in self.keys:
+                key = expand(self.keys[scope], label(b"signature", scope, self.core), 32)
+                context = label(b"stream", number, self.core)
+                stream = Stream(self.file, offset, length, key, context)
+                need(fixed < stream.size <= fixed + MAX_CMS, "the length of the signature is wrong")
+                found.add(stream.read(0, stream.size))
+                stream.verify_end()
+            offset += length
+        need(len(found) == 1, "the signatures of the scopes differ")
+        plain = found.pop()
+        manifest, at = self.core, head
+        for number, count in counts.items():
+            self.leaves[number] = plain[at : at + 32 * count]
+            at += 32 * count
+            root = hashlib.sha256(self.leaves[number]).digest()
+            manifest += struct.pack("<BQ", number, self.places[number][1]) + root
+        need(plain[:head] == manifest, "the signature is of another object")
+        self.manifest, self.cms = manifest, plain[at:]
+
+    def check_pieces(self, number):
+        """Compares a stream's ciphertext with its leaves."""
+        offset, length = self.places[number]
+        self.file.seek(offset)
+        for at in range(0, length, PIECE):
+            piece = hashlib.sha256(read_exactly(self.file, min(PIECE, length - at))).digest()
+            leaf = self.leaves[number][32 * (at // PIECE) :][:32]
+            need(hmac.compare_digest(piece, leaf), "the content is not what was signed")
+
     # -- D 6 and 7: indexes, payloads
 
     def stream(self, number):
         if number not in self.streams:
             offset, length = self.places[number]
+            if self.signatures:
+                self.check_pieces(number)
             context = label(b"stream", number, self.core)
             key = self.stream_keys[number][0]
             self.streams[number] = Stream(self.file, offset, length, key, context)
@@ -860,6 +918,12 @@ def rescue(path, relative, keyring, options):
         closing, out_path = obj.closing(), options.output
         if relative is not None:
             out_path = tree_path(out_path, relative, closing)
+        if obj.cms is not None:
+            options.signed.append(path)
+            if options.signature_out:
+                for name, data in (("", obj.cms), (".manifest", obj.manifest)):
+                    with open(options.signature_out + name, "xb") as out:
+                        out.write(data)
         taken = Failure("usage", f"{out_path} exists, not overwritten")
         if os.path.lexists(out_path):
             raise taken
@@ -917,6 +981,8 @@ def show(path):
             print(f"    {names[0]}, {names[1]}, hint {hint.hex()}, {len(body)} bytes")
     for number, (offset, length) in obj.places.items():
         print(f"  {STREAM_NAMES[number]}: {length} bytes at {offset}")
+    if obj.signatures:
+        print(f"  signed: three times {obj.signatures[1]} bytes at {obj.signatures[0]}")
 
 
 def arguments(argv):
@@ -928,11 +994,15 @@ def arguments(argv):
     parser.add_argument("-o", "--output", metavar="OUT", help="file (or folder) to write")
     parser.add_argument("--part", choices=("tags", "pixels"), help="only what this scope reads")
     parser.add_argument("--attributes", action="store_true", help="set recorded mode and time")
+    parser.add_argument("--signature-out", metavar="F", help="write signature and manifest")
     parser.add_argument("--list", action="store_true", help="show the header, decrypt nothing")
     options = parser.parse_args(argv)
     given = options.identity or options.passphrase or options.passphrase_file
     if not options.list and not (options.output and given):
         parser.error("-o is missing, or one of -i, -p and --passphrase-file")
+    if options.signature_out and os.path.isdir(options.input):
+        parser.error("--signature-out is for one object")
+    options.signed = []
     return options
 
 
@@ -982,6 +1052,10 @@ def main(argv=None):
         status, link = attempt(path, *step)
         statuses.append(status)
         links += [link] if link else []
+    if options.signed and not options.signature_out:
+        text = "signed, and the signature itself was not verified: see --signature-out"
+        name = options.signed[0] if len(options.signed) == 1 else f"{len(options.signed)} objects"
+        sys.stderr.write(f"dcmx_rescue: {name}: {text}\n")
     for name, target in links:  # last, so that nothing is written through a link of this run
         statuses.append(attempt(name, os.symlink, os.fsdecode(target), name)[0])
     return int(any(statuses)) if tree else max(statuses)

@@ -27,6 +27,7 @@ Examples:
   dicomcrypt encrypt ct.dcm -r @radiology                      a group of the configuration
   dicomcrypt encrypt ct.dcm -r team.txt#ct                     a group of a recipient file
   dicomcrypt encrypt ct.dcm -r someone@hospital.example        looked up in directories
+  dicomcrypt encrypt ct.dcm -r doctor.pub --sign-with hospital.p12
   cat ct.dcm | dicomcrypt encrypt - -r doctor.pub > ct.dcmx
 
 \b
@@ -66,6 +67,7 @@ Without any, [recipients] default of the configuration says who it is. docs/keys
               help="Remove sources whose objects are verified and on the medium (with --verify).")
 @click.option("--force-scopes", is_flag=True,
               help="Give --tags-to and --pixels-to also files of which they can read nothing.")
+@opt.sign_with
 @opt.kdf
 @opt.classical
 @opt.jobs
@@ -76,9 +78,9 @@ Without any, [recipients] default of the configuration says who it is. docs/keys
 @opt.force
 @opt.output_style
 def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, passphrase_file,
-            output, method, names, links, resume, verify, delete_source, force_scopes, kdf,
-            allow_classical, allow_mixed, jobs, shard, journal, no_sync, dry_run, force, as_json,
-            quiet, verbose):
+            output, method, names, links, resume, verify, delete_source, force_scopes, sign_with,
+            sign_passphrase_file, kdf, allow_classical, allow_mixed, jobs, shard, journal, no_sync,
+            dry_run, force, as_json, quiet, verbose):
     """Encrypt files, or whole folders.
 
     Any file is taken, DICOM or not. Originals stay as they are. Files that are DCMX objects
@@ -117,6 +119,7 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
         passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
         everybody.append(Passphrase(passphrase, kdf=kdf))
     warnings = [] if spare or no_recovery or "-" in inputs else recovery_warnings(told)
+    signer = opt.load_signer(sign_with, sign_passphrase_file)
     targets = pair(inputs, output, lambda path: path + SUFFIX, "encrypt", make=not dry_run)
     whole_tree = len(targets) > 1 or os.path.isdir(targets[0][0])
     envelope = Envelope(
@@ -128,14 +131,14 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
     if "-" in targets[0]:
         with auditing.job("encrypt", targets[0][1]):
             return encrypt_pipe(*targets[0], envelope, number, force=force,
-                                force_scopes=force_scopes)
+                                force_scopes=force_scopes, signer=signer)
     settings = EncryptOptions(number, names, links, force, resume, force_scopes, verify,
-                              delete_source, not no_sync)
+                              delete_source, not no_sync, signer)
 
     def one(source: str, target: str) -> Outcome:
         if is_object(source):
             return Outcome(source, "skipped", message="a DCMX object already")
-        if resume and encrypted_before(source, target, envelope):
+        if resume and encrypted_before(source, target, envelope, signed=signer is not None):
             return Outcome(source, "skipped", message="encrypted before")
         if dry_run:
             return planned(source, target, force)
@@ -144,7 +147,7 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
         before = os.stat(source)
         read, size, verified = encrypt_path(
             source, target, envelope, number, name=name, force=force, force_scopes=force_scopes,
-            verify=verify, progress=report.follow(source),
+            verify=verify, progress=report.follow(source), signer=signer,
         )  # fmt: skip
         outcome = Outcome(source, "done", target, read, size,
                           details={"verified": verified} if verified else None)
@@ -249,6 +252,7 @@ Examples:
   dicomcrypt decrypt safe/ -i doctor.key -o back/       names, modes and times come back
   dicomcrypt decrypt ct.dcm.dcmx -i doctor.key -o - | dcmdump -
   dicomcrypt decrypt ct.dcm.dcmx -i index.key --part tags -o ct.tags
+  dicomcrypt decrypt ct.dcm.dcmx -i doctor.key --signer hospital.pem -o ct.dcm
   dicomcrypt decrypt bad.dcmx -i doctor.key --salvage -o rescued.dcm
 """)
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER|-...")
@@ -260,6 +264,7 @@ Examples:
 @click.option("--salvage", is_flag=True,
               help="Rescue what authenticates in a damaged object whose end is there; zeros "
               "for the rest.")
+@opt.signatures
 @click.option("--unsafe-links", is_flag=True, help="Restore links that point out of the tree.")
 @click.option("--resume", is_flag=True,
               help="Leave out what was decrypted before, by other jobs too.")
@@ -269,11 +274,13 @@ Examples:
 @opt.no_sync
 @opt.force
 @opt.output_style
-def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage, unsafe_links,
-            resume, jobs, shard, journal, no_sync, force, as_json, quiet, verbose):
+def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
+            require_signature, signers, unsafe_links, resume, jobs, shard, journal, no_sync, force,
+            as_json, quiet, verbose):
     """Decrypt objects, or whole folders of them.
 
-    A file appears under its name when its last byte was verified, or not at all. A folder's job
+    A file appears under its name when its last byte was verified, or not at all. A signature that
+    is there is verified, always. A folder's job
     that was interrupted or killed goes on when the same command is given again.
     """
     from ..objects.files import SUFFIX
@@ -283,6 +290,7 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
 
     opt.one_use_of_standard_input(inputs, passphrase_file)
     identities = opt.load_identity_files(identity_files, ask, passphrase_file)
+    policy = opt.load_signature_policy(require_signature, signers)
 
     def default_name(path: str) -> str:
         if not path.endswith(SUFFIX):
@@ -293,24 +301,27 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
     if salvage:
         if len(targets) > 1 or output is None or "-" in targets[0] or os.path.isdir(inputs[0]):
             raise UsageError("--salvage takes one object and --output FILE")
+        if policy.demands:
+            raise UsageError("--salvage gives out what is damaged: it cannot stand with a demand "
+                             "for a signature")
         with auditing.job("salvage", targets[0][0]):
             return _salvage(*targets[0], identities, force, as_json, quiet)
     if "-" in targets[0]:
         with auditing.job("decrypt", targets[0][0]):
-            return decrypt_pipe(*targets[0], identities, part, force=force)
-    settings = DecryptOptions(part, force, resume, unsafe_links, not no_sync)
+            return decrypt_pipe(*targets[0], identities, part, policy, force=force)
+    settings = DecryptOptions(part, force, resume, unsafe_links, not no_sync, policy)
 
     def one(source: str, target: str) -> Outcome:
         from ..objects.files import decrypt_path, decrypted_before, object_meta, open_path
 
         if resume and os.path.lexists(target) and part == "all":
-            opened, file = open_path(source, identities)
+            opened, file = open_path(source, identities, policy=policy)
             with contextlib.closing(file):
                 done = decrypted_before(target, object_meta(opened)[0])
             if done:
                 return Outcome(source, "skipped", message="decrypted before")
         size = decrypt_path(source, target, identities, part=part, force=force,
-                            progress=report.follow(source))
+                            progress=report.follow(source), policy=policy)
         return Outcome(source, "done", target, os.path.getsize(source), size)
 
     several = len(targets) > 1
@@ -342,7 +353,14 @@ def _salvage(source, target, identities, force, as_json, quiet):
         for entry in report["lost"]:
             click.echo(f"lost: {entry['stream']} bytes {entry['start']} to {entry['end']}",
                        err=True)
+    signature = report.get("signature")
+    if signature is not None and not as_json and not quiet:
+        click.echo(f"signature: {signature['state']}"
+                   + (f", by {signature['signer']}" if "signer" in signature else ""), err=True)
     whole = not report["lost"] and not {"header", "index", "trailer"} & set(report)
+    if whole and signature is not None and signature["state"] != "valid":
+        complain(f"{source!r}: what came out is not what was signed: {signature['reason']}")
+        sys.exit(4)
     if not whole:
         complain(f"{source!r} is damaged: {report['lost_bytes']} of {report['bytes']} bytes in "
                  f"{target!r} are lost, and zero")

@@ -45,6 +45,7 @@ def show_inspection(path: str, facts: dict[str, Any], as_json: bool) -> None:
         ("header", f"generation {facts['generation']}, "
                    f"{facts['slot_used']} of {facts['slot_capacity']} bytes used in a slot"),
     ]
+    rows.append(("signed", "yes" if facts["signed"] else "no"))
     for name, sizes in facts["streams"].items():
         rows.append((f"stream {name}", f"{sizes['sealed']} bytes sealed"))
     print_table(rows, ("", ""), title=path)
@@ -63,6 +64,12 @@ def show_inspection(path: str, facts: dict[str, Any], as_json: bool) -> None:
         if opened.get(key) is not None:
             rows.append((key.replace("_", " "), opened[key]))
     rows += [(key.replace("_", " "), value) for key, value in opened.get("image", {}).items()]
+    signature = opened.get("signature")
+    if signature is not None:
+        trust = {"not checked": "valid, not checked against a trust centre"}
+        rows.append(("signature", trust.get(signature["trust"], "valid, " + signature["trust"])))
+        rows += [(key, signature[key])
+                 for key in ("signer", "issuer", "serial", "algorithm", "time")]
     print_table(rows, ("", ""), title="opened")
     if "elements" in opened:
         print_table(opened["elements"], ("tag", "VR", "name", "value"), title="data elements")

@@ -18,31 +18,42 @@ from .outcome import single
 Examples:
   dicomcrypt verify safe/ -i doctor.key
   dicomcrypt verify ct.dcm.dcmx -i doctor.key --json
+  dicomcrypt verify safe/ -i doctor.key --signer hospital.pem
 """)
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
 @opt.identity
+@opt.signatures
 @opt.jobs
 @opt.shard
 @opt.output_style
-def verify(inputs, identity_files, ask, passphrase_file, jobs, shard, as_json, quiet, verbose):
-    """Authenticate every byte of objects without writing anything."""
+def verify(inputs, identity_files, ask, passphrase_file, require_signature, signers, jobs, shard,
+           as_json, quiet, verbose):
+    """Authenticate every byte of objects without writing anything.
+
+    --json says who signed each of them.
+    """
     from ..objects.files import verify_path
+    from ..objects.signing import verified_note
     from ..trees.inplace import verify_tree
     from ..trees.pool import Outcome, default_jobs
     from .console import Report, run
 
     identities = opt.load_identity_files(identity_files, ask, passphrase_file)
 
+    policy = opt.load_signature_policy(require_signature, signers)
+
     def one(path: str) -> Outcome:
-        size, whole = verify_path(path, identities, progress=report.follow(path))
+        size, whole, signature = verify_path(path, identities, progress=report.follow(path),
+                                             policy=policy)
         return Outcome(path, "done", bytes_in=os.path.getsize(path), bytes_out=size,
-                       message="" if whole else "only the identity's scope was verified")
+                       message=verified_note(whole, signature),
+                       details={"signature": signature} if signature else None)
 
     with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose) as report:
         for path in inputs:
             if os.path.isdir(path):
                 run(report, verify_tree(path, identities, jobs or default_jobs(), shard=shard,
-                                        watch=report.watch))
+                                        watch=report.watch, policy=policy))
             else:
                 run(report, single(path, lambda p=path: one(p)))
     sys.exit(report.exit_status(expect_some=True))
@@ -53,12 +64,18 @@ Examples:
   dicomcrypt inspect ct.dcm.dcmx                     what anybody can see
   dicomcrypt inspect ct.dcm.dcmx -i doctor.key       tags, frames, method map
   dicomcrypt inspect ct.dcm.dcmx -i doctor.key --tags
+  dicomcrypt inspect ct.dcm.dcmx -i doctor.key --signature-out s.p7s --manifest-out m.bin
+  openssl cms -verify -binary -inform DER -in s.p7s -content m.bin -CAfile ca.pem -purpose any
 """)
 @click.argument("path", metavar="FILE")
 @opt.identity
 @click.option("--tags", is_flag=True, help="All data elements instead of the identifying ones.")
+@click.option("--signature-out", metavar="FILE", help="Write the signature (CMS, DER) here.")
+@click.option("--manifest-out", metavar="FILE", help="Write what it signs here.")
+@opt.force
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def inspect(path, identity_files, ask, passphrase_file, tags, as_json):
+def inspect(path, identity_files, ask, passphrase_file, tags, signature_out, manifest_out, force,
+            as_json):
     """Say what can be said of an object, without a key and with one.
 
     Without a key nothing is authenticated yet: version, suite, sizes, recipients.
@@ -75,7 +92,27 @@ def inspect(path, identity_files, ask, passphrase_file, tags, as_json):
             raise UsageError("--tags needs an identity")
         with api.open(path, identities) as obj:
             facts["opened"]["elements"] = tag_rows(obj.dataset)
+    if signature_out is not None or manifest_out is not None:
+        _write_signature(path, identities, signature_out, manifest_out, force)
     show_inspection(path, facts, as_json)
+
+
+def _write_signature(path, identities, signature_out, manifest_out, force) -> None:
+    """Write an object's signature and what it signs, for other programs to verify."""
+    from .. import api
+    from ..objects.atomic import AtomicFile, default_mode
+
+    if not identities:
+        raise UsageError("the signature is sealed: --signature-out needs an identity")
+    with api.open(path, identities) as obj:
+        sealed = obj.container.sealed
+    if sealed is None:
+        raise UsageError(f"{path!r} is not signed")
+    for name, data in ((signature_out, sealed.cms), (manifest_out, sealed.manifest.data)):
+        if name is not None:
+            with AtomicFile(name, force=force) as out:
+                out.raw.write(data)
+                out.commit(mode=default_mode())
 
 
 @click.command(epilog="""\b
@@ -89,23 +126,30 @@ Examples:
 @opt.identity
 @click.option("-o", "--output", required=True, metavar="X.png|.bmp|.raw|.npy",
               help="The picture; .raw is the frame as encoded, .npy the decoded array.")
+@opt.signatures
 @opt.force
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def frame(path, number, identity_files, ask, passphrase_file, output, force, as_json):
-    """Take one frame out: only what holds it is read and decrypted."""
+def frame(path, number, identity_files, ask, passphrase_file, output, require_signature, signers,
+          force, as_json):
+    """Take one frame out: only what holds it is read and decrypted.
+
+    Of a signed object that is each piece of 1 MiB that holds some of it.
+    """
     from ..container.reader import Container
     from ..objects.atomic import AtomicFile, default_mode
     from ..objects.buffers import FileSource
     from ..objects.frames import FORMATS, write_frame
     from ..objects.opened import OpenedObject
+    from ..objects.signing import unlock
     from .console import print_json, say
 
     if Path(output).suffix.lower() not in FORMATS:
         raise UsageError(f"the picture's name must end in one of {', '.join(FORMATS)}")
     identities = opt.load_identity_files(identity_files, ask, passphrase_file)
+    policy = opt.load_signature_policy(require_signature, signers)
     source = FileSource(path)
     with auditing.job("frame", path), OpenedObject(
-        Container(source).unlock(identities), source.close
+        unlock(Container(source), identities, policy=policy), source.close
     ) as obj:
         with AtomicFile(output, force=force) as out:
             write_frame(obj, number, output, out.raw)
@@ -138,15 +182,19 @@ header: it takes nothing from somebody who kept the key, or an old copy of the f
 @click.option("--remove", multiple=True, metavar=f"{opt.RECIPIENT}|HINT",
               help="Recipient or hint (16 hexadecimal digits) to remove; repeatable.")
 @click.option("--keep-key", is_flag=True, help="Remove without encrypting anew (see below).")
+@opt.sign_with
+@click.option("--drop-signature", is_flag=True,
+              help="An object that is encrypted anew may lose its signature.")
 @click.option("--resume", is_flag=True,
               help="Leave out objects that have these recipients already.")
 @opt.classical
 @opt.jobs
 @opt.shard
 @opt.output_style
-def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, resume,
-           allow_classical, allow_mixed, jobs, shard, as_json, quiet, verbose):
-    """Change who may open objects. Adding rewrites the header in place."""
+def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, sign_with,
+           sign_passphrase_file, drop_signature, resume, allow_classical, allow_mixed, jobs, shard,
+           as_json, quiet, verbose):
+    """Change who may open objects. Adding rewrites the header in place, and keeps a signature."""
     from ..trees.inplace import RewrapOptions, rewrap_one, rewrap_tree
     from ..trees.pool import default_jobs
     from .console import Report, run
@@ -164,7 +212,8 @@ def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, 
         removing += opt.load_recipient_files((entry,))
 
     options = RewrapOptions(tuple(adding), tuple(removing), keep_key, allow_classical,
-                            allow_mixed, resume)
+                            allow_mixed, resume, opt.load_signer(sign_with, sign_passphrase_file),
+                            drop_signature)
     with Report("rewrap", as_json=as_json, quiet=quiet, verbose=verbose) as report:
         for path in inputs:
             if os.path.isdir(path):

@@ -90,6 +90,47 @@ kdf = click.option("--kdf", type=click.Choice(["argon2id", "scrypt"]), default="
                    show_default=True, help="How a passphrase becomes a key.")
 
 
+sign_with = shared(
+    click.option("--sign-with", metavar="FILE", help="Sign every object with the key and "
+                 "certificate of a PKCS#12 or PEM file; readers verify that then."),
+    click.option("--sign-passphrase-file", metavar="FILE", help="Take the passphrase of "
+                 "--sign-with from a file's first line instead of asking for it."),
+)
+signatures = shared(
+    click.option("--require-signature", is_flag=True,
+                 help="Refuse objects that are not signed: a signature can be taken away."),
+    click.option("--signer", "signers", multiple=True, metavar="FILE", help="Certificate or public "
+                 "key of who must have signed; one of them, if repeated."),
+)
+
+
+def load_signer(path: str | None, passphrase_file: str | None) -> Any:
+    """Return the signer of --sign-with, None if there is none."""
+    if path is None:
+        if passphrase_file is not None:
+            raise UsageError("--sign-passphrase-file is of use with --sign-with only")
+        return None
+    from ..keys.signing import Signer
+
+    def passphrase() -> str:
+        if passphrase_file is None:
+            click.echo(f"the signing key {path!r} is under a passphrase", err=True)
+        return read_passphrase(passphrase_file is None, passphrase_file, confirm=False)
+
+    return Signer.load(path, passphrase=passphrase)
+
+
+def load_signature_policy(require: bool, signers: tuple[str, ...]) -> Any:
+    """Return what --require-signature and --signer demand."""
+    from ..objects.signing import signature_policy
+
+    if not signers:
+        return signature_policy(require)
+    from ..keys.signing import load_signer_keys
+
+    return signature_policy(require, [key for path in signers for key in load_signer_keys(path)])
+
+
 def read_passphrase(ask: bool, passphrase_file: str | None, *, confirm: bool) -> str | None:
     """Return the passphrase asked for, if one is."""
     if ask and passphrase_file is not None:

@@ -24,7 +24,7 @@ def standard_output() -> BinaryIO:
     return open(1, "wb", buffering=0, closefd=False)
 
 
-def encrypt_pipe(source, target, envelope, method, *, force, force_scopes) -> None:
+def encrypt_pipe(source, target, envelope, method, *, force, force_scopes, signer=None) -> None:
     """A pipe on one side or both: one pass, bounded memory."""
     from ..objects.atomic import AtomicFile
     from ..objects.buffers import FileSink, open_regular
@@ -36,7 +36,8 @@ def encrypt_pipe(source, target, envelope, method, *, force, force_scopes) -> No
 
     def pump(file: BinaryIO) -> None:
         sink = FileSink(file)
-        encoder = Encoder(sink, envelope.material(), method, opaque_allowed=refuse)
+        encoder = Encoder(sink, envelope.material(), method, opaque_allowed=refuse,
+                          sign=None if signer is None else signer.sign)
         encode_stream(encoder, reading.readinto, bytearray())
         sink.flush()
 
@@ -61,17 +62,19 @@ def _spool(file: BinaryIO) -> BinaryIO:
     return spooled
 
 
-def decrypt_pipe(source, target, identities, part, *, force) -> None:
+def decrypt_pipe(source, target, identities, part, policy, *, force) -> None:
     """To standard output chunks go as they are authenticated; a later failure is told by
-    the exit status."""
+    the exit status. A signature is verified before the first one goes, and each piece of what was
+    signed before a byte of it goes: what comes from a pipe is in a file of its own by then."""
     from ..container.reader import Container
     from ..objects.buffers import FileSource, StreamSource
     from ..objects.decoder import PARTS, FileOutput, decode
     from ..objects.files import write_plain
+    from ..objects.signing import unlock
 
     out = standard_output() if target == "-" else None
     where = StreamSource(_spool(standard_input())) if source == "-" else FileSource(source)
-    opened = Container(where).unlock(identities)
+    opened = unlock(Container(where), identities, policy=policy)
     if out is None:
         write_plain(opened, target, part=part, force=force)
         return

@@ -21,6 +21,8 @@ TRAILER_MAGIC = b"DCMXEND1"
 
 TAGS, PIXELS, TAIL, OPAQUE = 1, 2, 3, 4
 STREAM_NAMES = {TAGS: "tags", PIXELS: "pixels", TAIL: "tail", OPAQUE: "opaque"}
+#: The signature streams, in their order in the file: of the scopes tags, pixels and full.
+SIGNATURE_STREAMS = (8, 9, 10)
 #: The order in which streams stand in the file, and in which their payloads join.
 STREAM_ORDER = (TAGS, PIXELS, OPAQUE, TAIL)
 
@@ -88,27 +90,37 @@ def parse_prefix(data: bytes) -> Prefix:
     return Prefix(bytes(data[:CORE_SIZE]), capacity, flags)
 
 
-def pack_trailer(streams: dict[int, tuple[int, int]], total: int) -> bytes:
-    """Return TRAILER for streams {id: (offset, length)} of an object of `total` bytes."""
+def pack_trailer(
+    streams: dict[int, tuple[int, int]], total: int, signatures: tuple[int, int] | None = None
+) -> bytes:
+    """Return TRAILER for streams {id: (offset, length)} of an object of `total` bytes.
+
+    signatures: offset and length of the signature streams together, if the object is signed."""
     places = []
     for sid in (1, 2, 3, 4):
         places += streams.get(sid, _ABSENT)
-    return _TRAILER.pack(*places, 0, 0, total, TRAILER_MAGIC)
+    return _TRAILER.pack(*places, *(signatures or _ABSENT), total, TRAILER_MAGIC)
 
 
-def parse_trailer(data: bytes, prefix: Prefix, size: int) -> dict[int, tuple[int, int]]:
+class Trailer(NamedTuple):
+    """Where an object's streams lie: {stream id: (offset, length)} of those that are present, and
+    the signature streams together, None if the object is not signed."""
+
+    streams: dict[int, tuple[int, int]]
+    signatures: tuple[int, int] | None
+
+
+def parse_trailer(data: bytes, prefix: Prefix, size: int) -> Trailer:
     """Parse and check TRAILER, the last 96 of an object's `size` bytes.
 
-    Returns {stream id: (offset, length)} of the streams that are present. Raises DamagedError
-    unless they tile the object without gap in an arrangement that section 2 allows.
+    Raises DamagedError unless the streams tile the object without gap in an arrangement that
+    sections 1 and 2 allow.
     """
     if len(data) != TRAILER_SIZE or data[-8:] != TRAILER_MAGIC:
         raise DamagedError("the object is cut off or something was added: no trailer at its end")
     *numbers, total, _ = _TRAILER.unpack(data)
     if total != size:
         raise DamagedError(f"the object should have {total} bytes and has {size}")
-    if numbers[8] or numbers[9]:
-        raise DamagedError("the object has a signature group, which version 1 does not know")
     streams = {}
     at = prefix.streams_offset
     for sid in STREAM_ORDER:
@@ -119,10 +131,16 @@ def parse_trailer(data: bytes, prefix: Prefix, size: int) -> dict[int, tuple[int
             raise DamagedError(f"the trailer is wrong about the {STREAM_NAMES[sid]} stream")
         streams[sid] = (offset, length)
         at += length
+    signatures = None
+    if numbers[8] or numbers[9]:
+        signatures = (numbers[8], numbers[9])
+        if numbers[8] != at or numbers[9] % 3 or numbers[9] < 3 * (56 + 16):
+            raise DamagedError("the trailer is wrong about the signatures")
+        at += numbers[9]
     if at != size - TRAILER_SIZE:
         raise DamagedError("the streams do not fill the object")
     if (TAGS not in streams or TAIL not in streams) and (
         OPAQUE not in streams or len(streams) > 1
     ):
         raise DamagedError("the object lacks a stream")
-    return streams
+    return Trailer(streams, signatures)

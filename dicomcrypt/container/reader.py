@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ..errors import DamagedError
 from .header import BatchKeyCache, Slot, Unlocked, missing_scope, parse_slots, unlock
@@ -40,27 +40,37 @@ class Container:
             raise DamagedError("the object is cut off in its header")
         slots = bytes(source.read_range(PREFIX_SIZE, end - PREFIX_SIZE))
         self.streams: dict[int, tuple[int, int]] = {}
+        #: Where the signature streams lie; None if the object is not signed.
+        self.signatures: tuple[int, int] | None = None
         if need_trailer:
             start = max(end, self.size - TRAILER_SIZE)
             trailer = bytes(source.read_range(start, self.size - start))
-            self.streams = parse_trailer(trailer, self.prefix, self.size)
+            self.streams, self.signatures = parse_trailer(trailer, self.prefix, self.size)
         self.slots: list[Slot] = parse_slots(slots, self.prefix)
 
     def unlock(
         self, identities: Iterable[Identity], cache: BatchKeyCache | None = None
     ) -> OpenContainer:
-        """Open the header; raises NoIdentityError or DamagedError."""
+        """Open the header; raises NoIdentityError or DamagedError.
+
+        Nothing can be read of a signed object yet: see `objects.signing.unlock`."""
         return OpenContainer(self, unlock(self.prefix, self.slots, identities, cache))
 
 
 class OpenContainer:
-    """An object whose header was opened."""
+    """An object whose header was opened.
+
+    Of a signed one nothing can be read before `verify_signature`."""
 
     def __init__(self, container: Container, unlocked: Unlocked) -> None:
         self.container = container
         self.unlocked = unlocked
         self.keys = unlocked.keys
         self.streams = container.streams
+        self._source = None if container.signatures is not None else container.source
+        #: Of a signed object, once it is verified: manifest and CMS, and what `verify` made of it.
+        self.sealed = None
+        self.signature = None
         self._readers: dict[int, ChunkReader] = {}
         self._indexes: dict[int, Index] = {}
         self._closing: Index | None = None  # once it is checked
@@ -69,6 +79,34 @@ class OpenContainer:
     def closing_stream(self) -> int:
         """The stream whose index lists all others."""
         return TAIL if TAGS in self.streams else OPAQUE
+
+    @property
+    def source(self) -> Source:
+        """What the streams are read from."""
+        if self._source is None:
+            raise DamagedError("the object is signed, and its signature was not verified")
+        return self._source
+
+    def verify_signature(self, verify: Callable[[bytes, bytes], object]):
+        """Return verify(manifest, CMS), which raises if the signature is wrong; then the streams
+        can be read, as far as they are what was signed. Raises DamagedError."""
+        from .signature import SignedSource, open_signature
+
+        container = self.container
+        sealed = open_signature(container.source, self.streams, container.signatures, self.keys)
+        self.signature = verify(sealed.manifest.data, sealed.cms)
+        self.sealed = sealed
+        self._source = SignedSource(container.source, self.streams, sealed.manifest)
+        return self.signature
+
+    def check_signatures(self) -> None:
+        """Raise DamagedError unless all signature streams that the keys open say the same."""
+        if self.sealed is not None:
+            from .signature import check_copies
+
+            check_copies(
+                self.container.source, self.container.signatures, self.keys, self.sealed
+            )
 
     def require(self, streams: Iterable[int], wanted: str) -> None:
         """Raise NoIdentityError unless every one of these streams can be opened."""
@@ -80,15 +118,13 @@ class OpenContainer:
         """Random access to a stream's plaintext."""
         if sid not in self._readers:
             self.require((sid,), f"the {STREAM_NAMES[sid]}")
-            self._readers[sid] = ChunkReader(
-                self.container.source, sid, *self.streams[sid], self.keys
-            )
+            self._readers[sid] = ChunkReader(self.source, sid, *self.streams[sid], self.keys)
         return self._readers[sid]
 
     def opener(self, sid: int) -> StreamOpener:
         """A stream's plaintext from its beginning."""
         self.require((sid,), f"the {STREAM_NAMES[sid]}")
-        return StreamOpener(self.container.source, sid, *self.streams[sid], self.keys)
+        return StreamOpener(self.source, sid, *self.streams[sid], self.keys)
 
     def index(self, sid: int) -> Index:
         """The index at the end of a stream (not TAGS, whose runs are in TAIL's)."""

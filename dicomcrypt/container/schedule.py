@@ -10,7 +10,11 @@ from .stanza import FULL, PIXELS_SCOPE, TAGS_SCOPE
 
 #: Which streams a scope opens, ascending id.
 SCOPE_STREAMS = {FULL: (OPAQUE,), TAGS_SCOPE: (TAGS, TAIL), PIXELS_SCOPE: (PIXELS,)}
-STREAM_SCOPE = {sid: scope for scope, streams in SCOPE_STREAMS.items() for sid in streams}
+#: The scope of each signature stream.
+SIGNATURE_SCOPES = {8: TAGS_SCOPE, 9: PIXELS_SCOPE, 10: FULL}
+STREAM_SCOPE = {
+    sid: scope for scope, streams in SCOPE_STREAMS.items() for sid in streams
+} | SIGNATURE_SCOPES
 
 _SHA512 = SHA512()
 
@@ -78,6 +82,9 @@ class KeySchedule:
 
     def input_key(self, sid: int) -> bytes:
         """The stream's chunked-encryption input key, 32 bytes."""
+        if sid in SIGNATURE_SCOPES:
+            scope = SIGNATURE_SCOPES[sid]
+            return expand(self.scopes[scope], label(b"signature", scope) + self.core, 32)
         scope, at = _PLACES[sid]
         return self._expanded[scope][at : at + 32]
 

@@ -94,7 +94,8 @@ class Source(Protocol):
 
 
 def damaged_stream(sid: int) -> DamagedError:
-    return DamagedError(f"the {STREAM_NAMES[sid]} stream is damaged or forged")
+    name = STREAM_NAMES.get(sid, "signature")
+    return DamagedError(f"the {name} stream is damaged or forged")
 
 
 class ChunkReader:

@@ -1,32 +1,58 @@
-"""Putting an object together: header, streams in order, trailer."""
+"""Putting an object together: header, streams in order, signatures, trailer."""
 
 from __future__ import annotations
 
-from .layout import TRAILER_SIZE, pack_trailer
+from .layout import SIGNATURE_STREAMS, TRAILER_SIZE, pack_trailer
 from .schedule import KeySchedule
 from .streams import Sink, StreamSealer, put
 
 
 class ContainerWriter:
-    """Writes one object into a sink, in one pass."""
+    """Writes one object into a sink, in one pass.
 
-    def __init__(self, sink: Sink, keys: KeySchedule, header: bytes) -> None:
+    sign: makes the CMS of a manifest; None for an object without signatures."""
+
+    def __init__(self, sink: Sink, keys: KeySchedule, header: bytes, sign=None) -> None:
         self._sink = sink
         self._start = sink.position
         self.keys = keys
         self.streams = {}  # stream id: offset, length
+        self._sign = sign
+        self._leaves = {}
+        self._hashing = None  # what hashes the current stream
         put(sink, header)
 
     def begin(self, sid: int) -> StreamSealer:
         """Begin a stream; streams come in the order of the specification."""
-        return StreamSealer(sid, self.keys, self._sink)
+        if self._sign is None:
+            return StreamSealer(sid, self.keys, self._sink)
+        from .signature import LeafSink
+
+        self._hashing = LeafSink(self._sink)
+        return StreamSealer(sid, self.keys, self._hashing)
 
     def end(self, sid: int, sealer: StreamSealer) -> None:
         offset, length = sealer.finish()
         self.streams[sid] = (offset - self._start, length)
+        if self._sign is not None:
+            self._leaves[sid] = self._hashing.leaves()
 
     def close(self) -> int:
-        """Write the trailer; return the object's size in bytes."""
+        """Write signatures and trailer; return the object's size in bytes."""
+        signatures = None if self._sign is None else self._write_signatures()
         total = self._sink.position - self._start + TRAILER_SIZE
-        put(self._sink, pack_trailer(self.streams, total))
+        put(self._sink, pack_trailer(self.streams, total, signatures))
         return total
+
+    def _write_signatures(self):
+        from .signature import build_manifest
+
+        manifest = build_manifest(self.keys.core, self.streams, self._leaves)
+        ordered = [manifest.leaves[sid] for sid in sorted(manifest.leaves)]
+        plain = b"".join([manifest.data, *ordered, self._sign(manifest.data)])
+        begin = self._sink.position
+        for sid in SIGNATURE_STREAMS:
+            sealer = StreamSealer(sid, self.keys, self._sink)
+            sealer.write(plain)
+            sealer.finish()
+        return begin - self._start, self._sink.position - begin

@@ -206,6 +206,7 @@ def decode(
         opened.require(present, "the whole file")
     if opened.keys.opens(opened.closing_stream):
         opened.closing_index()
+    opened.check_signatures()
     for sid in present:
         decode_stream(opened, sid, output, buffer)
     return output.position

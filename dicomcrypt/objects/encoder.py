@@ -49,6 +49,7 @@ class Encoder:
     2, or None for no block layer. meta: what the closing index keeps of the file system.
     opaque_allowed: called when the file turns out not to be DICOM that can be followed;
     raises to refuse. scratch: a bytearray of at least BAND bytes, reused between objects.
+    sign: makes the CMS of the object's manifest (`keys.signing.Signer.sign`); None: not signed.
     """
 
     def __init__(
@@ -60,8 +61,9 @@ class Encoder:
         meta: Meta | None = None,
         opaque_allowed: Callable[[], None] | None = None,
         scratch: bytearray | None = None,
+        sign: Callable[[bytes], bytes] | None = None,
     ) -> None:
-        self._writer = ContainerWriter(sink, *material)
+        self._writer = ContainerWriter(sink, *material, sign)
         self._method = method
         self._meta = meta or Meta()
         self._opaque_allowed = opaque_allowed

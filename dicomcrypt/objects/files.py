@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from ..container.header import BatchKeyCache
 from ..container.index import Index, Meta
@@ -26,6 +27,10 @@ from .buffers import FLUSH, FileSink, FileSource, open_regular, patiently
 from .decoder import PARTS, FileOutput, NullOutput, decode
 from .drivers import READ, encode_memory, encode_stream
 from .encoder import BAND, Encoder
+from .signing import NO_DEMANDS, SignaturePolicy, unlock
+
+if TYPE_CHECKING:
+    from ..keys.signing import Signer
 
 SUFFIX = ".dcmx"
 Progress = Callable[[int], None]
@@ -142,12 +147,13 @@ def seal_file(
     opaque_allowed: Callable[[], None] | None = None,
     buffers: Buffers,
     progress: Progress | None = None,
+    signer: Signer | None = None,
 ) -> tuple[int, int]:
     """Encrypt an open file into an open output; return (bytes read, bytes written)."""
     sink = FileSink(out.raw, buffers.sealed)
     encoder = Encoder(
         sink, material, method, meta=source.meta(name), opaque_allowed=opaque_allowed,
-        scratch=buffers.scratch,
+        scratch=buffers.scratch, sign=None if signer is None else signer.sign,
     )  # fmt: skip
     if source.link is not None:
         read, size = 0, encode_memory(encoder, memoryview(b""))
@@ -171,6 +177,7 @@ def encrypt_path(
     verify: bool = False,
     buffers: Buffers | None = None,
     progress: Progress | None = None,
+    signer: Signer | None = None,
 ) -> tuple[int, int, str | None]:
     """Encrypt one file or symbolic link; return (bytes read, bytes written, where it was read
     back from).
@@ -189,7 +196,7 @@ def encrypt_path(
     verified = None
     with SourceFile(source, link=link) as file, AtomicFile(target, force=force) as out:
         read, size = seal_file(file, out, material, method, name=name, opaque_allowed=refuse,
-                               buffers=buffers, progress=progress)
+                               buffers=buffers, progress=progress, signer=signer)
         if verify:
             from .readback import read_back  # which needs this module
 
@@ -200,12 +207,13 @@ def encrypt_path(
 
 
 def open_path(
-    path: str | os.PathLike[str], identities: Iterable[Identity], cache: BatchKeyCache | None = None
+    path: str | os.PathLike[str], identities: Iterable[Identity],
+    cache: BatchKeyCache | None = None, policy: SignaturePolicy = NO_DEMANDS,
 ) -> tuple[OpenContainer, FileSource]:
     """Open an object in a file; the caller closes the source."""
     source = FileSource(path, whole=True)
     try:
-        return Container(source).unlock(identities, cache), source
+        return unlock(Container(source), identities, cache, policy), source
     except BaseException:
         source.close()
         raise
@@ -229,13 +237,14 @@ def decrypt_path(
     cache: BatchKeyCache | None = None,
     buffers: Buffers | None = None,
     progress: Progress | None = None,
+    policy: SignaturePolicy = NO_DEMANDS,
 ) -> int:
     """Decrypt an object into a file and give it its mode and time; return its bytes.
 
     part: "all", "tags" or "pixels". A symbolic link is not made here (see `restore_link`):
     UnsafePathError. Raises NoIdentityError, DamagedError, OutputExistsError.
     """
-    opened, file = open_path(source, identities, cache)
+    opened, file = open_path(source, identities, cache, policy)
     try:
         return write_plain(opened, target, part=part, force=force, buffers=buffers,
                            progress=progress)
@@ -297,14 +306,16 @@ def verify_path(
     cache: BatchKeyCache | None = None,
     buffers: Buffers | None = None,
     progress: Progress | None = None,
-) -> tuple[int, bool]:
+    policy: SignaturePolicy = NO_DEMANDS,
+) -> tuple[int, bool, dict[str, Any] | None]:
     """Authenticate every byte of an object that the identities reach.
 
-    Returns (payload bytes verified, whether that was all of the object).
+    Returns (payload bytes verified, whether that was all of the object, who signed it).
     """
-    opened, file = open_path(path, identities, cache)
+    opened, file = open_path(path, identities, cache, policy)
     try:
-        return verify_opened(opened, buffers or Buffers(), progress)
+        size, whole = verify_opened(opened, buffers or Buffers(), progress)
+        return size, whole, policy.facts(opened)
     finally:
         file.close()
 
@@ -318,8 +329,11 @@ def verify_opened(
     return size, len(reach) == len(opened.streams)
 
 
-def encrypted_before(source: str | bytes, target: str | bytes, envelope: Envelope) -> bool:
-    """Whether `target` is there, a whole object of these recipients and newer than its source.
+def encrypted_before(
+    source: str | bytes, target: str | bytes, envelope: Envelope, *, signed: bool = False
+) -> bool:
+    """Whether `target` is there, a whole object of these recipients and newer than its source;
+    signed: one with a signature.
 
     Raises OutputExistsError if something else bears the name. No key is needed, so contents
     are not verified.
@@ -330,13 +344,16 @@ def encrypted_before(source: str | bytes, target: str | bytes, envelope: Envelop
     try:
         file = FileSource(target)
         try:
-            stanzas = Container(file).slots[0].stanzas
+            container = Container(file)
         finally:
             file.close()
     except (DicomcryptError, OSError):
         raise OutputExistsError(f"{name!r} exists and is no whole object: give --force") from None
+    stanzas = container.slots[0].stanzas
     if {(s.type, s.hint) for s in stanzas if s.type != BATCH} != envelope.recipients:
         raise OutputExistsError(f"{name!r} exists and is for other recipients: give --force")
+    if signed and container.signatures is None:
+        raise OutputExistsError(f"{name!r} exists and is not signed: give --force")
     if os.lstat(source).st_mtime_ns > os.stat(target).st_mtime_ns:
         raise OutputExistsError(f"{name!r} exists and is older than its source: give --force")
     return True

@@ -27,6 +27,7 @@ from ..native import _scan
 from .buffers import FileSource
 from .decoder import stream_runs
 from .opened import OpenedObject
+from .signing import NO_DEMANDS, SignaturePolicy, unlock
 
 MAP_LIMIT = 4096  # units whose methods are listed one by one
 
@@ -62,6 +63,7 @@ def describe_container(container: Container) -> dict[str, Any]:
             for sid in STREAM_ORDER
             if sid in container.streams
         },
+        "signed": container.signatures is not None,
     }  # fmt: skip
 
 
@@ -122,14 +124,19 @@ def describe_opened(obj: OpenedObject) -> dict[str, Any]:
     return result
 
 
-def inspect_path(path: str | os.PathLike[str], identities: Sequence[Identity]) -> dict[str, Any]:
+def inspect_path(
+    path: str | os.PathLike[str], identities: Sequence[Identity],
+    policy: SignaturePolicy = NO_DEMANDS,
+) -> dict[str, Any]:
     """Return a description of the object in a file; see `dicomcrypt.inspect`."""
     source = FileSource(path)
     try:
         container = Container(source)
         result = describe_container(container)
         if identities:
-            result["opened"] = describe_opened(OpenedObject(container.unlock(identities)))
+            opened = unlock(container, identities, policy=policy)
+            result["opened"] = describe_opened(OpenedObject(opened))
+            result["opened"]["signature"] = policy.facts(opened)
         return result
     finally:
         source.close()

@@ -11,6 +11,7 @@ from ..keys.batch import Material
 from .buffers import FileSource, patiently
 from .decoder import FileOutput, decode
 from .files import Buffers, SourceFile
+from .signing import admit
 
 
 class _Comparison:
@@ -64,7 +65,8 @@ def read_back(
         if bytes(file.read_range(0, len(material.header))) != material.header:
             raise DamagedError("the header that was read back is not what was written")
         container = Container(file)
-        opened = OpenContainer(container, Unlocked(material.keys, container.slots[0], None, None))
+        unlocked = Unlocked(material.keys, container.slots[0], None, None)
+        opened = admit(OpenContainer(container, unlocked))
         if source.link is not None:
             same = opened.closing_index().meta.link == source.link
         else:

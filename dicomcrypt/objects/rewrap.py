@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..container.header import (
     Unlocked,
@@ -38,6 +38,10 @@ from .decoder import decode, stream_runs
 from .drivers import PushDriver
 from .encoder import Encoder
 from .files import Buffers
+from .signing import unlock
+
+if TYPE_CHECKING:
+    from ..keys.signing import Signer
 
 try:
     import fcntl
@@ -85,15 +89,21 @@ def rewrap_path(
     keep_key: bool = False,
     allow_classical: bool = False,
     allow_mixed: bool = False,
+    signer: Signer | None = None,
+    drop_signature: bool = False,
 ) -> dict[str, Any]:
     """See `dicomcrypt.rewrap`."""
     if not add and not remove:
         raise UsageError("nothing to do: give a recipient to add or to remove")
+    if (signer is not None or drop_signature) and (keep_key or not remove):
+        raise UsageError("only an object that is encrypted anew, as --remove does without "
+                         "--keep-key, can be signed anew or lose its signature")
     path = os.path.realpath(path)  # a link's target is the object, not the link
     with _locked(path) as descriptor:
         return _rewrap_locked(
-            path, descriptor, identities, add, remove, keep_key, allow_classical, allow_mixed
-        )
+            path, descriptor, identities, add, remove, keep_key, allow_classical, allow_mixed,
+            signer, drop_signature,
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -116,18 +126,23 @@ def _locked(path: str) -> Iterator[int]:
 def _rewrap_locked(
     path: str, descriptor: int, identities: Sequence[Identity], add: Sequence[Recipient],
     remove: Sequence[Recipient | bytes], keep_key: bool, allow_classical: bool,
-    allow_mixed: bool,
+    allow_mixed: bool, signer: Signer | None, drop_signature: bool,
 ) -> dict[str, Any]:
     source = FileSource(path)
     try:
         container = Container(source)
-        opened = container.unlock(identities)
+        opened = unlock(container, identities)
         unlocked = opened.unlocked
         if unlocked.object_key is None:
             raise NoIdentityError("only who may read the whole object can change its recipients")
         gone = _removed(unlocked.slot.stanzas, remove)
         if gone and not keep_key:
-            _encrypt_anew(path, opened, add, gone, allow_classical, allow_mixed)
+            if container.signatures is not None and signer is None and not drop_signature:
+                raise UsageError(
+                    "removing somebody encrypts the object anew, which its signature does not "
+                    "survive: give --sign-with, --drop-signature or --keep-key"
+                )
+            _encrypt_anew(path, opened, add, gone, allow_classical, allow_mixed, signer)
             return {"rewritten": True, "recipients": None}
         stanzas = [s for s in unlocked.slot.stanzas if s not in gone]
         check_encryption(add)
@@ -223,7 +238,10 @@ def _with_larger_slots(
             put(sink, piece)
             at += len(piece)
         places = {sid: (o + shift, n) for sid, (o, n) in container.streams.items()}
-        trailer = pack_trailer(places, container.size + shift)
+        signatures = container.signatures
+        if signatures is not None:
+            signatures = (signatures[0] + shift, signatures[1])
+        trailer = pack_trailer(places, container.size + shift, signatures)
         put(sink, trailer)
         sink.flush()
         _keep_owner(out.descriptor, status)
@@ -237,6 +255,7 @@ def _encrypt_anew(
     gone: Sequence[Stanza],
     allow_classical: bool,
     allow_mixed: bool,
+    signer: Signer | None,
 ) -> None:
     """Encrypt the object under a new key for those who stay."""
     unlocked = opened.unlocked
@@ -272,7 +291,7 @@ def _encrypt_anew(
         sink = FileSink(out.raw, buffers.sealed)
         encoder = Encoder(
             sink, envelope.material(), _method_of(opened), meta=closing.meta,
-            scratch=buffers.scratch,
+            scratch=buffers.scratch, sign=None if signer is None else signer.sign,
         )  # fmt: skip
         pump = _Pump(encoder)
         decode(opened, pump, buffers.window)

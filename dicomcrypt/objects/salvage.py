@@ -26,6 +26,7 @@ from ..container.layout import (
     TRAILER_MAGIC,
     TRAILER_SIZE,
     Prefix,
+    Trailer,
     parse_prefix,
     parse_trailer,
 )
@@ -36,6 +37,7 @@ from ..container.streams import CHUNK, HEADER, SEALED_CHUNK, ChunkReader
 from ..errors import DamagedError, DicomcryptError, NoIdentityError
 from .atomic import AtomicFile, default_mode
 from .buffers import FileSource
+from .signing import check_signature
 
 WINDOW = 8 << 20
 
@@ -105,7 +107,7 @@ def _keys_of(slot: Slot, prefix, stanza, identity: Identity) -> KeySchedule | No
     return None
 
 
-def _earlier_trailer(source: FileSource, prefix: Prefix) -> dict[int, tuple[int, int]] | None:
+def _earlier_trailer(source: FileSource, prefix: Prefix) -> Trailer | None:
     """The trailer of an object to which something was added, if it is near the end."""
     size = source.size()
     start = max(prefix.streams_offset, size - WINDOW)
@@ -138,7 +140,8 @@ def salvage_path(
     """Write what authenticates of the object in `path` to `target`.
 
     Returns a report: {"lost": [{"stream", "start", "end"}], "bytes", "lost_bytes", "streams", and
-    "header", "trailer" or "index" if these are damaged}. Raises DamagedError
+    "header", "trailer" or "index" if these are damaged, "signature" if there is one}: what came
+    out is what was signed only where its state is "valid". Raises DamagedError
     if nothing can be told of the object, NoIdentityError if no key opens it.
     """
     report: dict[str, Any] = {"lost": [], "streams": []}
@@ -148,15 +151,18 @@ def salvage_path(
         start = max(prefix.streams_offset, source.size() - TRAILER_SIZE)
         trailer = bytes(source.read_range(start, source.size() - start))
         try:
-            streams = parse_trailer(trailer, prefix, source.size())
+            found = parse_trailer(trailer, prefix, source.size())
         except DamagedError as error:
-            streams = _earlier_trailer(source, prefix)
-            if streams is None:
+            found = _earlier_trailer(source, prefix)
+            if found is None:
                 raise DamagedError(
                     f"{error}: where its streams lie, and which methods its blocks have, stood at "
                     "its end, so nothing can be salvaged"
                 ) from None
             report["trailer"] = str(error)
+        streams = found.streams
+        if found.signatures is not None:
+            report["signature"] = check_signature(source, found, keys)
         work = _Salvage(source, keys, report)
         readers: dict[int, ChunkReader] = {}
         indexes: dict[int, Index] = {}

@@ -6,17 +6,22 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..container.reader import Container
 from ..container.stanza import BATCH, Identity, Recipient
 from ..objects.buffers import FileSource
 from ..objects.files import Buffers, verify_opened
 from ..objects.rewrap import rewrap_path
+from ..objects.signing import NO_DEMANDS, SignaturePolicy, verified_note
 from .job import Guarded, Shard, Watch, run
 from .opening import Opener
 from .pool import Outcome, Worker
 from .tree import entries_of, is_object
 from .walk import Entry, Survey, in_shard
+
+if TYPE_CHECKING:
+    from ..keys.signing import Signer
 
 
 def _objects(survey: Survey, shard: Shard | None) -> Iterator[Entry]:
@@ -25,9 +30,11 @@ def _objects(survey: Survey, shard: Shard | None) -> Iterator[Entry]:
             yield entry
 
 
-def _verifier(root: str, identities: Sequence[Identity], tell) -> Worker:
+def _verifier(
+    root: str, identities: Sequence[Identity], policy: SignaturePolicy, tell
+) -> Worker:
     source_root = os.fsencode(root)
-    buffers, opener = Buffers(), Opener(source_root, identities)
+    buffers, opener = Buffers(), Opener(source_root, identities, policy)
 
     def work(entry: Entry) -> Outcome:
         source = os.path.join(source_root, entry.relative)
@@ -39,9 +46,11 @@ def _verifier(root: str, identities: Sequence[Identity], tell) -> Worker:
             return Outcome(shown, "skipped", message="not a DCMX object")
         with contextlib.closing(found):
             size, whole = verify_opened(found.container, buffers, tell)
+            signature = policy.facts(found.container)
         return Outcome(
             shown, "done", bytes_in=entry.size, bytes_out=size,
-            message="" if whole else "only the identity's scope was verified",
+            message=verified_note(whole, signature),
+            details={"signature": signature} if signature else None,
         )  # fmt: skip
 
     return Guarded(work, source_root, opener.begin)
@@ -50,11 +59,12 @@ def _verifier(root: str, identities: Sequence[Identity], tell) -> Worker:
 def verify_tree(
     root: str, identities: Sequence[Identity], jobs: int = 1, *, shard: Shard | None = None,
     watch: Watch | None = None, start_method: str | None = None,
+    policy: SignaturePolicy = NO_DEMANDS,
 ) -> Iterator[Outcome]:
     """Authenticate every object below `root`; yield an outcome an entry."""
     survey = Survey(lambda: entries_of(root), shard)
-    return run(survey, _objects(survey, shard), _verifier, (root, identities), jobs, watch=watch,
-               start_method=start_method)
+    return run(survey, _objects(survey, shard), _verifier, (root, identities, policy), jobs,
+               watch=watch, start_method=start_method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,8 @@ class RewrapOptions:
     allow_classical: bool = False
     allow_mixed: bool = False
     resume: bool = False
+    signer: Signer | None = None
+    drop_signature: bool = False
 
 
 def rewrap_one(
@@ -78,6 +90,7 @@ def rewrap_one(
     done = rewrap_path(
         path, identities, add=options.add, remove=options.remove, keep_key=options.keep_key,
         allow_classical=options.allow_classical, allow_mixed=options.allow_mixed,
+        signer=options.signer, drop_signature=options.drop_signature,
     )  # fmt: skip
     size = os.path.getsize(path)
     message = "encrypted anew" if options.remove and not options.keep_key else "header only"

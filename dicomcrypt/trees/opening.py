@@ -16,6 +16,7 @@ from ..objects.atomic import AtomicFile
 from ..objects.buffers import FileSource, write_all
 from ..objects.decoder import MemoryOutput, decode
 from ..objects.files import SUFFIX, Buffers, object_meta, open_into
+from ..objects.signing import NO_DEMANDS, SignaturePolicy, unlock
 from .walk import Entry
 
 #: So many objects are opened in a row, and those of at most so many bytes decrypted.
@@ -62,10 +63,11 @@ class Opener:
     decrypted, too."""
 
     def __init__(
-        self, root: bytes, identities: Sequence[Identity], *, decrypt: bool = False
+        self, root: bytes, identities: Sequence[Identity], policy: SignaturePolicy = NO_DEMANDS, *,
+        decrypt: bool = False,
     ) -> None:
-        self._root, self._identities, self._decrypt = root, identities, decrypt
-        self._buffer = bytearray()
+        self._root, self._identities, self._policy = root, identities, policy
+        self._decrypt, self._buffer = decrypt, bytearray()
         self._cache = BatchKeyCache()
         self._tasks: list[Entry] = []
         self._ready: dict[bytes, Opened | Exception | None] = {}
@@ -120,7 +122,7 @@ class Opener:
                     raise DamagedError("not a DCMX object: damaged or forged")
                 file.close()
                 return None
-            container = Container(file).unlock(self._identities, self._cache)
+            container = unlock(Container(file), self._identities, self._cache, self._policy)
             return Opened(file, container, *object_meta(container))
         except BaseException:
             file.close()

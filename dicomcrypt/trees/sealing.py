@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..keys.batch import Envelope, Material
 from ..objects.atomic import AtomicFile
@@ -12,6 +13,9 @@ from ..objects.drivers import encode_memory
 from ..objects.encoder import Encoder
 from ..objects.files import Buffers, Progress, SourceFile, scope_check, seal_file
 from .walk import Entry
+
+if TYPE_CHECKING:
+    from ..keys.signing import Signer
 
 #: So many files of at most so many bytes are sealed in a row: what is done with them then stays
 #: in the processor's caches, data and code.
@@ -59,6 +63,7 @@ class Sealing:
         encoder = Encoder(
             sink, self.material, job.method, meta=self.source.meta(self._name),
             opaque_allowed=job.scope_check(self.source), scratch=job.buffers.scratch,
+            sign=None if job.signer is None else job.signer.sign,
         )  # fmt: skip
         encode_memory(encoder, data)
         self._sealed, self._data = sink.view(), None
@@ -70,7 +75,7 @@ class Sealing:
             return seal_file(
                 self.source, out, self.material, job.method, name=self._name,
                 opaque_allowed=job.scope_check(self.source), buffers=job.buffers,
-                progress=job.tell,
+                progress=job.tell, signer=job.signer,
             )  # fmt: skip
         write_all(out.raw, self._sealed)
         read = self.source.status.st_size
@@ -81,17 +86,17 @@ class Sealing:
 class Sealer:
     """Opens the files of a worker's tasks, and makes the objects of small ones ahead.
 
-    stored_name: the name that an object keeps, None where its own tells it. tell: is told of
-    bytes read."""
+    stored_name: the name that an object keeps, None where its own tells it. signer: who signs every
+    object. tell: is told of bytes read."""
 
     def __init__(
         self, root: bytes, envelope: Envelope, method: int | None, *,
-        stored_name: Callable[[bytes], bytes | None], force_scopes: bool, ahead: bool,
-        tell: Progress,
+        stored_name: Callable[[bytes], bytes | None], force_scopes: bool,
+        signer: Signer | None, ahead: bool, tell: Progress,
     ) -> None:  # fmt: skip
         self._root, self._envelope, self._force_scopes = root, envelope, force_scopes
         self._stored_name, self._ahead = stored_name, ahead
-        self.method, self.tell = method, tell
+        self.method, self.signer, self.tell = method, signer, tell
         self.materials, self.buffers = envelope.supply(), Buffers()
         self._tasks: list[Entry] = []
         self._ready: dict[bytes, Sealing | Exception] = {}

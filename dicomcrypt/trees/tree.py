@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..container.layout import looks_like_object
 from ..container.stanza import Identity
@@ -28,6 +29,7 @@ from ..objects.files import (
     plain_streams,
 )
 from ..objects.readback import read_back
+from ..objects.signing import NO_DEMANDS, SignaturePolicy
 from .checkpoint import Checkpoints
 from .job import Guarded, Output, Shard, Watch, failed, run
 from .names import check_folders, check_link, object_name, plain_name, safe_relative
@@ -35,6 +37,9 @@ from .opening import Opener
 from .pool import Outcome, Worker
 from .sealing import Sealer
 from .walk import Entry, Survey, in_shard, walk
+
+if TYPE_CHECKING:
+    from ..keys.signing import Signer
 
 _SUFFIX = SUFFIX.encode()
 #: An output of this size begins its way to the medium when it is whole; smaller ones wait for
@@ -83,7 +88,7 @@ class EncryptOptions:
 
     verify: every object is read back and compared with its source before it has its name;
     delete_source: then the source is removed. sync: objects are on the medium before they have
-    their names.
+    their names. signer: who signs every object.
     """
 
     method: int | None = -1
@@ -95,6 +100,7 @@ class EncryptOptions:
     verify: bool = False
     delete_source: bool = False
     sync: bool = True
+    signer: Signer | None = None
 
 
 def _encryptor(
@@ -110,7 +116,8 @@ def _encryptor(
         return relative
 
     sealer = Sealer(source_root, envelope, options.method, stored_name=stored_name,
-                    force_scopes=options.force_scopes, ahead=not options.resume, tell=tell)
+                    force_scopes=options.force_scopes, signer=options.signer,
+                    ahead=not options.resume, tell=tell)
 
     def work(entry: Entry) -> Outcome:
         relative = entry.relative
@@ -149,7 +156,7 @@ def _encryptor(
                                details=details if options.delete_source else None)
         elif options.resume and target is not None:
             try:
-                if encrypted_before(path, target, envelope):
+                if encrypted_before(path, target, envelope, signed=options.signer is not None):
                     return Outcome(shown, "skipped", message=ENCRYPTED_BEFORE)
             except OutputExistsError:
                 if not options.force:
@@ -202,6 +209,8 @@ def encrypt_tree(
                          "that was broken off goes on without it")
     how = options.method, options.names, options.links, options.force_scopes
     identity = [b"encrypt", repr(how).encode(), *envelope.rights]
+    if options.signer is not None:
+        identity.append(options.signer.public_key)
     with Output(root, out, identity, shard=shard, journal=journal) as output:
         mirror = options.names == "keep"
         if not (mirror or shard or options.force or output.journal.resumed):
@@ -270,6 +279,7 @@ class DecryptOptions:
     resume: bool = False
     unsafe_links: bool = False
     sync: bool = True
+    policy: SignaturePolicy = NO_DEMANDS
 
 
 def _decryptor(
@@ -278,7 +288,8 @@ def _decryptor(
 ) -> Worker:
     source_root, target_root = os.fsencode(root), os.fsencode(out)
     buffers = Buffers()
-    opener = Opener(source_root, identities, decrypt=options.part == "all" and not options.resume)
+    opener = Opener(source_root, identities, options.policy,
+                    decrypt=options.part == "all" and not options.resume)
     checked: bytes | None = None
 
     def place(relative: bytes) -> bytes:
@@ -378,8 +389,8 @@ def decrypt_tree(
     Nothing is written outside `out`, nor through a symbolic link in it. Links are made last.
     shard, journal, keep_journal, errors: as for `encrypt_tree`.
     """
-    with Output(root, out, [b"decrypt", options.part.encode()], shard=shard,
-                journal=journal) as output:
+    identity = [b"decrypt", options.part.encode(), *options.policy.demands]
+    with Output(root, out, identity, shard=shard, journal=journal) as output:
         survey = _survey(root, output, shard)
         tasks = output.tasks(survey, mirror=True)
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force)

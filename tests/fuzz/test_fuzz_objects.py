@@ -16,6 +16,7 @@ from dicomcrypt.container.layout import OPAQUE, PIXELS, TAIL
 from dicomcrypt.container.reader import Container
 from dicomcrypt.keys.keyfile import parse_identities, parse_recipients, read_identities
 from dicomcrypt.objects.buffers import MemorySource
+from dicomcrypt.objects.signing import unlock
 
 VECTORS = pathlib.Path(__file__).resolve().parents[1] / "vectors"
 DOCUMENT = json.loads((VECTORS / "objects.json").read_text())
@@ -74,7 +75,7 @@ def indexes():
     """The indexes of all vectors, as (stream, payload size, CBOR)."""
     found = []
     for name in GOOD:
-        opened = Container(MemorySource((VECTORS / name).read_bytes())).unlock(IDENTITIES)
+        opened = unlock(Container(MemorySource((VECTORS / name).read_bytes())), IDENTITIES)
         for sid in (PIXELS, TAIL, OPAQUE):
             if sid in opened.streams and opened.keys.opens(sid):
                 index = opened.index(sid)

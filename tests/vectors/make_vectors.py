@@ -10,6 +10,7 @@ equivalent ones, and for that reason never writes over them.
 """
 
 import base64
+import datetime
 import hashlib
 import json
 import pathlib
@@ -17,8 +18,10 @@ import struct
 import sys
 import unicodedata
 
-from cryptography.hazmat.primitives import hashes, hpke
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, hpke, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM1024PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -272,6 +275,7 @@ class Writer:
         self.order, self.gap = (TAGS, PIXELS, OPAQUE, TAIL), 0
         self.stanzas = []
         self.index_edits, self.plain_edits, self.sealed_edits = {}, {}, {}
+        self.signer, self.signature_edits = None, {}
         self.present = [i for i in (TAGS, PIXELS, TAIL, OPAQUE) if i in parts]
 
     # -- keys and stanzas (D 3, 4.2, 5)
@@ -370,6 +374,33 @@ class Writer:
             out.append(aead.encrypt(nonce, plain[16384 * i : 16384 * (i + 1)], None))
         return b"".join(out)
 
+    # -- signatures (D 10)
+
+    def signed(self, signer, **edits):
+        """Has the object signed; edits change the manifest, the leaves, the CMS, or one of the
+        three plaintexts (by number), before they are sealed."""
+        self.signer, self.signature_edits = signer, edits
+        return self
+
+    def signatures(self):
+        edit = lambda name, value: self.signature_edits.get(name, lambda v: v)(value)  # noqa: E731
+        manifest, joined = self.core, b""
+        for number in sorted(self.sealed):
+            data = self.sealed[number]
+            pieces = [data[i : i + (1 << 20)] for i in range(0, len(data), 1 << 20)]
+            leaves = b"".join(hashlib.sha256(piece).digest() for piece in pieces)
+            root = hashlib.sha256(leaves).digest()
+            manifest += struct.pack("<BQ", number, len(data)) + root
+            joined += leaves
+        manifest = edit("manifest", manifest)
+        plain = manifest + edit("leaves", joined) + edit("cms", self.signer.cms(manifest))
+        out = b""
+        for number, scope in ((8, 2), (9, 3), (10, 1)):
+            info = b"dcmx/1 signature\0" + bytes([scope]) + self.core
+            key = rescue.expand(self.scope_key(scope), info, 32)
+            out += self.chunked(number, key, edit(f"stream_{number}", plain))
+        return out
+
     # -- header (D 4)
 
     def default_capacity(self):
@@ -413,6 +444,10 @@ class Writer:
                 out += bytes(self.gap)
                 numbers[2 * i - 2 : 2 * i] = [len(out), len(self.sealed[i])]
                 out += self.sealed[i]
+        if self.signer:
+            signatures = self.signatures()
+            numbers[8:10] = len(out), len(signatures)
+            out += signatures
         numbers[10] = len(out) + 96
         if trailer:
             numbers = trailer(list(numbers))
@@ -513,6 +548,103 @@ def encapsulated(name, sizes, method=None, per_frame=1):
 def text(size=100, method=None):
     line = b"This is not DICOM, and comes back all the same.\n"
     return {OPAQUE: linear((line * (size // len(line) + 1))[:size], method)}
+
+
+# ---- CMS (D 10), DER by hand ----------------------------------------------------------------
+
+
+def der(tag, *parts):
+    content = b"".join(parts)
+    size = len(content)
+    if size < 128:
+        return bytes([tag, size]) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 128 | len(length)]) + length + content
+
+
+def oid(text):
+    first, second, *rest = map(int, text.split("."))
+    out = bytes([40 * first + second])
+    for number in rest:
+        digits = [number & 127]
+        while number := number >> 7:
+            digits.insert(0, 128 | number & 127)
+        out += bytes(digits)
+    return der(6, out)
+
+
+class Signer:
+    """A key, deterministic signatures, and a certificate signed by itself."""
+
+    def __init__(self, name, kind):
+        raw = rand("signer " + name, 32)
+        if kind == "ed25519":
+            self.key = Ed25519PrivateKey.from_private_bytes(raw)
+            self.digest, digest_oid, sign_oid = hashlib.sha512, "3", "1.3.101.112"
+            self.sign, how, extra = self.key.sign, None, {}
+        else:
+            curve, self.digest, digest_oid, sign_oid, hash_ = {
+                "p256": (ec.SECP256R1(), hashlib.sha256, "1", "2", hashes.SHA256()),
+                "p384": (ec.SECP384R1(), hashlib.sha384, "2", "3", hashes.SHA384()),
+            }[kind]
+            sign_oid = "1.2.840.10045.4.3." + sign_oid
+            self.key = ec.derive_private_key(int.from_bytes(raw, "big") >> 1, curve)
+            deterministic = ec.ECDSA(hash_, deterministic_signing=True)
+            self.sign = lambda data: self.key.sign(data, deterministic)
+            how, extra = hash_, {"ecdsa_deterministic": True}
+        self.digest_algorithm = der(0x30, oid("2.16.840.1.101.3.4.2." + digest_oid))
+        self.algorithm = der(0x30, oid(sign_oid))
+        self.serial = int.from_bytes(rand("serial " + name, 16), "big") >> 1
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self.issuer = subject.public_bytes()
+        builder = x509.CertificateBuilder(subject, subject, self.key.public_key(), self.serial)
+        builder = builder.not_valid_before(datetime.datetime(2026, 1, 1))
+        builder = builder.not_valid_after(datetime.datetime(2126, 1, 1))
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        certificate = builder.sign(self.key, how, **extra)
+        self.certificate = certificate.public_bytes(serialization.Encoding.DER)
+
+    def cms(self, manifest, change=lambda name, value: value):
+        """RFC 5652; `change` edits what it is made of."""
+        data = oid("1.2.840.113549.1.7.1")
+        ess = der(0x30, der(0x30, der(0x30, der(4, hashlib.sha256(self.certificate).digest()))))
+        attributes = [
+            der(0x30, oid("1.2.840.113549.1.9.3"), der(0x31, data)),
+            der(
+                0x30,
+                oid("1.2.840.113549.1.9.4"),
+                der(0x31, der(4, self.digest(manifest).digest())),
+            ),
+            der(0x30, oid("1.2.840.113549.1.9.5"), der(0x31, der(0x17, b"261101120000Z"))),
+            der(0x30, oid("1.2.840.113549.1.9.16.2.47"), der(0x31, ess)),
+        ]
+        attributes = b"".join(change("attributes", sorted(attributes)))
+        signature = change("signature", self.sign(der(0x31, attributes)))
+        serial = self.serial.to_bytes(self.serial.bit_length() // 8 + 1, "big")
+        signer = der(
+            0x30,
+            der(2, b"\1"),
+            der(0x30, self.issuer, der(2, serial)),
+            self.digest_algorithm,
+            der(0xA0, attributes),
+            self.algorithm,
+            der(4, signature),
+            *change("unsigned", []),
+        )
+        signed = der(
+            0x30,
+            der(2, b"\1"),
+            der(0x31, self.digest_algorithm),
+            der(0x30, data, *change("content", [])),
+            der(0xA0, *change("certificates", [self.certificate])),
+            der(0x31, *change("signers", [signer])),
+        )
+        return der(0x30, oid("1.2.840.113549.1.7.2"), der(0xA0, signed))
+
+
+def changed(wanted, edit):
+    """A `change` of `Signer.cms` that edits one thing."""
+    return lambda name, value: edit(value) if name == wanted else value
 
 
 # ---- The vectors -----------------------------------------------------------------------------
@@ -1057,7 +1189,7 @@ def bad_objects(out):
         "signatures",
         lambda n: [*n[:8], n[10] - 96, 0, n[10]],
         "a signature group",
-        failure="refused-version",
+        failure="damaged",
     )
     trailer("swapped", lambda n: [*n[2:4], *n[:2], *n[4:]], "TAGS and PIXELS exchanged")
     edited("trailer-magic", lambda d, w: flip(d, len(d) - 1), "magic of the trailer")
@@ -1258,6 +1390,104 @@ def good_frame_run_limits(out):
         out.good(out.save("frame-" + name, w.build()), payload, note=f"a frame run {run}")
 
 
+def signed_objects(out):
+    """D 10. The tool does not verify the CMS itself: `cms` marks what only a reader that does
+    refuses. Everything else is refused by both."""
+    alice, bob = Signer("Signer A", "p256"), Signer("Signer B", "p384")
+
+    def simple(name, parts, signer, note, **more):
+        w = Writer("signed " + name, parts).to("alice").signed(signer)
+        file = out.save("signed-" + name, w.build())
+        subject = x509.load_der_x509_certificate(signer.certificate).subject.rfc4514_string()
+        out.good(file, w.original(), note=note, signed=subject, **more)
+        return w, file
+
+    simple("p256", text(), alice, "signed, ECDSA with P-256; OPAQUE")
+    simple("p384", native("sp3", 13, 7), bob, "signed, ECDSA with P-384; TAGS, PIXELS, TAIL")
+    simple("ed25519", text(), Signer("Signer C", "ed25519"), "signed, Ed25519")
+    w = Writer("signed scopes", native("ss", 26, 18, 16)).to("alice").to("bob", 2).to("carol", 3)
+    file = out.save("signed-scopes", w.signed(alice).build())
+    who = {"signed": "CN=Signer A"}
+    out.good(file, w.original(), note="signed, three scopes, all of it", **who)
+    out.good(file, w.original(TAGS, TAIL), ("bob",), "tags", "tags", "by the tags key", **who)
+    out.good(file, w.original(PIXELS), ("carol",), "pixels", "pixels", "by the pixels key", **who)
+    one = out.save("signed-stripped", stripped(Writer("stripped", text()).to("alice"), alice))
+    out.good(one, text()[OPAQUE].payload, note="a signature taken away: as if never signed")
+
+    def bad(name, note, cms_only=False, **edits):
+        w = Writer("bad signed " + name, text(), capacity=1024).to("alice")
+        file = out.save("bad-signed-" + name, w.signed(alice, **edits).build())
+        out.bad(file, "damaged", note, **({"cms": True} if cms_only else {}))
+
+    bad("manifest-core", "a manifest with another object's CORE", manifest=lambda m: flip(m, 20))
+    bad("manifest-id", "a manifest with another stream id", manifest=lambda m: flip(m, 64))
+    bad("manifest-length", "a manifest with another length", manifest=lambda m: flip(m, 65))
+    bad("manifest-root", "a manifest with another root", manifest=lambda m: flip(m, 80))
+    bad("leaves", "a leaf that does not give the root", leaves=lambda v: flip(v, 0))
+    both = {"manifest": other_root, "leaves": lambda v: bytes(32)}
+    bad("content", "signed as it must be, but for other content", **both)
+    bad("leaf-missing", "a leaf is missing", leaves=lambda v: b"")
+    bad("leaf-added", "a leaf too many", leaves=lambda v: v + v, cms_only=True)
+    bad("no-cms", "no byte of CMS", cms=lambda v: b"")
+    for number in (8, 9, 10):
+        bad(
+            f"stream-{number}",
+            f"stream {number} says something else",
+            **{f"stream_{number}": lambda p: flip(p, -1)},
+        )
+    def cms(name, note, edit):
+        bad("cms-" + name, note, cms_only=True, **dict.fromkeys(
+            ("stream_8", "stream_9", "stream_10"),
+            lambda p: p[:137] + edit(p[:105], p[137:]),
+        ))  # fmt: skip
+
+    def remade(name, note, wanted, edit):
+        cms(name, note, lambda manifest, old: alice.cms(manifest, changed(wanted, edit)))
+
+    cms("other", "a signature of another manifest", lambda m, old: alice.cms(flip(m, 0)))
+    cms("junk", "no ASN.1", lambda m, old: b"junk")
+    cms("trailing", "a byte behind the CMS", lambda m, old: old + b"\0")
+    cms("cut", "the CMS ends early", lambda m, old: old[:-1])
+    remade("signature", "a bit of the signature", "signature", lambda s: flip(s, 12))
+    for number, name in enumerate(("type", "time", "digest", "certificate")):
+        remade(f"attribute-{number}", f"without one attribute ({name} or another)", "attributes",
+               lambda a, n=number: a[:n] + a[n + 1 :])  # fmt: skip
+    extra = der(0x30, oid("1.2.840.113549.1.9.99"), der(0x31, der(4, b"x")))
+    remade("attribute-more", "a fifth attribute", "attributes", lambda a: sorted([*a, extra]))
+    remade("attribute-twice", "an attribute twice", "attributes", lambda a: sorted([*a, a[0]]))
+    remade("attribute-order", "attributes not in DER's order", "attributes", lambda a: a[::-1])
+    remade("unsigned", "unsigned attributes", "unsigned", lambda v: [der(0xA1, extra)])
+    remade("content", "the manifest inside", "content", lambda v: [der(0xA0, der(4, b"x"))])
+    remade("no-certificate", "no certificate", "certificates", lambda c: [])
+    remade("certificate", "another's certificate", "certificates", lambda c: [bob.certificate])
+    remade("two-signers", "two signers", "signers", lambda s: s * 2)
+    remade("no-signer", "no signer", "signers", lambda s: [])
+
+    def trailer(name, edit, note):
+        w = Writer("trailer signed " + name, text(), capacity=1024).to("alice").signed(alice)
+        out.bad(out.save("bad-signed-trailer-" + name, w.build(trailer=edit)), "damaged", note)
+
+    def change(at, by):
+        return lambda n: [*n[:at], n[at] + by, *n[at + 1 :]]
+
+    trailer("offset", change(8, 1), "the signatures' offset")
+    trailer("length", change(9, -3), "the signatures' length")
+    trailer("absent", lambda n: [*n[:8], 0, 0, n[10]], "signatures that the trailer denies")
+
+
+def other_root(manifest):
+    return manifest[:73] + hashlib.sha256(bytes(32)).digest()
+
+
+def stripped(writer, signer):
+    """An object whose signatures were cut out, its trailer made to fit."""
+    whole = writer.signed(signer).build()
+    numbers = list(struct.unpack_from("<11Q", whole, len(whole) - 96))
+    rest = whole[: numbers[8]]
+    numbers[8:] = 0, 0, len(rest) + 96
+    return rest + struct.pack("<11Q", *numbers) + b"DCMXEND1"
+
+
 def key_files(out):
     """A key file that is itself an object under a passphrase."""
     content = f"# a protected key\n\n{PEOPLE['carol'].identity}\n".encode()
@@ -1407,6 +1637,7 @@ def main(folder):
     key_files(out)
     bad_objects(out)
     other_keys(out)
+    signed_objects(out)
     people = PEOPLE.items()
     document = {
         "about": "Objects of docs/spec/dcmx-v1.md. exit: status of tools/dcmx_rescue.py; failure: "

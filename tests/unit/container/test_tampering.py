@@ -52,7 +52,7 @@ TWIN = dc.encrypt(CT, [ALICE.recipient, BOB.recipient])
 def layout(blob):
     """Return (slot capacity, {stream: (offset, length)})."""
     prefix = parse_prefix(blob[:PREFIX_SIZE])
-    return prefix.capacity, parse_trailer(blob[-TRAILER_SIZE:], prefix, len(blob))
+    return prefix.capacity, parse_trailer(blob[-TRAILER_SIZE:], prefix, len(blob)).streams
 
 
 CAPACITY, STREAMS = layout(OBJECT)

@@ -35,6 +35,12 @@ def test_object_vector_opens_or_is_refused_as_it_must_be(entry):
         plain = dc.decrypt(blob, identities_of(entry), part=part)
         assert len(plain) == entry["size"]
         assert hashlib.sha256(plain).hexdigest() == entry["sha256"]
+        if "signed" in entry:
+            with dc.open(blob, identities_of(entry), require_signature=True) as obj:
+                assert obj.container.signature.subject == entry["signed"]
+        elif part == "all":
+            with pytest.raises(dc.UnsignedError):
+                dc.decrypt(blob, identities_of(entry), require_signature=True)
     else:
         expected = {3: dc.NoIdentityError, 4: dc.DamagedError}[entry["exit"]]
         with pytest.raises(expected):
