@@ -209,7 +209,7 @@ def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, 
                 continue
             except ValueError:
                 pass
-        removing += opt.load_recipient_files((entry,))
+        removing += opt.load_recipient_files((entry,), valid=False)
 
     options = RewrapOptions(tuple(adding), tuple(removing), keep_key, allow_classical,
                             allow_mixed, resume, opt.load_signer(sign_with, sign_passphrase_file),

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..errors import UsageError
+from . import trust
 from .console import ask_passphrase
 
 METHODS = ["randomized", "aes-transposition", "vigenere", "multilevel", "none"]
@@ -95,12 +96,14 @@ sign_with = shared(
                  "certificate of a PKCS#12 or PEM file; readers verify that then."),
     click.option("--sign-passphrase-file", metavar="FILE", help="Take the passphrase of "
                  "--sign-with from a file's first line instead of asking for it."),
+    trust.option,
 )
 signatures = shared(
     click.option("--require-signature", is_flag=True,
                  help="Refuse objects that are not signed: a signature can be taken away."),
     click.option("--signer", "signers", multiple=True, metavar="FILE", help="Certificate or public "
                  "key of who must have signed; one of them, if repeated."),
+    trust.option,
 )
 
 
@@ -117,15 +120,18 @@ def load_signer(path: str | None, passphrase_file: str | None) -> Any:
             click.echo(f"the signing key {path!r} is under a passphrase", err=True)
         return read_passphrase(passphrase_file is None, passphrase_file, confirm=False)
 
-    return Signer.load(path, passphrase=passphrase)
+    signer = Signer.load(path, passphrase=passphrase)
+    trust.check_signer(signer)
+    return signer
 
 
 def load_signature_policy(require: bool, signers: tuple[str, ...]) -> Any:
     """Return what --require-signature and --signer demand."""
     from ..objects.signing import signature_policy
 
+    # A signer who is given needs nobody to vouch for him.
     if not signers:
-        return signature_policy(require)
+        return signature_policy(require, check=trust.signature_check())
     from ..keys.signing import load_signer_keys
 
     return signature_policy(require, [key for path in signers for key in load_signer_keys(path)])
@@ -187,6 +193,7 @@ def load_identity_files(
     if (ask or passphrase_file is not None) and not used:
         found.append(Passphrase(entered_passphrase()))
     remark_identities(found)
+    trust.remark_identities(found)
     return found
 
 
@@ -203,18 +210,19 @@ def read_pin(token: str) -> str:
 
 
 def find_email(address: str) -> list[Any]:
-    """Return the certificates that the configured directories have for an address."""
-    try:
-        from ..pki.directory import find_by_email
-    except ModuleNotFoundError as error:
-        if error.name != "dicomcrypt.pki.directory":
-            raise
-        raise UsageError(f"cannot look up {address!r}: no directories are configured") from None
-    return find_by_email(address)
+    """Return the certificates that the configured directories have for an address; of those
+    that do not pass, the next directory's count."""
+    from ..pki.directory import find_by_email
+
+    return find_by_email(address, check=trust.directory_check())
 
 
-def load_recipient_files(references: tuple[str, ...] | list[str]) -> list[Any]:
-    """Return the recipients of all references (`keys.references`), each once."""
+def load_recipient_files(
+    references: tuple[str, ...] | list[str], *, valid: bool = True
+) -> list[Any]:
+    """Return the recipients of all references (`keys.references`), each once.
+
+    valid: certificates must be, as `trust` says."""
     from ..keys.references import References, each_once
     from .console import ask_secret
 
@@ -224,7 +232,10 @@ def load_recipient_files(references: tuple[str, ...] | list[str]) -> list[Any]:
                           "take the certificate out of it (openssl pkcs12 -clcerts -nokeys)")
 
     resolver = References(passphrase=passphrase, find_email=find_email)
-    return each_once([r for reference in references for r in resolver.recipients(reference)])
+    found = [r for reference in references for r in resolver.recipients(reference)]
+    if valid:
+        trust.check_recipients(found)
+    return each_once(found)
 
 
 def configured_recipients(key: str) -> list[str]:

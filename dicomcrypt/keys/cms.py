@@ -18,6 +18,7 @@ from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 
+from .. import policy
 from ..errors import DamagedError, UsageError
 
 MAX_CERTIFICATES = 16
@@ -307,6 +308,7 @@ def _verify(manifest: bytes, cms: bytes) -> Signature:
         raise _wrong("it names another certificate")
     key = certificate_key(certificate)
     algorithm = signature_algorithm(key)
+    policy.current().require(algorithm.name, "verify", getattr(key, "key_size", None))
     if [_raw(d) for d in data.digest_algorithms.as_list()] != [algorithm.digest_identifier] or (
         _raw(signer.digest_algorithm), _raw(signer.signature_algorithm)
     ) != (algorithm.digest_identifier, algorithm.identifier):

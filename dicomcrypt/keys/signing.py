@@ -13,6 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from .. import policy
 from ..errors import NoIdentityError, PolicyError, UsageError
 from .cms import MAX_CERTIFICATES, build_cms, certificate_key, public_der, signature_algorithm
 
@@ -37,6 +38,7 @@ class Signer:
     ) -> None:
         public = certificate_key(certificate)
         self.algorithm = signature_algorithm(public).name
+        policy.current().require(self.algorithm, "sign", getattr(public, "key_size", None))
         if public_der(key.public_key()) != public_der(public):
             raise UsageError("the signing key is not that of the certificate")
         _check_certificate(certificate)

@@ -1,0 +1,123 @@
+"""Certificates that a command is given, judged by the roots that are trusted.
+
+Recipients by certificate must be valid; they, signers and what they signed must lead to a root
+where there are any: section [trust] of the configuration, and --trust-root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+_GIVEN, _TRUST, _SAID = (f"dicomcrypt.trust.{what}" for what in ("given", "trust", "said"))
+
+
+def _keep(context: click.Context, _: click.Parameter, value: tuple[str, ...]) -> None:
+    context.meta[_GIVEN] = value
+
+
+option = click.option(
+    "--trust-root", multiple=True, metavar="FILE", expose_value=False, callback=_keep,
+    help="Root certificate to which the certificates of recipients and signers must lead, "
+    "beside [trust] roots of the configuration; repeatable.",
+)  # fmt: skip
+
+
+def trusted() -> Any | None:
+    """Return what is trusted (`pki.checking.Trust`), None if nobody said so."""
+    from .. import config
+
+    context = click.get_current_context(silent=True)
+    meta: dict[str, Any] = {} if context is None else context.meta
+    if _TRUST not in meta:
+        given = meta.get(_GIVEN, ())
+        found = None
+        if given or config.section("trust"):
+            from ..pki.checking import Trust
+
+            told, more = Trust.from_config(), Trust.from_files(given)
+            roots = told.roots + more.roots
+            if roots:
+                found = Trust(roots, told.intermediates, told.crls, told.require_crl)
+        meta[_TRUST] = found
+    return meta[_TRUST]
+
+
+def check_recipients(recipients: Iterable[Any]) -> None:
+    """Raise CertificateRefusedError for the first recipient whose certificate is not valid.
+
+    Without a root its dates and its use are judged, and it is said that the rest is not."""
+    certified = [r for r in recipients if getattr(r, "certificate", None) is not None]
+    if not certified:
+        return
+    from ..pki.checking import Trust, check_certificate
+
+    trust = trusted()
+    for recipient in certified:
+        check_certificate(
+            recipient.certificate, trust or Trust((recipient.certificate,)), purpose="encrypt",
+            intermediates=recipient.chain,
+        )  # fmt: skip
+    if trust is None:
+        _say_once("nobody vouches for the recipients' certificates: name a root under [trust] in "
+                  "the configuration, or give --trust-root FILE")
+
+
+def remark_identities(identities: Iterable[Any]) -> None:
+    """Say if a key's certificate has expired: what was encrypted to it once can be read still."""
+    from .console import complain
+
+    for identity in identities:
+        recipient = getattr(identity, "recipient", None)
+        certificate = getattr(recipient, "certificate", None)
+        if certificate is not None:
+            from ..pki.checking import Trust, check_certificate
+
+            checked = check_certificate(certificate, trusted() or Trust((certificate,)),
+                                        purpose="decrypt", intermediates=recipient.chain)
+            for remark in checked.remarks:
+                if "revocation" not in remark and "not revoked" not in remark:
+                    complain(f"{remark}; old data can still be decrypted")
+
+
+def check_signer(signer: Any) -> None:
+    """Raise CertificateRefusedError if the certificate of --sign-with leads to no trusted root."""
+    trust = trusted()
+    if trust is not None:
+        from ..pki.checking import check_certificate
+
+        check_certificate(signer.certificate, trust, purpose="sign", intermediates=signer.chain)
+
+
+def signature_check() -> Callable[[Any], None] | None:
+    """Return what judges the signers of objects, None if nobody is trusted."""
+    trust = trusted()
+    if trust is None:
+        return None
+    from ..pki.signers import SignerCheck
+
+    return SignerCheck(trust)
+
+
+def directory_check() -> Callable[[Any], None] | None:
+    """Return what judges certificates that a directory gave, None if nobody is trusted."""
+    trust = trusted()
+    if trust is None:
+        return None
+    from ..pki.checking import check_certificate
+
+    return lambda certificate: check_certificate(certificate, trust, purpose="encrypt")
+
+
+def _say_once(message: str) -> None:
+    from .console import complain
+
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return
+    options = context.params
+    if _SAID not in context.meta and not options.get("as_json") and not options.get("quiet"):
+        complain(message)
+    context.meta[_SAID] = True
