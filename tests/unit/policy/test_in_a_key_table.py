@@ -31,7 +31,7 @@ def test_it_is_taken_kept_and_never_rolled_back(tmp_path):
         assert store.load(table) is None
         install(table, 3, trust_signer=True)
     with KeyTable(path).unlock(identities=[identity]) as table:
-        assert store.load(table).policy.state("x25519") == "refused"
+        assert store.load(table).policy("table").state("x25519") == "refused"
         with pytest.raises(PolicyError, match="older policy is not taken back"):
             install(table, 2)
         install(table, 4)
