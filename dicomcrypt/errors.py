@@ -9,6 +9,7 @@
     ├── NoIdentityError          3  no identity fits, or the passphrase is wrong
     │   └── ThrottledError          too many wrong passwords: wait
     ├── DamagedError             4  damaged, forged, or not a DCMX object at all
+    │   └── MissingBlobError        the vault's store lacks what it should hold
     ├── PolicyError              5  refused by policy
     ├── SourceChangedError       1  the file changed while it was read
     ├── OutputExistsError        1  the output exists and --force was not given
@@ -75,6 +76,10 @@ class DamagedError(DicomcryptError):
     """The object is damaged, forged, cut short, or not a DCMX object."""
 
     exit_status = 4
+
+
+class MissingBlobError(DamagedError):
+    """The vault's store lacks what it should hold."""
 
 
 class PolicyError(DicomcryptError):
