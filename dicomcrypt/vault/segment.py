@@ -343,3 +343,15 @@ def frames_of(records: Iterable[tuple[bytes, Sequence[Row]]]) -> Iterator[tuple[
     for record, rows in records:
         for payload, count in payloads(rows):
             yield record, payload, count
+
+def tidy(rows: Iterable[Row]) -> list[Row]:
+    """Return rows with the latest of each object id and path, those beside each other that share
+    much."""
+    latest: dict[Any, Row] = {}
+    for row in rows:
+        place = (row.object_id, row.path) if not row.is_identity else row.encode()
+        latest.pop(place, None)
+        latest[place] = row
+    return sorted(latest.values(), key=lambda row: (
+        row.StudyInstanceUID or "", row.SeriesInstanceUID or "",
+        (row.path or b"").rpartition(b"/")[0]))
