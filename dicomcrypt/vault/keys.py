@@ -190,12 +190,18 @@ class VaultKeys:
         """The generation of the catalogue's head, 0 before the first one."""
         return (self.document("state") or {}).get(0, 0)
 
-    def raise_state(self, n: int) -> None:
-        """Say that the catalogue's head is of generation n from now on; never a lower one."""
+    @property
+    def head_generation(self) -> int:
+        """Of the vault key that sealed the catalogue's head last; an older one's does not count."""
+        return (self.document("state") or {}).get(1, 0)
+
+    def raise_state(self, n: int, g: int = 0) -> None:
+        """Say that the catalogue's head is of generation n from now on, sealed under the vault key
+        of generation g; never lower ones."""
         with self.table.transaction():
             if n < self.state:
                 raise DamagedError("the catalogue's head is older than the key table says")
-            self.put_document("state", {0: n})
+            self.put_document("state", {0: n, 1: max(g, self.head_generation)})
 
     @property
     def settings(self) -> list[Any]:
