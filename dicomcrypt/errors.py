@@ -9,7 +9,8 @@
     ├── NoIdentityError          3  no identity fits, or the passphrase is wrong
     │   └── ThrottledError          too many wrong passwords: wait
     ├── DamagedError             4  damaged, forged, or not a DCMX object at all
-    │   └── UnsignedError        4  a signature is required, and the object has none
+    │   ├── UnsignedError        4  a signature is required, and the object has none
+    │   └── MissingBlobError        the vault's store lacks what it should hold
     ├── PolicyError              5  refused by policy
     │   └── CertificateRefusedError  a certificate, a list of revoked ones, or their issuer
     ├── TokenError               6  a card, token or its module cannot, or does not want to
@@ -83,6 +84,10 @@ class DamagedError(DicomcryptError):
 
 class UnsignedError(DamagedError):
     """A signature is required, and the object has none: it may have been taken away."""
+
+
+class MissingBlobError(DamagedError):
+    """The vault's store lacks what it should hold."""
 
 
 class PolicyError(DicomcryptError):

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from ..errors import DamagedError, UsageError
 
 X25519, P256, RSA, HYBRID, SCRYPT, ARGON2ID, BATCH = 1, 2, 3, 4, 5, 6, 7
+VAULT = 9
 MLKEM768, MLKEM1024, P384, P521 = 10, 11, 12, 13
 #: From here on types belong to third parties, by the entry points of `keys.plugins`.
 FOREIGN = 128
@@ -25,6 +26,7 @@ TYPE_NAMES = {
     MLKEM1024: "ML-KEM-1024",
     P384: "P-384",
     P521: "P-521",
+    VAULT: "vault",
 }
 PASSPHRASE_TYPES = frozenset({SCRYPT, ARGON2ID})
 POST_QUANTUM_TYPES = frozenset({HYBRID, MLKEM768, MLKEM1024})

@@ -23,8 +23,10 @@ ALLOWED = {
     "objects": {"native", "ciphers", "dicom", "container", "keys", "policy"},
     "api": {"native", "ciphers", "container", "keys", "objects"},
     "trees": {"container", "keys", "objects"},
+    "vault": {"native", "container", "dicom", "keys", "keytable", "objects", "trees", "policy",
+              "audit", "_version"},
     "cli": {"api", "audit", "ciphers", "config", "container", "keys", "keytable", "objects", "pki",
-            "policy", "trees", "_version"},
+            "policy", "trees", "vault", "_version"},
 }
 HEAVY = {"numpy", "pydicom", "rich", "PIL"}
 #: Modules that may import heavy libraries when they are imported.
