@@ -56,8 +56,8 @@ class Catalogue:
         if self._found is None:
             self._found = self._cached() or Database()
         self.refresh(again=True)
-        if self._cache_path and self._fresh > max(20000, self._database.one(
-                "SELECT max(id) FROM objects") or 0) // 10:
+        total = self._database.one("SELECT max(id) FROM objects") or 0
+        if self._cache_path and self._fresh > max(20000, total // 10):
             self.save_cache()
         return self
 

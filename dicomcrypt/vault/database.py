@@ -154,7 +154,8 @@ class Database:
             self.db.executemany(_INSERT, part)
             self._add_groups(groups)
         self._add_groups(groups)
-        self.db.executescript(f"COMMIT;{_INDEXES}PRAGMA analysis_limit = 1000;ANALYZE;")
+        # executescript commits
+        self.db.executescript(f"{_INDEXES}PRAGMA analysis_limit = 1000;ANALYZE;")
 
     def _add_groups(self, groups: list[tuple[Any, ...]]) -> None:
         marks = ", ".join("?" * (len(_GROUP_COLUMNS) + 8))
@@ -260,7 +261,7 @@ class Database:
                 self.db.execute("DELETE FROM groups WHERE record = ?", (record,))
                 self.db.execute("DELETE FROM identities WHERE record = ?", (record,))
                 self.db.execute("UPDATE records SET there = 0 WHERE id = ?", (record,))
-        self.db.executescript("COMMIT;PRAGMA secure_delete = OFF;")
+        self.db.executescript("PRAGMA secure_delete = OFF;")
 
     # ---- asking -------------------------------------------------------------
 

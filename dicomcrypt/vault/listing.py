@@ -51,7 +51,7 @@ def listing(database: Database, level: str, query: Query | None = None
         own = {"SOPInstanceUID", "InstanceNumber"}
         shown = [f'{"o" if name in own else "g"}."{name}"' for name in names]
         sql = (
-            f"SELECT {', '.join(shown)}, ifnull(g.folder, x'') || o.name AS path, o.object_id, "  # noqa: S608
+            f"SELECT {', '.join(shown)}, CAST(ifnull(g.folder, x'') || o.name AS BLOB) AS path, o.object_id, "
             f"r.key_id AS record, o.size, o.object_size {source} WHERE {where} "
             'ORDER BY g."PatientName", g."PatientID", g."IssuerOfPatientID", g."StudyDate", '
             'g."StudyInstanceUID", CAST(g."SeriesNumber" AS INTEGER), g."SeriesInstanceUID", '
@@ -63,12 +63,9 @@ def listing(database: Database, level: str, query: Query | None = None
         order = ", ".join(_ORDER[part] for part in upper)
         counts = [*_COUNTS[level], "count(*) AS objects", "sum(o.size) AS size",
                   "sum(o.object_size) AS object_size"]  # fmt: skip
-        sql = (f"SELECT {', '.join(shown + counts)} {source} WHERE {where} "  # noqa: S608
+        sql = (f"SELECT {', '.join(shown + counts)} {source} WHERE {where} "
                f"GROUP BY {', '.join(keys)} ORDER BY {order}")
     cursor = database.db.execute(sql, values)
     heads = [column[0] for column in cursor.description]
     for row in cursor:
-        found = dict(zip(heads, row, strict=True))
-        if isinstance(found.get("path"), str):  # SQLite joins byte strings to text
-            found["path"] = found["path"].encode()
-        yield found
+        yield dict(zip(heads, row, strict=True))

@@ -33,7 +33,7 @@ _COUNT, _GROUPS, _IDENTITIES = 10, 11, 12
 #: path, the file's name is the row's own, the folder (with its last `/`) the group's.
 OWN = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 32, 33)
 _FOLDER = 2
-SHARED = (_FOLDER, *(key for key in FIELDS if key >= 16 and key not in OWN and key != 51))
+SHARED = (_FOLDER, *sorted(key for key in FIELDS if key >= 16 and key not in OWN and key != 51))
 _IDENTITY_KEYS = {(17,), (16, 17), (21,), (51,)}
 _ABSENT: list[Any] = []
 
