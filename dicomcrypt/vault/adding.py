@@ -196,9 +196,9 @@ class _Book:
                 if row.object_id == object_id:
                     return _object_fields(row)
         found = self._vault.catalogue.object(object_id)
-        if found is None:
+        if not found:
             raise DamagedError("the catalogue lost an object while files were added")
-        return _object_fields(found[1])
+        return _object_fields(found[0][1])
 
     def save(self) -> None:
         """Put all rows into the catalogue that it does not have."""

@@ -9,20 +9,12 @@ from typing import Any, NamedTuple
 
 from ..dicom.attributes import values
 from ..native import _scan
+from .rows import fields_of
 
 #: Of a file so many bytes are looked at for its elements, first a few and then more.
 FIRST, MOST = 16 << 10, 4 << 20
 #: Bytes that a deflated data set is inflated to.
 _INFLATED = 1 << 20
-_LONGEST = 1024
-TEXT = (
-    "IssuerOfPatientID", "PatientID", "PatientName", "PatientBirthDate", "PatientSex",
-    "StudyInstanceUID", "StudyDate", "StudyTime", "StudyDescription", "AccessionNumber", "StudyID",
-    "SeriesInstanceUID", "SeriesNumber", "Modality", "SeriesDescription", "BodyPartExamined",
-    "SOPInstanceUID", "InstanceNumber", "SOPClassUID", "TransferSyntaxUID", "InstitutionName",
-    "ReferringPhysicianName", "SeriesDate",
-)  # fmt: skip
-NUMBERS = ("NumberOfFrames", "Rows", "Columns")
 _EXPLICIT_LITTLE = b"1.2.840.10008.1.2.1\0"
 
 
@@ -35,7 +27,7 @@ class Owner(NamedTuple):
 
 
 def read_facts(data: memoryview, size: int, more: Callable[[int], memoryview]) -> dict[str, Any]:
-    """Return the elements of a file that begins with `data` and has `size` bytes, by keyword.
+    """Return a row's fields of a file that begins with `data` and has `size` bytes.
 
     more: reads the file's beginning, so many bytes. Empty for what is not DICOM; of a file that
     cannot be followed what was found before."""
@@ -51,16 +43,7 @@ def read_facts(data: memoryview, size: int, more: Callable[[int], memoryview]) -
         syntax = found.get("TransferSyntaxUID", "")
         found = _inflated(data, scan.dataset)
         found["TransferSyntaxUID"] = syntax
-    facts: dict[str, Any] = {}
-    for keyword in TEXT:
-        text = found.get(keyword)
-        if text:
-            facts[keyword] = text[:_LONGEST]
-    for keyword in NUMBERS:
-        text = found.get(keyword)
-        if text and text.isascii() and text.isdigit() and len(text) < 10:
-            facts[keyword] = int(text)
-    return facts
+    return fields_of(found)
 
 
 def _inflated(data: memoryview, start: int) -> dict[str, str]:
@@ -79,7 +62,7 @@ def _inflated(data: memoryview, start: int) -> dict[str, str]:
 
 def owner_of(facts: dict[str, Any]) -> Owner:
     """Return whose a file with these elements is."""
-    patient = facts.get("PatientID", "").strip()
+    patient = facts.get("PatientID")
     if patient:
-        return Owner(facts.get("IssuerOfPatientID", "").strip(), patient)
-    return Owner(study=facts.get("StudyInstanceUID", "").strip())
+        return Owner(facts.get("IssuerOfPatientID", ""), patient)
+    return Owner(study=facts.get("StudyInstanceUID", ""))

@@ -7,7 +7,7 @@ import os
 from typing import NamedTuple
 
 from .facts import Owner
-from .rows import Row
+from .rows import Row, identity_row
 from .vault import Vault
 
 #: Record keys are made so many at a time: each transaction waits for the medium.
@@ -64,15 +64,13 @@ class Records:
         if owner.patient_id:
             found = catalogue.record_of(owner.issuer, owner.patient_id)
         elif owner.study:
-            found = catalogue.record_of("", "", owner.study)
+            found = catalogue.record_of(None, None, owner.study)
         found = [key_id for key_id in found if self._keys.record_key(key_id) is not None]
         if found and self._keys.is_current(found[-1]):
             current = found[-1]
         else:
-            current = self.make(Row(
-                IssuerOfPatientID=owner.issuer or None, PatientID=owner.patient_id or None,
-                StudyInstanceUID=owner.study or None, job=None if any(owner) else self.job,
-            ))  # fmt: skip
+            current = self.make(identity_row(owner.issuer, owner.patient_id, study=owner.study,
+                                             job=self.job))
         if found and self._dedupe:
             self._learn(current, found)
         return current, (found or [current])[0]
@@ -90,7 +88,7 @@ class Records:
     def _learn(self, current: bytes, found: list[bytes]) -> None:
         known: dict[int, list[bytes]] = {}
         count = 0
-        for row in self._vault.catalogue.rows(record_key_ids=found):
+        for _, row in self._vault.catalogue.rows(found):
             if row.dedupe_digest is None or row.object_id is None:
                 continue
             digest = row.dedupe_digest[:16]
