@@ -55,6 +55,12 @@ class Store(Protocol):
     def transaction(self, *, write: bool = True) -> contextlib.AbstractContextManager[None]:
         """Everything inside happens, or none of it; others with write=True wait."""
 
+    def vacuum(self) -> None:
+        """Leave nothing of what was removed or replaced."""
+
+    def copy_to(self, path: str | os.PathLike[str]) -> None:
+        """Put everything, as of this moment, into a new file."""
+
     def close(self) -> None: ...
 
 
@@ -199,6 +205,29 @@ class SqliteStore:
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            raise
+
+    def vacuum(self) -> None:
+        run, limit = self._connection, sqlite3.SQLITE_LIMIT_ATTACHED
+        before = run.setlimit(limit, 1)  # SQLite writes into a second database, in memory
+        try:
+            with _translated(self.path):
+                run.execute("VACUUM")
+        finally:
+            run.setlimit(limit, before)
+
+    def copy_to(self, path: str | os.PathLike[str]) -> None:
+        name = os.fspath(path)
+        try:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            raise OutputExistsError(f"{name!r} exists: choose another name") from None
+        try:
+            with _translated(name), contextlib.closing(sqlite3.connect(name)) as copy:
+                copy.execute("PRAGMA synchronous = EXTRA")
+                self._connection.backup(copy)
+        except BaseException:
+            os.unlink(name)
             raise
 
     def close(self) -> None:

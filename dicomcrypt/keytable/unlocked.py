@@ -17,7 +17,7 @@ from ..keys.passphrase import Passphrase
 from .access import MOST_ACCESSES, access_name, parse_access, unwrap_by_password
 from .changes import HEAD_KEY, Changes
 from .seals import HEAD_SIZE, Seals
-from .store import ACCESS, DOCUMENTS, ENTRIES, HEAD, Store
+from .store import ACCESS, DOCUMENTS, ENTRIES, HEAD, SqliteStore, Store
 
 _GENERATION = struct.Struct(">Q")
 _KIND = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
@@ -145,6 +145,42 @@ class UnlockedKeyTable(Changes):
                 raise UnknownKeyError(f"the key table has no key {key_id.hex()}")
             self._added -= 1
             self._changed = True
+
+    def bury(self, key_id: bytes, kind: str, label: str | None = None) -> None:
+        """Remove a key, and keep its id taken: by an entry of another kind without a key.
+
+        So it cannot come back by an import. Raises UnknownKeyError."""
+        with self.transaction():
+            self.delete(key_id)
+            self._put_entry(key_id, kind, label, bytes(32))
+
+    def vacuum(self) -> None:
+        """Write the whole file anew, so that nothing is left in it of rows that were removed."""
+        with self._lock:
+            self._ready()
+            if self._depth:
+                raise UsageError("a key table is not written anew inside another change")
+            self._store.vacuum()
+
+    def copy_to(self, path: str | os.PathLike[str]) -> int:
+        """Put a copy as of this moment into a new file, mode 0600, with the same accesses; others
+        may use the table meanwhile. Return the copy's counter. Raises OutputExistsError."""
+        with self._lock:
+            self._ready()
+            self._store.copy_to(path)
+        with self.open_copy(path) as copy:
+            return copy.counter
+
+    def open_copy(self, path: str | os.PathLike[str]) -> UnlockedKeyTable:
+        """Open a file that `copy_to` made, with this table's key. Raises DamagedError."""
+        store = SqliteStore(path)
+        try:
+            table = UnlockedKeyTable(store, self.table_id, self._seals.key())
+            table._verify()
+            return table
+        except BaseException:
+            store.close()
+            raise
 
     def labels(self) -> Iterator[KeyInfo]:
         """Yield all entries without their keys, ids ascending; each row is verified."""

@@ -211,6 +211,12 @@ class Catalogue:
         return self._database.key_ids(where, (
             who.IssuerOfPatientID, who.PatientID, who.StudyInstanceUID, who.job))
 
+    def issuers(self, patient_id: str) -> list[str | None]:
+        """Return the issuers under which a patient ID is known; None: without one."""
+        return [row[0] for row in self._database.db.execute(
+            "SELECT DISTINCT i.issuer FROM identities i JOIN records r ON r.id = i.record "
+            "WHERE i.patient = ? AND r.there = 1", (patient_id,))]
+
     def identities(self, record_key_id: bytes) -> list[Row]:
         """Return whose record a record key is: identity rows."""
         return self._database.identities(record_key_id)

@@ -12,7 +12,7 @@ from ..errors import DamagedError, UnknownKeyError, UsageError
 from ..keytable import UnlockedKeyTable
 from ..native._cbor import bounded, decode_map, encode_map
 
-VAULT, RECORD, CACHE = "vault", "record", "cache"
+VAULT, RECORD, CACHE, TOMBSTONE = "vault", "record", "cache", "tombstone"
 VERSION = 1
 #: Keys of the document `vault`: version, vault id, ids of the vault keys, the cache key's id,
 #: settings.
@@ -169,6 +169,25 @@ class VaultKeys:
                     continue
                 count += 1
         return count
+
+    def bury_records(self, key_ids: Iterable[bytes], time_ns: int) -> list[bytes]:
+        """Destroy record keys, all or none: under their ids is a tombstone with the time from now
+        on. Return the ids of those that were there."""
+        found = []
+        with self.table.transaction():
+            for key_id in key_ids:
+                self._row_keys.pop(key_id, None)
+                if self.record_key(key_id) is not None:
+                    self.table.bury(key_id, TOMBSTONE, str(time_ns))
+                    found.append(key_id)
+        return found
+
+    def is_buried(self, key_id: bytes) -> bool:
+        """Whether a record key was destroyed by an erasure."""
+        try:
+            return self.table.info(key_id).kind == TOMBSTONE
+        except UnknownKeyError:
+            return False
 
     # ---- cache, state, documents --------------------------------------------
 

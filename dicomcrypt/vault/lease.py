@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import time
+from typing import NamedTuple
 
 from ..errors import JobBusyError
 from .keys import VaultKeys
@@ -38,6 +39,23 @@ def _gone(host: str, process: int, started: int) -> bool:
     except OSError:
         pass
     return False
+
+
+class Holder(NamedTuple):
+    """Who holds the lease, until when (ns since 1970); gone: certainly does not run any more."""
+
+    purpose: str
+    until: int
+    gone: bool
+
+
+def held(keys: VaultKeys) -> Holder | None:
+    """Return who holds the writers' lease, or has not given it back; None if nobody does."""
+    found = (keys.document(DOCUMENT) or {}).get(WRITER)
+    if not isinstance(found, list) or len(found) != 6:
+        return None
+    _, host, process, started, until, purpose = found
+    return Holder(purpose, until, _gone(host, process, started))
 
 
 class Lease:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from .facts import Owner
 from .rows import Row, identity_row
+from .selecting import whole_record
 from .vault import Vault
 
 #: Record keys are made so many at a time: each transaction waits for the medium.
@@ -65,10 +66,10 @@ class Records:
             found = catalogue.record_of(owner.issuer, owner.patient_id)
         elif owner.study:
             found = catalogue.record_of(None, None, owner.study)
-        found = [key_id for key_id in found if self._keys.record_key(key_id) is not None]
-        if found and self._keys.is_current(found[-1]):
-            current = found[-1]
-        else:
+        found = [key_id for key_id in whole_record(catalogue, found)
+                 if self._keys.record_key(key_id) is not None]
+        current = next(filter(self._keys.is_current, reversed(found)), None)
+        if current is None:
             current = self.make(identity_row(owner.issuer, owner.patient_id, study=owner.study,
                                              job=self.job))
         if found and self._dedupe:

@@ -137,8 +137,8 @@ class VaultSealer(Sealer):
         self.dedupe, self._ask = dedupe, ask
         self._grants: dict[Owner, tuple[Grant, Iterator[Material]]] = {}
         nobody = Envelope({FULL: [VaultRecipient(*self._vault, bytes(16), bytes(32))]})
-        super().__init__(root, nobody, method, stored_name=stored_name, force_scopes=True,
-                         ahead=True, tell=tell)
+        super().__init__(root, nobody, method, signer=None, stored_name=stored_name,
+                         force_scopes=True, ahead=True, tell=tell)
 
     def made_of(self, source: SourceFile, name: bytes | None) -> VaultSealing:
         return VaultSealing(self, source, name)

@@ -40,6 +40,9 @@ class Store(Protocol):
     def delete(self, name: str) -> bool:
         """Delete a blob; whether it was there."""
 
+    def delete_many(self, names: Iterable[str]) -> int:
+        """Delete blobs; how many were there."""
+
     def replace(self, name: str, data: Chunks) -> None:
         """Put a blob, in the place of one of its name if there is one, as one step."""
 
@@ -151,6 +154,18 @@ class FolderStore:
                             pending.append(name)
                     elif name.startswith(prefix) and not is_part(os.fsencode(entry.name)):
                         yield name
+
+    def delete_many(self, names: Iterable[str]) -> int:
+        count, folders = 0, set()
+        for name in names:
+            path = self.path(name)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+                count += 1
+            folders.add(os.path.dirname(path))
+        for folder in folders:
+            self._sync_folder(folder)
+        return count
 
     def delete(self, name: str) -> bool:
         path = self.path(name)

@@ -6,7 +6,8 @@ import contextlib
 import os
 import shutil
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from ..container.stanza import Identity, Recipient
 from ..errors import DamagedError, MissingBlobError, UsageError
@@ -18,6 +19,9 @@ from .recipients import remember
 from .shipped import shipped
 from .stanza import VaultIdentity, VaultRecipient
 from .store import FolderStore
+
+if TYPE_CHECKING:
+    from .erasing import Erasure
 
 HEADER, HEAD_NAME, OBJECTS = struct.Struct("<8s16sII"), "vault", "objects"
 MAGIC = b"DCMXVLT1"
@@ -49,6 +53,8 @@ class Vault:
         self.store, self.keys, self.keys_path = store, keys, keys_path
         self.cache_path = store.root + ".cache"
         self.catalogue = Catalogue(store, keys, self.cache_path)
+        #: Erasures that an earlier process began and this one ended.
+        self.ended: list[Erasure] = []
 
     @classmethod
     def create(
@@ -92,9 +98,11 @@ class Vault:
     def open(
         cls, path: str | os.PathLike[str], *, keys_path: str | None = None,
         login: str | None = None, password: str | None = None,
-        identities: Iterable[Identity] = (),
+        identities: Iterable[Identity] = (), catalogue: bool = True,
     ) -> Vault:
         """Open a vault by a login and its password, or by an identity.
+
+        catalogue: False does not read it, for those who find out what is wrong with it.
 
         Raises UsageError for what is no vault, DamagedError, and as `KeyTable.unlock` does."""
         path = os.path.abspath(os.fspath(path))
@@ -118,7 +126,8 @@ class Vault:
             if HEADER.unpack(data)[1] != keys.vault_id:
                 raise UsageError(f"{keys_path!r} is the key table of another vault")
             vault = cls(store, keys, keys_path)
-            vault.catalogue.open()
+            if catalogue:
+                vault.catalogue.open()
             return vault
         except BaseException:
             table.close()
@@ -142,9 +151,17 @@ class Vault:
         keys = self.keys
         self.store.replace(HEAD_NAME, HEADER.pack(MAGIC, keys.vault_id, keys.generation, 0))
 
-    def lease(self, purpose: str) -> Lease:
-        """Return the writers' lease, to be held with `with`."""
-        return Lease(self.keys, purpose)
+    @contextlib.contextmanager
+    def lease(self, purpose: str, *, finish: bool = True) -> Iterator[Lease]:
+        """Return the writers' lease, to be held with `with`.
+
+        finish: an erasure that was cut short is ended first; `ended` has those."""
+        with Lease(self.keys, purpose) as lease:
+            if finish:
+                from .erasing import finish_pending
+
+                self.ended += finish_pending(self)
+            yield lease
 
     @property
     def identity(self) -> VaultIdentity:

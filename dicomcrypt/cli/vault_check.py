@@ -1,0 +1,148 @@
+"""`dicomcrypt vault check|repair`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from . import options as opt
+from .vault_keep import STORE, as_json, open_vault, opening, recorded, tell_ended
+
+jobs_option = click.option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N",
+                           help="Processes; by default one a processor.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Errors only.")
+
+
+@contextlib.contextmanager
+def _progress(shown: bool) -> Iterator[Any]:
+    """Yield what is told (done, total); on a terminal it shows a bar."""
+    if not shown or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("objects", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _default_jobs(jobs: int | None) -> int:
+    return jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or 1
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault check safe/ -i doctor.key
+  dicomcrypt vault check safe/ -i doctor.key --json
+
+\b
+Exit status: 0 all fits, 4 something is wrong (`vault repair` may help).
+""")
+@STORE
+@opening
+@jobs_option
+@as_json
+@quiet_option
+def check(store, jobs, as_json, quiet, **how):
+    """Look whether objects, catalogue and key table fit each other; nothing is changed.
+
+    Headers are opened, contents are not: `vault verify` reads every byte.
+    """
+    from ..vault.checking import Check
+    from .console import print_json, printable, say
+
+    with open_vault(store, **how, catalogue=False) as vault, _progress(not quiet) as progress:
+        looked = Check(vault, jobs=_default_jobs(jobs), progress=progress)
+        with recorded("vault.check") as facts:
+            found = list(looked.run())
+            facts |= {"done": looked.checked, "failed": sum(f.wrong for f in found)}
+    wrong = [finding for finding in found if finding.wrong]
+    if as_json:
+        print_json({
+            "whole": not wrong, "objects": len(looked.objects), "checked": looked.checked,
+            "findings": [finding_facts(finding) for finding in found],
+        })  # fmt: skip
+    else:
+        for finding in found:
+            place = f"{finding.name}: " if finding.name else ""
+            path = f" ({os.fsdecode(finding.path)})" if finding.path else ""
+            if finding.wrong or not quiet:
+                click.echo(printable(f"{finding.kind}: {place}{finding.message}{path}"),
+                           err=finding.wrong)
+        if not quiet or wrong:
+            say(f"{len(looked.objects)} objects, {len(wrong)} things wrong")
+    if wrong:
+        sys.exit(4)
+
+
+def finding_facts(finding) -> dict[str, Any]:
+    facts = {"kind": finding.kind, "wrong": finding.wrong, "message": finding.message}
+    if finding.name:
+        facts["name"] = finding.name
+    if finding.path:
+        facts["path"] = os.fsdecode(finding.path)
+    return facts
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault repair safe/ -i doctor.key
+  dicomcrypt vault repair safe/ -i doctor.key --rebuild
+  dicomcrypt vault repair safe/ -i doctor.key --aside /mnt/damaged --drop-missing
+""")
+@STORE
+@opening
+@click.option("--aside", metavar="FOLDER",
+              help="Where damaged objects go; by default damaged/ in the vault.")
+@click.option("--rebuild", is_flag=True, help="Write the catalogue anew, from the objects alone.")
+@click.option("--drop-missing", is_flag=True, help="Take away rows of objects that are gone.")
+@click.option("--remove-erased", is_flag=True,
+              help="Delete objects of erased records, which nobody can read.")
+@click.option("--accept-old", is_flag=True, help="Take objects with older headers as they are.")
+@click.option("--damaged", multiple=True, metavar="NAME", type=opt.OBJECT_NAME,
+              help="Object that is not whole, as `vault verify` names it; repeatable.")
+@jobs_option
+@as_json
+@quiet_option
+def repair(store, aside, rebuild, drop_missing, remove_erased, accept_old, damaged, jobs, as_json,
+           quiet, **how):
+    """Put a vault in order: damaged objects aside, rows for objects that have none.
+
+    Nothing is deleted that is not asked for.
+    """
+    from ..vault.repairing import repair as repair_vault
+    from .console import print_json, say
+
+    with (
+        open_vault(store, **how, catalogue=False) as vault, _progress(not quiet) as progress,
+        recorded("vault.repair") as facts, vault.lease("vault repair", finish=False),
+    ):  # fmt: skip
+        done = repair_vault(
+            vault, aside=aside, rebuild=rebuild, drop_missing=drop_missing,
+            remove_erased=remove_erased, accept_old=accept_old, damaged=damaged,
+            jobs=_default_jobs(jobs), progress=progress,
+        )  # fmt: skip
+        tell_ended(vault)
+        facts |= {"done": done.adopted + done.rebuilt, "skipped": len(done.aside),
+                  "failed": len(done.left)}
+    if as_json:
+        print_json({"aside": done.aside, "adopted": done.adopted, "rows_taken_away": done.dropped,
+                    "removed": done.removed, "keys_erased_again": done.buried,
+                    "rebuilt": done.rebuilt, "unreadable": done.unreadable,
+                    "left": [finding_facts(finding) for finding in done.left]})
+    else:
+        for place in done.aside:
+            say(f"set aside: {place}")
+        for finding in done.left:
+            say(f"left: {finding.kind}: {finding.name or ''} {finding.message}")
+        if not quiet:
+            say(f"{done.rebuilt} rows rebuilt, {done.adopted} objects got rows, {done.dropped} "
+                f"rows taken away, {len(done.aside)} objects set aside")
+    if done.left:
+        sys.exit(4)

@@ -1,0 +1,407 @@
+"""`dicomcrypt vault hold|retention|erase|merge|backup-keys|restore-keys`."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from . import options as opt
+
+STORE = click.argument("store", metavar="VAULT")
+opening = opt.shared(
+    click.option("--keys", "keys_path", metavar="FILE",
+                 help="The vault's key table, by default VAULT.keys."),
+    click.option("--login", metavar="NAME", help="Whose passphrase unlocks the key table."),
+    opt.identity,
+)  # fmt: skip
+as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+whose = opt.shared(
+    click.option("--patient", metavar="ID", help="Patient ID of the record."),
+    click.option("--issuer", metavar="NAME", help="Issuer of the patient ID, '' for none."),
+    click.option("--study", metavar="UID", help="A study of the record."),
+    click.option("--record", metavar="HEX", help="Id of one of the record's keys."),
+)  # fmt: skip
+
+
+def unlocker(login, identity_files, ask, passphrase_file) -> Any:
+    """Return a function that opens a `KeyTable`, strictly or not; asks once."""
+    if login is None:
+        if not identity_files:
+            raise UsageError("open the vault with -i FILE, or with --login NAME -p")
+        found = opt.load_identity_files(identity_files, ask, passphrase_file)
+        return lambda table, strict: table.unlock(identities=found, strict=strict)
+    if identity_files:
+        raise UsageError("--login and --identity: give one of them")
+    password = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
+    return lambda table, strict: table.unlock(login, password, strict=strict)
+
+
+def open_vault(store, keys_path, login, identity_files, ask, passphrase_file, *,
+               catalogue: bool = True) -> Any:
+    """Open a vault as the options say."""
+    from ..vault.vault import Vault
+
+    if login is None:
+        if not identity_files:
+            raise UsageError("open the vault with -i FILE, or with --login NAME -p")
+        return Vault.open(
+            store, keys_path=keys_path, catalogue=catalogue,
+            identities=opt.load_identity_files(identity_files, ask, passphrase_file),
+        )  # fmt: skip
+    if identity_files:
+        raise UsageError("--login and --identity: give one of them")
+    password = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
+    return Vault.open(store, keys_path=keys_path, catalogue=catalogue, login=login,
+                      password=password)
+
+
+def the_record(vault, patient, issuer, study, record) -> list[bytes]:
+    from ..vault.selecting import find_record
+
+    try:
+        key_id = bytes.fromhex(record) if record is not None else None
+    except ValueError:
+        raise UsageError("--record is a record key's id, in hexadecimal") from None
+    return find_record(vault, patient=patient, issuer=issuer, study=study, key_id=key_id)
+
+
+@contextlib.contextmanager
+def recorded(action: str) -> Iterator[dict[str, Any]]:
+    """Record what runs inside in the audit log; the dictionary takes `objects` (ids) and
+    details."""
+    from . import auditing
+
+    job, facts = auditing.begin(action), {}
+    error: BaseException | None = None
+    try:
+        yield facts
+    except BaseException as caught:
+        error = caught
+        raise
+    finally:
+        if job is not None:
+            job.end(auditing.status_of(error), ids=facts.pop("objects", ()), **facts)
+
+
+def day(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
+
+
+def copies(found) -> list[dict[str, Any]]:
+    return [{"id": b.id.hex(), "time": day(b.time / 1e9), "counter": b.counter, "place": b.place}
+            for b in found]
+
+
+def tell_ended(vault) -> None:
+    """Say which erasures of earlier commands were ended, and put them into the audit log."""
+    from .console import say
+
+    for done in vault.ended:
+        with recorded("vault.erase") as facts:
+            facts |= proof(done)
+        say(f"an erasure that was cut short was ended: {done.objects} objects")
+
+
+def proof(done) -> dict[str, Any]:
+    """What the audit log has of an erasure."""
+    from ..audit.vocabulary import MAX_OBJECTS
+
+    return {"objects": [r.hex() for r in done.records[:MAX_OBJECTS]], "done": done.objects,
+            "number": len(done.records), "erasure": done.id.hex()}
+
+
+# ---- hold, retention -----------------------------------------------------------
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault hold safe/ -i doctor.key --patient 4711 --reason court-2031
+  dicomcrypt vault hold safe/ -i doctor.key --patient 4711 --off --reason court-2031
+  dicomcrypt vault hold safe/ -i doctor.key
+""")
+@STORE
+@opening
+@whose
+@click.option("--off", is_flag=True, help="Take the hold away.")
+@click.option("--reason", metavar="CODE", help="Why: a code of letters, digits, . _ and -, no name.")
+@as_json
+def hold(store, patient, issuer, study, record, off, reason, as_json, **how):
+    """Keep a record from being erased, or list what is held.
+
+    A record is held as a whole: with --study, the record in which that study lies.
+    """
+    from ..vault import holds
+    from .console import print_json, print_table, say
+
+    with open_vault(store, **how) as vault:
+        if not (patient or study or record):
+            if off or reason:
+                raise UsageError("whose record? give --patient, --study or --record")
+            found = [{"record": h.record.hex(), "reason": h.reason, "since": day(h.since / 1e9)}
+                     for h in holds.holds(vault.keys)]
+            if as_json:
+                print_json(found)
+            else:
+                print_table([list(h.values()) for h in found], ("record", "reason", "since"))
+            return
+        if reason is None:
+            raise UsageError("give the reason's code with --reason")
+        keys = the_record(vault, patient, issuer, study, record)
+        with recorded("vault.release" if off else "vault.hold") as facts:
+            facts["objects"] = [key.hex() for key in keys[:1]]
+            (holds.release if off else holds.hold)(vault, keys, reason)
+        if as_json:
+            print_json({"record": keys[0].hex(), "reason": reason, "held": not off})
+        else:
+            say(f"record {keys[0].hex()}: {'not held' if off else 'held'} ({reason})")
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault retention safe/ -i doctor.key --default 10y
+  dicomcrypt vault retention safe/ -i doctor.key --patient 4711 2055-12-31
+  dicomcrypt vault retention safe/ -i doctor.key --patient 4711 --off
+""")
+@STORE
+@click.argument("until", required=False)
+@opening
+@whose
+@click.option("--default", "default", metavar="DURATION",
+              help="Keep every record so long (90d, 6m, 10y; 0: not at all).")
+@click.option("--off", is_flag=True, help="The default counts for this record again.")
+@as_json
+def retention(store, until, patient, issuer, study, record, default, off, as_json, **how):
+    """Say how long records are kept at least: UNTIL a date or for a duration from now.
+
+    The default counts from a record's latest study, or from when it was added if no study has a
+    date. A record's own time counts instead of the default. Without anything, it is shown.
+    """
+    from ..vault import holds
+    from .console import print_json, say
+
+    given = bool(patient or study or record)
+    if default is not None and (given or until or off):
+        raise UsageError("--default counts for all records: give it alone")
+    if given != bool(until or off) or (until and off):
+        raise UsageError("give a record, and until when it is kept (or --off)")
+    with open_vault(store, **how) as vault:
+        if default is not None:
+            with recorded("vault.retention"):
+                holds.set_default(vault.keys, 0 if default == "0" else holds.parse_span(default))
+        elif given:
+            keys = the_record(vault, patient, issuer, study, record)
+            with recorded("vault.retention") as facts:
+                facts["objects"] = [keys[0].hex()]
+                holds.set_retention(vault.keys, keys, None if off else holds.parse_until(until))
+        own = holds.retentions(vault.keys)
+        seconds = holds.default_retention(vault.keys)
+    facts = {"default_days": round(seconds / 86400),
+             "records": {key.hex(): day(time - 1) for key, time in own.items()}}
+    if as_json:
+        print_json(facts)
+        return
+    say(f"default: {facts['default_days']} days" if seconds else "no default")
+    for key, date in facts["records"].items():
+        say(f"record {key}: until {date}")
+
+
+# ---- erase, merge ----------------------------------------------------------------
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault erase safe/ -i doctor.key --patient 4711
+  dicomcrypt vault erase safe/ -i doctor.key --patient 4711 --issuer HOSPITAL --yes-erase
+  dicomcrypt vault erase safe/ -i doctor.key --study 1.2.840.1 --yes-erase
+
+\b
+What it cannot undo: files that were decrypted before, keys that somebody kept, and copies of the
+key table that were made before: those that are registered are named; destroy them.
+""")
+@STORE
+@opening
+@whose
+@click.option("--yes-erase", is_flag=True, help="Do not ask: erase.")
+@as_json
+def erase(store, patient, issuer, study, record, yes_erase, as_json, **how):
+    """Erase a record for good: its keys, its objects, and what the catalogue says of it.
+
+    Copies of its objects in any backup are noise from then on. A record is erased as a whole: all
+    studies of the patient, and with --study those of a record without a patient. Refused under a
+    hold, within its retention, and without confirmation.
+    """
+    from ..vault.erasing import erase as erase_record
+    from ..vault.holds import check_erasable
+    from .console import print_json, say
+
+    with open_vault(store, **how) as vault, vault.lease("vault erase"):
+        tell_ended(vault)
+        if not (patient or study or record):
+            raise UsageError("whose record? give --patient, --study or --record")
+        try:
+            keys = the_record(vault, patient, issuer, study, record)
+        except UsageError:
+            if vault.ended:
+                return
+            raise
+        rows = [row for _, row in vault.catalogue.rows(keys)]
+        if study is not None and any(row.PatientID for row in rows):
+            raise UsageError("the study is a patient's, whose record is erased as a whole: give "
+                             "--patient")
+        check_erasable(vault, keys, rows)
+        objects = len({row.object_id for row in rows})
+        if not yes_erase:
+            _confirm(objects, patient or study or record)
+        with recorded("vault.erase") as facts:
+            done = erase_record(vault, keys)
+            facts |= proof(done)
+    result = {"erasure": done.id.hex(), "objects": done.objects,
+              "tombstones": [key.hex() for key in done.records], "backups": copies(done.backups)}
+    if as_json:
+        print_json(result)
+        return
+    say(f"erased: {done.objects} objects, {len(done.records)} keys; proof {done.id.hex()}")
+    for backup in result["backups"]:
+        say(f"copy of the key table that still holds the key: {backup['place']} "
+            f"(id {backup['id']}, {backup['time']}): destroy it, then `vault backup-keys --forget`")
+
+
+def _confirm(objects: int, name: str) -> None:
+    from .console import say
+
+    if not sys.stdin.isatty():
+        raise UsageError("nothing is erased without confirmation: give --yes-erase")
+    say(f"{objects} objects will be gone for good, in every backup, too")
+    if click.prompt("Type the ID of the record again", err=True).strip() != name.strip():
+        raise UsageError("that is another ID: nothing was erased")
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault merge safe/ -i doctor.key --patient 4712 --into 4711
+  dicomcrypt vault merge safe/ -i doctor.key --patient TMP-9 --issuer ER --into 4711
+""")
+@STORE
+@opening
+@whose
+@click.option("--into", required=True, metavar="ID", help="Patient ID that is the right one.")
+@click.option("--into-issuer", metavar="NAME", help="Its issuer, '' for none.")
+@as_json
+def merge(store, patient, issuer, study, record, into, into_issuer, as_json, **how):
+    """Make two records one, when a patient ID was corrected.
+
+    What the vault has is listed under the right ID from then on, held and erased together; the
+    files themselves stay as they are. It cannot be undone.
+    """
+    from ..vault.merging import merge as merge_records
+    from .console import print_json, say
+
+    with open_vault(store, **how) as vault, vault.lease("vault merge"):
+        tell_ended(vault)
+        one = the_record(vault, patient, issuer, study, record)
+        other = the_record(vault, into, into_issuer, None, None)
+        with recorded("vault.merge") as facts:
+            facts["objects"] = [one[0].hex(), other[0].hex()]
+            count = merge_records(vault, one, other)
+    if as_json:
+        print_json({"rows": count, "keys": len({*one, *other})})
+    else:
+        say(f"one record of {len({*one, *other})} keys; {count} files are listed under the right "
+            "ID" if {*one} != {*other} else "they are one record already")
+
+
+# ---- copies of the key table -------------------------------------------------------
+
+
+@click.command("backup-keys", epilog="""\b
+Examples:
+  dicomcrypt vault backup-keys safe/ /mnt/safe-place/2031-01.keys -i doctor.key
+  dicomcrypt vault backup-keys safe/ -i doctor.key                  (lists the copies)
+  dicomcrypt vault backup-keys safe/ -i doctor.key --forget ID      (it was destroyed)
+""")
+@STORE
+@click.argument("to", required=False)
+@opening
+@click.option("--forget", metavar="ID", help="Copy that was destroyed, and is not named any more.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite the file TO.")
+@as_json
+def backup_keys(store, to, forget, force, as_json, **how):
+    """Copy the vault's key table into the file TO, while others use it.
+
+    Never keep it with the vault's own backup: whoever has both reads what was erased since.
+    `vault erase` names the copies that still hold what it erases.
+    """
+    from ..vault import backups
+    from .console import print_json, print_table, say
+
+    if to and forget:
+        raise UsageError("TO and --forget: give one of them")
+    with open_vault(store, **how, catalogue=False) as vault:
+        if forget:
+            try:
+                backup_id = bytes.fromhex(forget)
+            except ValueError:
+                raise UsageError("--forget takes a copy's id, in hexadecimal") from None
+            with recorded("vault.backup") as facts:
+                facts["objects"] = [forget]
+                backups.forget_backup(vault.keys, backup_id)
+        elif to:
+            with recorded("vault.backup") as facts:
+                made = backups.backup_keys(vault.keys, vault.store.root, to, force=force)
+                facts |= {"objects": [made.id.hex()], "sequence": made.counter}
+            if as_json:
+                print_json(copies([made])[0])
+            else:
+                say(f"copied: {made.place}, id {made.id.hex()}, change {made.counter}")
+            return
+        found = copies(backups.backups(vault.keys))
+    if as_json:
+        print_json(found)
+    elif found:
+        print_table([[str(cell) for cell in b.values()] for b in found],
+                    ("id", "made", "change", "place"))
+    else:
+        say("no copy of the key table is registered")
+
+
+@click.command("restore-keys", epilog="""\b
+Examples:
+  dicomcrypt vault restore-keys safe/ /mnt/safe-place/2031-01.keys -i doctor.key
+""")
+@STORE
+@click.argument("source", metavar="FROM")
+@opening
+@click.option("-f", "--force", is_flag=True,
+              help="Also if the present key table has keys that the copy has not, or cannot be "
+              "opened.")
+@as_json
+def restore_keys(store, source, keys_path, force, as_json, **how):
+    """Put a copy of the key table back.
+
+    What was erased since the copy was made stays erased: its keys are destroyed in it. Who may
+    open the vault is as it was when the copy was made. The present key table is kept aside.
+    """
+    from ..vault import backups
+    from ..vault.vault import keys_place, read_header
+    from .console import print_json, say
+
+    found, vault_id = read_header(store)
+    path = keys_place(found.root, keys_path)
+    with recorded("vault.restore") as facts:
+        done = backups.restore_keys(found, vault_id, path, source, unlocker(**how), force=force)
+        facts |= {"done": done.keys, "number": done.buried}
+    if as_json:
+        print_json({"keys": done.keys, "erased_again": done.buried, "lost": done.lost,
+                    "aside": done.aside, "accesses": list(done.accesses)})
+        return
+    say(f"restored: {done.keys} record keys, {done.buried} of which were erased since and are "
+        "gone again")
+    say(f"may open the vault: {', '.join(done.accesses)}")
+    if done.aside:
+        say(f"the key table that was there is kept: {done.aside}")
