@@ -112,9 +112,9 @@ def share(
 ) -> Iterator[Outcome]:
     """Write copies of objects that these recipients open by themselves; yield an outcome each.
 
-    Each has its own key, wrapped for them, and nothing of the vault: no record key leaves it. Nothing
-    is decrypted, so nothing is verified either but the headers. Raises UsageError for recipients
-    that may not stand together, JobBusyError, DiskFullError, WorkerLostError.
+    Each has its own key, wrapped for them, and nothing of the vault: no record key leaves it.
+    Nothing is decrypted, so nothing is verified either but the headers. Raises UsageError for
+    recipients that may not stand together, JobBusyError, DiskFullError, WorkerLostError.
     """
     check_recipients({FULL: recipients}, allow_classical=allow_classical, allow_mixed=allow_mixed)
     objects = os.path.join(vault.store.root, OBJECTS)
