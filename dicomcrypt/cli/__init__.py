@@ -23,6 +23,7 @@ COMMANDS = {
     "policy": "policy",
     "audit": "audit",
     "pki": "pki",
+    "vault": "vault",
     "bench": "bench",
 }
 

@@ -118,7 +118,7 @@ class _Checkpoints(Checkpoints):
         super().add(outcome)
 
     def claimed(self, outcome: Outcome, digest: bytes) -> bool:
-        """Whether an object with this digest is there, or on its way; then that is the outcome's."""
+        """Whether an object with this digest is there, or on its way; then the outcome gets it."""
         fields = outcome.details["row"][1]
         first = self._records.claims.setdefault(digest, outcome.object_id)
         if first == outcome.object_id:
@@ -228,7 +228,7 @@ def journal_of(vault: Vault, verb: bytes, root: str) -> str:
     return f"{vault.store.root}.{place}.dcmx-journal"
 
 
-def _unfinished(tasks: Iterator[Entry], vault: Vault, objects: str) -> Iterator[Entry]:
+def unfinished(tasks: Iterator[Entry], vault: Vault, objects: str) -> Iterator[Entry]:
     """Tasks, without what an earlier run knew of those whose objects have no row.
 
     Their objects go: between their names and their rows the job was killed."""
@@ -300,7 +300,7 @@ def add_tree(
         arguments = (os.fsencode(folder), os.fsencode(objects), before, keys, options,
                      output.journal.run)
         whole = True
-        tasks = _unfinished(output.tasks(survey, mirror=False), vault, objects)
+        tasks = unfinished(output.tasks(survey, mirror=False), vault, objects)
         try:
             for outcome in run(survey, tasks, _adder, arguments, jobs, checkpoints=checkpoints,
                                watch=looking, start_method=start_method, answer=records.answer):

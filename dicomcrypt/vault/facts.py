@@ -7,14 +7,20 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..dicom.attributes import values
+from ..dicom.attributes import KEYWORDS, trimmed, values
 from ..native import _scan
-from .rows import fields_of
+from .rows import COUNTED, TEXT, clean, fields_of
 
 #: Of a file so many bytes are looked at for its elements, first a few and then more.
 FIRST, MOST = 16 << 10, 4 << 20
 #: Bytes that a deflated data set is inflated to.
 _INFLATED = 1 << 20
+#: Elements of which each file of a series has its own; the first stands in for the second.
+_OWN = {0x00020003: "SOPInstanceUID", 0x00080018: "SOPInstanceUID", 0x00200013: "InstanceNumber"}
+_USED = {*TEXT.values(), *COUNTED, "SpecificCharacterSet"}
+_COMMON = {tag for tag, keyword in KEYWORDS.items() if keyword in _USED and tag not in _OWN}
+#: So many series are kept, of not more than so many bytes each.
+_SERIES, _LONGEST = 256, 8192
 _EXPLICIT_LITTLE = b"1.2.840.10008.1.2.1\0"
 
 
@@ -38,12 +44,43 @@ def read_facts(data: memoryview, size: int, more: Callable[[int], memoryview]) -
             break
     if scan.status == _scan.FOREIGN:
         return {}
+    if scan.status != _scan.DEFLATED:
+        return _fields(scan, data)
     found = values(scan, data)
-    if scan.status == _scan.DEFLATED:
-        syntax = found.get("TransferSyntaxUID", "")
-        found = _inflated(data, scan.dataset)
-        found["TransferSyntaxUID"] = syntax
-    return fields_of(found)
+    syntax = found.get("TransferSyntaxUID", "")
+    return fields_of({**_inflated(data, scan.dataset), "TransferSyntaxUID": syntax})
+
+
+#: What the files of a series have in common, by the bytes of it.
+_series: dict[tuple[bytes, ...], dict[str, Any]] = {}
+
+
+def _fields(scan: _scan.Scan, data: memoryview) -> dict[str, Any]:
+    """`fields_of` all elements; most of a series' text is decoded once."""
+    common, own, size = [b"%d" % scan.big_endian], {}, len(data)
+    for tag, (vr, offset, length) in scan.attributes.items():
+        if tag in _OWN:
+            if length is not None and offset + length <= size:
+                own[tag] = data[offset : offset + length]
+        elif tag in _COMMON:
+            end = size + 1 if length is None else offset + length
+            common.append(b"%d" % tag + vr + data[offset:end] if end <= size else b"")
+    key = tuple(common)
+    found = _series.get(key)
+    if found is None:
+        found = fields_of(values(scan, data))
+        for keyword in _OWN.values():
+            found.pop(keyword, None)
+        if len(_series) >= _SERIES:
+            _series.clear()
+        if sum(map(len, key)) <= _LONGEST:
+            _series[key] = found
+    facts = found.copy()
+    for tag, raw in own.items():
+        text = clean(trimmed(str(raw, "iso8859_1")))
+        if text:
+            facts[_OWN[tag]] = text
+    return facts
 
 
 def _inflated(data: memoryview, start: int) -> dict[str, str]:

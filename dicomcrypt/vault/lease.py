@@ -95,6 +95,10 @@ class Lease:
         self._keys.put_document(DOCUMENT, document)
         self._renewed = time.monotonic()
 
+    def moved(self, keys: VaultKeys) -> None:
+        """The key table was replaced by another one with the same documents."""
+        self._keys = keys
+
     def check(self) -> None:
         """Raise JobBusyError if somebody else has taken the lease over."""
         held = self._entry()

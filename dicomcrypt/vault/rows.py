@@ -27,7 +27,7 @@ TEXT = dict(enumerate((
 FIELDS = {**BYTES, **NUMBERS, **TEXT}
 _TYPES = {**dict.fromkeys(BYTES, bytes), **dict.fromkeys(NUMBERS, int), **dict.fromkeys(TEXT, str)}
 _SIZES = {0: 16, 7: 16, 8: 32}
-_COUNTED = {"NumberOfFrames": "frames", "Rows": "rows", "Columns": "columns"}
+COUNTED = {"NumberOfFrames": "frames", "Rows": "rows", "Columns": "columns"}
 _DATES = ("PatientBirthDate", "StudyDate", "SeriesDate")
 
 
@@ -158,7 +158,7 @@ def fields_of(attributes: Mapping[str, str]) -> dict[str, Any]:
         date = found.get(name)
         if date and len(date) == 10 and date[4] == date[7] == ".":
             found[name] = date.replace(".", "")
-    for keyword, name in _COUNTED.items():
+    for keyword, name in COUNTED.items():
         number = _number(attributes.get(keyword))
         if number is not None:
             found[name] = number

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..container.stanza import Identity, Recipient
@@ -15,7 +15,7 @@ from ..keytable import KeyTable
 from .catalogue import Catalogue
 from .keys import VaultKeys
 from .lease import Lease
-from .recipients import remember
+from .recipients import remember, remove
 from .shipped import shipped
 from .stanza import VaultIdentity, VaultRecipient
 from .store import FolderStore
@@ -42,7 +42,7 @@ def is_vault(path: str) -> bool:
     """Whether a folder claims to be a vault."""
     try:
         return FolderStore(path).read(HEAD_NAME, 0, 8) == MAGIC
-    except (MissingBlobError, OSError):
+    except (MissingBlobError, UsageError, OSError):
         return False
 
 
@@ -110,7 +110,7 @@ class Vault:
         store = FolderStore(path)
         try:
             data = store.read(HEAD_NAME)
-        except (MissingBlobError, OSError):
+        except (MissingBlobError, UsageError, OSError):
             data = b""
         if data[:8] != MAGIC:
             raise UsageError(f"{path!r} is no vault")
@@ -144,12 +144,32 @@ class Vault:
 
     def close(self) -> None:
         """Lock it."""
+        self.catalogue.close()
         self.keys.close()
 
     def write_header(self) -> None:
         """Put the header in its place, as it is now."""
         keys = self.keys
         self.store.replace(HEAD_NAME, HEADER.pack(MAGIC, keys.vault_id, keys.generation, 0))
+
+    def remove_recipients(
+        self, names: Sequence[str], *, given: Sequence[Recipient] = (),
+        logins: Mapping[str, Recipient] | None = None, drop: bool = False,
+    ) -> list[str]:
+        """Take accesses away (`recipients.remove`); return the names that are gone.
+
+        What they could read they could have kept: old copies of the key table open what was in
+        the vault until now. Nothing that is added from now on."""
+        with self.lease("vault recipients remove") as lease:
+            keys, gone = remove(self.keys, self.keys_path, names, given=given, logins=logins,
+                                drop=drop)
+            lease.moved(keys)
+            self.catalogue.close()
+            self.keys, self.catalogue = keys, Catalogue(self.store, keys, self.cache_path)
+            self.catalogue.open()
+            self.catalogue.reseal()
+            self.write_header()
+        return gone
 
     @contextlib.contextmanager
     def lease(self, purpose: str, *, finish: bool = True) -> Iterator[Lease]:
