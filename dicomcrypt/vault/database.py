@@ -10,7 +10,7 @@ import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from typing import Any
 from zlib import crc32
 
@@ -60,8 +60,13 @@ _SELECT = "SELECT {} FROM objects o JOIN groups g ON g.id = o.grp JOIN records r
 _OWN_NAMES = list(_OWN.values())
 _ROW = ", ".join([*(f"o.{_QUOTED[name]}" for name in _OWN_NAMES),
                   *(f"g.{_QUOTED[name]}" for name in _GROUP_COLUMNS)])
-_INSERT = (f"INSERT INTO objects({', '.join(_QUOTED[n] for n in _OWN_NAMES)}, uid_crc, grp) "  # noqa: S608
-           f"VALUES ({', '.join('?' * (len(_OWN) + 2))})")
+_WIDTH = len(_OWN) + 2
+_MARKS = f"({', '.join('?' * _WIDTH)})"
+_INSERT = f"INSERT INTO objects({', '.join(_QUOTED[n] for n in _OWN_NAMES)}, uid_crc, grp) VALUES "
+#: Rows of one statement: a third less time for each than one by one.
+_AT_ONCE = 32
+_INSERT_MANY = _INSERT + ", ".join([_MARKS] * _AT_ONCE)
+_INSERT += _MARKS
 _UID = list(_OWN).index(32)
 _FIELD_NAMES = ["path" if name == "name" else name for name in _OWN_NAMES] + [
     *_GROUP_COLUMNS[1:]]
@@ -149,9 +154,13 @@ class Database:
         self.db.executescript("CREATE INDEX IF NOT EXISTS identities_record "
                               "ON identities(record);BEGIN")
         groups: list[tuple[Any, ...]] = []
-        rows = self._object_rows(blocks, groups)
-        while part := list(islice(rows, 20000)):
-            self.db.executemany(_INSERT, part)
+        rows = chain.from_iterable(self._object_rows(blocks, groups))
+        while part := list(islice(rows, _AT_ONCE * 1000)):
+            whole = len(part) - len(part) % _AT_ONCE
+            flat = chain.from_iterable(part[:whole])
+            self.db.executemany(_INSERT_MANY, iter(
+                lambda flat=flat: tuple(islice(flat, _AT_ONCE * _WIDTH)), ()))
+            self.db.executemany(_INSERT, part[whole:])
             self._add_groups(groups)
         self._add_groups(groups)
         # executescript commits
@@ -171,8 +180,8 @@ class Database:
 
     def _object_rows(
         self, blocks: Iterable[tuple[bytes, list[Block]]], groups: list[tuple[Any, ...]]
-    ) -> Iterator[tuple[Any, ...]]:
-        """Yield rows for `objects`, and put their groups' rows into `groups`."""
+    ) -> Iterator[Iterable[tuple[Any, ...]]]:
+        """Yield rows for `objects`, many at once, and put their groups' rows into `groups`."""
         for key_id, frames in blocks:
             record = self._record(key_id)
             known: dict[tuple[Any, ...], int] = {}
@@ -204,14 +213,14 @@ class Database:
                            strict=True)
                 ids, states = columns[0], columns[1]
                 if not several and 1 not in states and len({*ids}) == block.count:
-                    yield from made
+                    yield made
                     continue
                 for place2, state, row in zip(zip(ids, folders, columns[2], strict=True), states,
                                               made, strict=True):
                     kept.pop(place2, None)
                     if state != REMOVED:
                         kept[place2] = row
-            yield from filter(None, kept.values())
+            yield [row for row in kept.values() if row is not None]
 
     def add_all(self, blocks: Iterable[tuple[bytes, Block]]) -> None:
         """Take in frames whose records may be there already, in their order."""

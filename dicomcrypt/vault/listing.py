@@ -51,8 +51,8 @@ def listing(database: Database, level: str, query: Query | None = None
         own = {"SOPInstanceUID", "InstanceNumber"}
         shown = [f'{"o" if name in own else "g"}."{name}"' for name in names]
         sql = (
-            f"SELECT {', '.join(shown)}, CAST(ifnull(g.folder, x'') || o.name AS BLOB) AS path, o.object_id, "
-            f"r.key_id AS record, o.size, o.object_size {source} WHERE {where} "
+            f"SELECT {', '.join(shown)}, CAST(ifnull(g.folder, x'') || o.name AS BLOB) AS path, "
+            f"o.object_id, r.key_id AS record, o.size, o.object_size {source} WHERE {where} "
             'ORDER BY g."PatientName", g."PatientID", g."IssuerOfPatientID", g."StudyDate", '
             'g."StudyInstanceUID", CAST(g."SeriesNumber" AS INTEGER), g."SeriesInstanceUID", '
             'CAST(o."InstanceNumber" AS INTEGER), o.id'
