@@ -43,7 +43,10 @@ def listing(database: Database, level: str, query: Query | None = None
     that level, `objects`, `size` and `object_size` (bytes), and counts of what lies below.
 
     At `instance`, `path` (bytes), `object_id` and `record` (bytes) stand in the place of counts."""
-    where, values = (query or Query({})).where()
+    query = query or Query({})
+    if query.by_uid:
+        database.need("uid")
+    where, values = query.where()
     upper = LEVELS[: LEVELS.index(level) + 1]
     names = [name for part in upper for name in _SHOWN[part]]
     source = "FROM objects o JOIN groups g ON g.id = o.grp JOIN records r ON r.id = g.record"

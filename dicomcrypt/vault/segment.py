@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import struct
 import zlib
@@ -55,6 +56,13 @@ class Keys(Protocol):
     def derive(self, g: int, label: str) -> bytes: ...
     def row_key(self, key_id: bytes) -> bytes | None: ...
     def cache_key(self) -> bytes: ...
+
+
+class RowKeys:
+    """Row keys that were read of the key table once, for other processes."""
+
+    def __init__(self, vault_id: bytes, keys: dict[bytes, bytes | None]) -> None:
+        self.vault_id, self.row_key = vault_id, keys.get
 
 
 class Block(NamedTuple):
@@ -292,7 +300,8 @@ class Directory:
 
     def __init__(self, keys: Keys, segment_id: bytes, head: bytes, size: int) -> None:
         """head: the segment's first `directory_size` bytes; size: of the whole segment."""
-        self.segment_id, self._keys = segment_id, keys
+        self.segment_id = segment_id
+        self._keys: Keys | RowKeys = keys
         length = directory_size(head, keys.vault_id, segment_id, size)
         if len(head) < length:
             raise DamagedError("a segment of the catalogue is cut short")
@@ -311,7 +320,7 @@ class Directory:
                 or not {*map(type, lengths), *map(type, rows)} <= {int}
                 or sum(lengths) + length != size
                 or not all(NONCE + TAG <= n <= FRAME_LIMIT for n in lengths)
-                or not all(0 <= n <= ROWS_LIMIT for n in rows)
+                or not all(1 <= n <= ROWS_LIMIT for n in rows)
             ):  # fmt: skip
                 raise ValueError
         except (InvalidTag, ValueError, KeyError, TypeError):
@@ -322,6 +331,12 @@ class Directory:
         for number, (record, extent, count) in enumerate(zip(ids, lengths, rows, strict=True)):
             self.frames.append(FrameEntry(number, record, offset, extent, count))
             offset += extent
+
+    def under(self, keys: RowKeys) -> Directory:
+        """Return a directory that takes its row keys from elsewhere."""
+        other = copy.copy(self)
+        other._keys = keys
+        return other
 
     def payload(self, frame: FrameEntry, sealed: bytes) -> bytes | None:
         """Return a frame's content, still deflated; None if its record's key is gone."""
