@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": "objects",
     "frame": "objects",
     "rewrap": "objects",
+    "vault": "vault",
     "bench": "bench",
 }
 

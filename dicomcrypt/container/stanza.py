@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from ..errors import DamagedError
 
 X25519, P256, RSA, HYBRID, SCRYPT, ARGON2ID, BATCH = 1, 2, 3, 4, 5, 6, 7
+VAULT = 9
 TYPE_NAMES = {
     X25519: "X25519",
     P256: "P-256",
@@ -17,6 +18,7 @@ TYPE_NAMES = {
     SCRYPT: "passphrase (scrypt)",
     ARGON2ID: "passphrase (Argon2id)",
     BATCH: "batch",
+    VAULT: "vault",
 }
 PASSPHRASE_TYPES = frozenset({SCRYPT, ARGON2ID})
 CLASSICAL_TYPES = frozenset({X25519, P256, RSA})

@@ -154,7 +154,8 @@ def _decode(value: bytes, codec: str) -> str:
     return "".join(text)
 
 
-def _trimmed(text: str) -> str:
+def trimmed(text: str) -> str:
+    """Return an element's text without the padding of each of its values."""
     return "\\".join(part.strip(" \0\t\r\n") for part in text.split("\\"))
 
 
@@ -187,9 +188,9 @@ def values(scan: Scanned, data: "Buffer") -> dict[str, str]:
             found[keyword] = "\\".join(map(str, numbers))
             continue
         if vr in _ANY_CHARACTER_SET:
-            text = _trimmed(_decode(value, codec))
+            text = trimmed(_decode(value, codec))
         else:
-            text = _trimmed(value.decode(_FALLBACK))
+            text = trimmed(value.decode(_FALLBACK))
         if vr == "PN":  # empty component groups at the end say nothing (PS3.5 6.2.1)
             text = text.rstrip("=")
         if tag == 0x00080005:

@@ -79,6 +79,10 @@ class Seals:
         """Return the table key as an access row for somebody."""
         return wrap_key(bytes(self._key), recipient, self.table_id, name)
 
+    def key(self) -> bytes:
+        """The table key, for whoever opens the same table again."""
+        return bytes(self._key)
+
     def made_of(self, key: bytes) -> bool:
         """Whether this is the table key."""
         return hmac.compare_digest(key, bytes(self._key))

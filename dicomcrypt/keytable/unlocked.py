@@ -211,6 +211,14 @@ class UnlockedKeyTable(Changes):
         self._added += 1
         self._changed = True
 
+    def _copy_into(self, other: UnlockedKeyTable) -> None:
+        """Put all entries and documents into an empty table, as one change of it."""
+        with other.transaction():
+            for info, key in self._entries():
+                other._put_entry(info.id, info.kind, info.label, key)
+            for name in self.documents():
+                other.put_document(name, self.get_document(name) or b"")
+
     # ---- documents ----------------------------------------------------------
 
     def put_document(self, name: str, data: bytes) -> None:

@@ -62,6 +62,8 @@ class SourceFile:
         self.shown = os.fsdecode(path)
         self.descriptor = -1
         self.link: bytes | None = None
+        #: Is shown every piece that `reader` reads.
+        self.tee: Callable[[memoryview], None] | None = None
         if link:
             self.status = os.lstat(path)
             self.link = os.fsencode(os.readlink(path))
@@ -106,12 +108,14 @@ class SourceFile:
         """Return `readinto` from the file's start: patient with media that fail now and then, and
         with an end, since a file that grows for ever must not be read for ever."""
         # One byte more of what says that it is empty: such files of the system are not.
-        left, descriptor = self.status.st_size or 1, self.descriptor
+        left, descriptor, tee = self.status.st_size or 1, self.descriptor, self.tee
 
         def read(view: memoryview) -> int:
             nonlocal left
             got = patiently(lambda: os.readv(descriptor, [view[:left]])) if left else 0
             left -= got
+            if tee is not None:
+                tee(view[:got])
             return got
 
         return read

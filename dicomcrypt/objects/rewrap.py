@@ -274,10 +274,10 @@ def _encrypt_anew(
     with AtomicFile(path, force=True) as out:
         sink = FileSink(out.raw, buffers.sealed)
         encoder = Encoder(
-            sink, envelope.material(), _method_of(opened), meta=closing.meta,
+            sink, envelope.material(), method_of(opened), meta=closing.meta,
             scratch=buffers.scratch,
         )  # fmt: skip
-        pump = _Pump(encoder)
+        pump = Pump(encoder)
         decode(opened, pump, buffers.window)
         pump.finish()
         sink.flush()
@@ -285,7 +285,7 @@ def _encrypt_anew(
         out.commit(mode=stat.S_IMODE(status.st_mode))
 
 
-def _method_of(opened: OpenContainer) -> int | None:
+def method_of(opened: OpenContainer) -> int | None:
     """The method that the object was made with, as far as its blocks tell: one for all of
     them, or -1; None if the block layer was left out."""
     every = b"".join(stream_runs(opened, sid)[1] for sid in opened.streams)
@@ -295,7 +295,7 @@ def _method_of(opened: OpenContainer) -> int | None:
     return used.pop() if len(used) == 1 else -1
 
 
-class _Pump:
+class Pump:
     """A decoder's output that is an encoder's input."""
 
     def __init__(self, encoder: Encoder) -> None:

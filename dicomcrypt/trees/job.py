@@ -15,7 +15,7 @@ from ..objects.files import describe_failure
 from .checkpoint import FULL, Checkpoints
 from .journal import Journal, place
 from .names import check_folders
-from .pool import Factory, Outcome, Pool, next_chunk
+from .pool import Answer, Factory, Outcome, Pool, next_chunk
 from .walk import Entry, Survey, in_shard
 
 Shard = tuple[int, int]
@@ -242,17 +242,19 @@ def run(
     checkpoints: Checkpoints | None = None,
     watch: Watch | None = None,
     start_method: str | None = None,
+    answer: Answer | None = None,
 ) -> Iterator[Outcome]:
     """Do all tasks, in this process or in `jobs` others; yield outcomes as they are final.
 
-    tasks: made from `survey`. checkpoints: where outputs in progress get their names.
+    tasks: made from `survey`. checkpoints: where outputs in progress get their names. answer:
+    answers what workers ask; their factory then gets a function that asks.
     Raises DiskFullError when no room is left, with everything done so far in its place, and
     WorkerLostError; after these and an interrupt the same job can be given again.
     """
     pace = _Pace(survey, checkpoints, watch)
     try:
         if jobs <= 1:
-            worker = factory(*arguments, pace.tick)
+            worker = factory(*arguments, pace.tick, *(() if answer is None else (answer,)))
             while not pace.full and (chunk := next_chunk(tasks)):
                 worker.begin(chunk)
                 for task in chunk:
@@ -262,7 +264,7 @@ def run(
                     if pace.full:
                         break
         else:
-            with Pool(factory, arguments, jobs, start_method) as pool:
+            with Pool(factory, arguments, jobs, start_method, answer) as pool:
                 yield from _feed(pool, survey, tasks, pace)
         if checkpoints is not None:
             yield from checkpoints.finish()

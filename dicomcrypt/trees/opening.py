@@ -108,19 +108,29 @@ class Opener:
 
     def _open(self, task: Entry) -> None:
         try:
-            self._ready[task.relative] = self._opened(task.relative)
+            self._ready[task.relative] = self._opened(task)
         except Exception as error:  # told when its turn comes
             self._ready[task.relative] = error
 
-    def _opened(self, relative: bytes) -> Opened | None:
-        file = FileSource(os.path.join(self._root, relative), whole=True)
+    def place(self, task: Entry) -> bytes:
+        """Where a task's object lies."""
+        return os.path.join(self._root, task.relative)
+
+    def check(self, task: Entry, container: Container) -> None:
+        """Look at an object before it is opened; raises what is wrong with it."""
+
+    def _opened(self, task: Entry) -> Opened | None:
+        path = self.place(task)
+        file = FileSource(path, whole=True)
         try:
             if not looks_like_object(file.read_range(0, min(8, file.size()))):
-                if relative.endswith(SUFFIX.encode()):
+                if path.endswith(SUFFIX.encode()):
                     raise DamagedError("not a DCMX object: damaged or forged")
                 file.close()
                 return None
-            container = Container(file).unlock(self._identities, self._cache)
+            closed = Container(file)
+            self.check(task, closed)
+            container = closed.unlock(self._identities, self._cache)
             return Opened(file, container, *object_meta(container))
         except BaseException:
             file.close()

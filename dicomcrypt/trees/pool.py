@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from ..errors import WorkerLostError
+from ..errors import DicomcryptError, WorkerLostError
 from ..objects.atomic import remove_unfinished, taken_over
 
 #: Tasks handed to a worker at a time: few enough that an interrupt does not wait long and that
@@ -65,8 +65,23 @@ class Worker(Protocol):
         """Do one."""
 
 
-#: Makes a worker from its arguments and a function that is told of bytes done.
+#: Makes a worker from its arguments, a function that is told of bytes done, and, in a job that
+#: answers questions, a function that asks the job's process.
 Factory = Callable[..., Worker]
+#: Answers a worker's question, in the job's process; what it raises is raised in the worker.
+Answer = Callable[[Any], Any]
+
+
+class _Talk:
+    """A worker's question, or the answer."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __reduce__(self):
+        return _Talk, (self.value,)
 
 
 def next_chunk(tasks: Iterator[Any]) -> list[Any]:
@@ -98,11 +113,20 @@ def _follow(sentinel: Any) -> None:
     os._exit(1)  # whoever holds keys does not outlive the job
 
 
-def _serve(connection, factory: Factory) -> None:
+def _serve(connection, factory: Factory, answering: bool) -> None:
     from multiprocessing import parent_process
     from threading import Thread
 
     told, since = 0, time.monotonic()
+    waiting: deque[Any] = deque()  # messages that came while an answer was waited for
+
+    def ask(question: Any) -> Any:
+        connection.send(_Talk(question))
+        while not isinstance(found := connection.recv(), _Talk):
+            waiting.append(found)
+        if isinstance(found.value, Exception):
+            raise found.value
+        return found.value
 
     def tell(size: int) -> None:
         nonlocal told, since
@@ -117,8 +141,8 @@ def _serve(connection, factory: Factory) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         _mask("SIG_UNBLOCK")
         Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
-        worker = factory(*connection.recv(), tell)
-        while (tasks := connection.recv()) is not None:
+        worker = factory(*connection.recv(), tell, *((ask,) if answering else ()))
+        while (tasks := waiting.popleft() if waiting else connection.recv()) is not None:
             worker.begin(tasks)
             for task in tasks:
                 outcomes.append(worker(task))
@@ -153,11 +177,15 @@ class Pool:
     """Worker processes; a context manager that ends them.
 
     arguments: for the factory, keys among them; they go through a pipe, never through argv or
-    the environment. method: "fork" or "spawn", by default what fits.
+    the environment. method: "fork" or "spawn", by default what fits. answer: what workers ask.
     """
 
-    def __init__(self, factory: Factory, arguments: tuple, jobs: int, method: str | None = None):
+    def __init__(
+        self, factory: Factory, arguments: tuple, jobs: int, method: str | None = None,
+        answer: Answer | None = None,
+    ) -> None:  # fmt: skip
         context = _context(method)
+        self._answer = answer
         self._workers: dict[Any, Any] = {}
         self._queues: dict[Any, deque[bytes]] = {}
         #: Path of a task that is being worked on, or one of the same chunk.
@@ -168,7 +196,8 @@ class Pool:
         try:
             for _ in range(jobs):
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(theirs, factory), daemon=True)
+                process = context.Process(target=_serve, args=(theirs, factory, answer is not None),
+                                          daemon=True)
                 process.start()
                 theirs.close()
                 self._workers[ours] = process
@@ -238,11 +267,24 @@ class Pool:
                 found = connection.recv()
             except (EOFError, OSError):
                 raise self._lost() from None
+            if isinstance(found, _Talk):
+                self._reply(connection, found.value)
+                continue
             self.current = self._queues[connection][0]
             if isinstance(found, list):
                 self._queues[connection].popleft()
                 self._idle.append(connection)
             yield connection, found
+
+    def _reply(self, connection: Any, question: Any) -> None:
+        try:
+            answer = self._answer(question)
+        except DicomcryptError as error:
+            answer = error
+        try:
+            connection.send(_Talk(answer))
+        except OSError:
+            raise self._lost() from None
 
     def _lost(self) -> WorkerLostError:
         return WorkerLostError(

@@ -48,9 +48,14 @@ class Sealing:
     def was_read(self) -> bool:
         return self._data is not None
 
+    @property
+    def data(self) -> memoryview | None:
+        """What was read, until it is sealed."""
+        return self._data
+
     def draw_keys(self) -> None:
         """Take the keys and the header of a new object."""
-        self.material = next(self._job.materials)
+        self.material = self._job.material_for(self)
 
     def seal(self) -> None:
         """Make the object of what was read."""
@@ -107,6 +112,13 @@ class Sealer:
         self._ready.clear()
         self._tasks = tasks[::-1]
 
+    def prepare(self, files: list[Sealing]) -> None:
+        """These files need keys next."""
+
+    def material_for(self, sealing: Sealing) -> Material:
+        """The keys and the header of a file's object."""
+        return next(self.materials)
+
     def scope_check(self, source: SourceFile) -> Callable[[], None] | None:
         return scope_check(self._envelope, self._force_scopes, repr(source.shown))
 
@@ -136,6 +148,11 @@ class Sealer:
                         found.read()
                 except Exception as error:  # told when its turn comes
                     self._failed(task.relative, error)
+        try:
+            self.prepare([found for found in ready.values() if isinstance(found, Sealing)])
+        except Exception as error:
+            for relative in list(ready):
+                self._failed(relative, error)
         for relative, found in ready.items():
             if isinstance(found, Sealing):
                 try:
@@ -158,4 +175,8 @@ class Sealer:
 
     def _open(self, entry: Entry, *, link: bool = False) -> Sealing:
         source = SourceFile(os.path.join(self._root, entry.relative), link=link)
-        return Sealing(self, source, self._stored_name(entry.relative))
+        return self.made_of(source, self._stored_name(entry.relative))
+
+    def made_of(self, source: SourceFile, name: bytes | None) -> Sealing:
+        """A file that is open."""
+        return Sealing(self, source, name)

@@ -341,7 +341,8 @@ def _decryptor(
     return Guarded(work, source_root, opener.begin)
 
 
-def _restore_link(out: str, outcome: Outcome, options: DecryptOptions, resumed: bool) -> Outcome:
+def restore_link(out: str, outcome: Outcome, options: DecryptOptions, resumed: bool) -> Outcome:
+    """Make a symbolic link that a worker found in an object; raises nothing."""
     relative, link = outcome.details["relative"], outcome.details["link"]
     try:
         if not link or b"\0" in link:
@@ -394,7 +395,7 @@ def decrypt_tree(
             whole = whole and outcome.state != "failed"
             yield outcome
         for outcome in links:
-            made = _restore_link(out, outcome, options, output.journal.resumed)
+            made = restore_link(out, outcome, options, output.journal.resumed)
             whole = whole and made.state != "failed"
             yield made
         output.finish(sync=options.sync, keep_journal=keep_journal or not whole)

@@ -27,7 +27,7 @@ TEXT = dict(enumerate((
 FIELDS = {**BYTES, **NUMBERS, **TEXT}
 TYPES = {**dict.fromkeys(BYTES, bytes), **dict.fromkeys(NUMBERS, int), **dict.fromkeys(TEXT, str)}
 SIZES = {0: 16, 7: 16, 8: 32}
-_COUNTED = {"NumberOfFrames": "frames", "Rows": "rows", "Columns": "columns"}
+COUNTED = {"NumberOfFrames": "frames", "Rows": "rows", "Columns": "columns"}
 _DATES = ("PatientBirthDate", "StudyDate", "SeriesDate")
 
 
@@ -140,26 +140,38 @@ def _number(text: str | None) -> int | None:
     return number if 0 <= number < 1 << 32 else None
 
 
-def row_of(attributes: Mapping[str, str], *, object_id: bytes, path: bytes, size: int,
-           object_size: int, mtime_ns: int, added_ns: int, core_digest: bytes,
-           dedupe_digest: bytes | None = None, generation: int = 0) -> Row:  # fmt: skip
-    """Build the row of an object; attributes: {keyword: text}, as `dicom.attributes.values` gives
-    it. What a row has no place for is left out."""
+def fields_of(attributes: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of a row that come from the file's elements, those that it has.
+
+    attributes: {keyword: text}, as `dicom.attributes.values` gives it. What a row has no place for
+    is left out."""
     found: dict[str, Any] = {}
     for name in TEXT.values():
-        if name in attributes:
-            found[name] = clean(attributes[name])
-    if found.get("SOPInstanceUID") is None:
-        found["SOPInstanceUID"] = clean(attributes.get("MediaStorageSOPInstanceUID", ""))
+        text = attributes.get(name)
+        if text and (text := clean(text)):
+            found[name] = text
+    if "SOPInstanceUID" not in found and (
+        uid := clean(attributes.get("MediaStorageSOPInstanceUID", ""))
+    ):
+        found["SOPInstanceUID"] = uid
     for name in _DATES:  # the form that dates had before DICOM
         date = found.get(name)
         if date and len(date) == 10 and date[4] == date[7] == ".":
             found[name] = date.replace(".", "")
-    for keyword, name in _COUNTED.items():
-        found[name] = _number(attributes.get(keyword))
+    for keyword, name in COUNTED.items():
+        number = _number(attributes.get(keyword))
+        if number is not None:
+            found[name] = number
+    return found
+
+
+def row_of(attributes: Mapping[str, str], *, object_id: bytes, path: bytes, size: int,
+           object_size: int, mtime_ns: int, added_ns: int, core_digest: bytes,
+           dedupe_digest: bytes | None = None, generation: int = 0) -> Row:  # fmt: skip
+    """Build the row of an object from its elements, as `fields_of`."""
     return Row(object_id=object_id, path=path, size=size, object_size=object_size,
                mtime_ns=mtime_ns, added_ns=added_ns, core_digest=core_digest,
-               dedupe_digest=dedupe_digest, generation=generation, **found)
+               dedupe_digest=dedupe_digest, generation=generation, **fields_of(attributes))
 
 
 def identity_row(issuer: str | None = None, patient_id: str | None = None, *,

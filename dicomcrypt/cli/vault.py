@@ -1,0 +1,289 @@
+"""`dicomcrypt vault`: an archive that can be listed, shared, re-keyed and forgotten."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from . import options as opt
+
+#: Each command's module here, imported when the command is used.
+COMMANDS = {
+    "create": "vault",
+    "add": "vault_files",
+    "ls": "vault",
+    "find": "vault",
+    "get": "vault_files",
+    "cat": "vault_files",
+    "verify": "vault_files",
+    "share": "vault_files",
+    "recipients": "vault_keys",
+    "rewrap": "vault_keys",
+    "stats": "vault",
+}
+
+
+class VaultGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        found = import_module(f".{COMMANDS[name]}", __package__)
+        return getattr(found, {"ls": "list_"}.get(name, name))
+
+
+@click.group(cls=VaultGroup, epilog="""\b
+Examples:
+  dicomcrypt vault create archive/ -r doctor.pub -r backup.pub
+  dicomcrypt vault add archive/ ward3/ -i doctor.key
+  dicomcrypt vault ls archive/ -i doctor.key
+  dicomcrypt vault get archive/ --patient 4711 -i doctor.key -o back/
+  dicomcrypt vault share archive/ --study 1.2.3 --to colleague.pub -o for-colleague/ -i doctor.key
+""")
+def vault() -> None:
+    """An encrypted archive in a folder, whose names and layout tell nothing.
+
+    Its keys are in a key table beside the folder (FOLDER.keys), never in it: without the key
+    table nobody reads anything. Back both up, in two places: whoever copies both together keeps
+    what was to be erased.
+    """
+
+
+unlocking = opt.shared(
+    click.argument("folder", metavar="VAULT"),
+    click.option("--keys", "keys_path", metavar="FILE",
+                 help="The vault's key table; by default beside the folder, VAULT.keys."),
+    click.option("--login", metavar="NAME", help="Whose passphrase opens the vault."),
+    opt.identity,
+)
+selection = opt.shared(
+    click.option("--patient", multiple=True, metavar="ID", help="Patient ID; repeatable."),
+    click.option("--issuer", metavar="NAME", help="Issuer of the patient ID."),
+    click.option("--study", multiple=True, metavar="UID", help="Study Instance UID; repeatable."),
+    click.option("--series", multiple=True, metavar="UID",
+                 help="Series Instance UID; repeatable."),
+    click.option("--object", "objects", multiple=True, metavar="ID",
+                 help="Object id, as `find` shows it; repeatable."),
+    click.option("--all", "everything", is_flag=True, help="All that is in the vault."),
+)
+
+
+def open_vault(folder: str, keys_path, login, identity_files, ask, passphrase_file) -> Any:
+    """Return the vault opened."""
+    from ..vault.vault import Vault
+
+    if login is None:
+        if not identity_files:
+            raise UsageError("open the vault with -i FILE, or with --login NAME -p")
+        found = opt.load_identity_files(identity_files, ask, passphrase_file)
+        return Vault.open(folder, keys_path=keys_path, identities=found)
+    if identity_files:
+        raise UsageError("--login and --identity: give one of them")
+    password = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
+    return Vault.open(folder, keys_path=keys_path, login=login, password=password)
+
+
+def selected(vault: Any, patient, issuer, study, series, objects, everything, paths=()) -> Any:
+    """Return the rows that are asked for. Raises UsageError if nothing is, or nothing matches."""
+    from ..vault.reading import select
+
+    query = {"PatientID": patient, "IssuerOfPatientID": issuer, "StudyInstanceUID": study,
+             "SeriesInstanceUID": series,
+             "path": [os.fsencode(os.path.normpath(path)) for path in paths]}
+    query = {keyword: found for keyword, found in query.items() if found}
+    if not query and not objects and not everything:
+        raise UsageError("say which: --patient, --study, --series, --object, a path, or --all")
+    try:
+        ids = [bytes.fromhex(text) for text in objects]
+    except ValueError:
+        raise UsageError("an object's id is 32 hex digits, as `vault find` shows them") from None
+    rows = list(select(vault, query, objects=ids))
+    if not rows:
+        raise UsageError("nothing in the vault matches")
+    return rows
+
+
+def access_of(files: tuple[str, ...], taken: dict[str, Any]) -> None:
+    """Put the recipients of key files into {name: recipient}, under the files' names."""
+    for path in files:
+        for recipient in opt.load_recipient_files((path,)):
+            name, number = Path(path).stem, 1
+            while name in taken:
+                number += 1
+                name = f"{Path(path).stem}-{number}"
+            taken[name] = recipient
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault create archive/ -r doctor.pub -r backup.pub
+  dicomcrypt vault create archive/ --login service --passphrase-file secret --recovery office.pub
+  dicomcrypt vault create /mnt/store/archive -r doctor.pub --keys /srv/keys/archive.keys
+""")
+@click.argument("folder", metavar="VAULT")
+@click.option("--keys", "keys_path", metavar="FILE",
+              help="Where the key table goes; by default beside the folder, VAULT.keys.")
+@click.option("-r", "--recipient", "recipient_files", multiple=True, metavar="FILE",
+              help="Recipient file of somebody who may open the vault; repeatable.")
+@click.option("--recovery", "recovery_files", multiple=True, metavar="FILE",
+              help="Recipient file of a recovery key, which is kept offline; repeatable.")
+@click.option("--login", metavar="NAME", help="Login that a passphrase is for.")
+@opt.passphrase
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def create(folder, keys_path, recipient_files, recovery_files, login, ask, passphrase_file,
+           as_json):
+    """Make a vault in a new or empty folder.
+
+    The vault's key table is made beside it. Who loses it, or every key that opens it, has lost
+    the vault: give it a second recipient, and back the table up.
+    """
+    from ..keys.passphrase import Passphrase
+    from ..vault.vault import Vault
+    from .console import print_json, say
+
+    access: dict[str, Any] = {}
+    if login is not None:
+        text = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=True)
+        access[login] = Passphrase(text)
+    elif ask or passphrase_file is not None:
+        raise UsageError("whose passphrase is it? give --login NAME")
+    access_of(recipient_files, access)
+    access_of(recovery_files, access)
+    with Vault.create(folder, access, keys_path=keys_path) as made:
+        facts = {"vault": made.store.root, "id": made.keys.vault_id.hex(), "keys": made.keys_path,
+                 "fingerprint": made.keys.table.fingerprint, "recipients": list(access)}
+    if as_json:
+        print_json(facts)
+        return
+    say(f"vault {folder}, for {', '.join(access)}")
+    say(f"its keys are in {facts['keys']}: back that up, elsewhere than the vault")
+    if len(access) == 1:
+        say("one recipient opens it: add another, or keep that key safe; who loses it has lost "
+            "everything in the vault")
+
+
+#: Level of `ls` by how much is asked for.
+_LEVELS = ("patient", "study", "series", "instance")
+
+
+@click.command("ls", epilog="""\b
+Examples:
+  dicomcrypt vault ls archive/ -i doctor.key
+  dicomcrypt vault ls archive/ --level series --patient 4711 -i doctor.key --json
+""")
+@unlocking
+@selection
+@click.option("--level", type=click.Choice(_LEVELS), default="study", show_default=True,
+              help="How far down the tree is shown.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def list_(folder, keys_path, login, identity_files, ask, passphrase_file, patient, issuer, study,
+          series, objects, everything, level, as_json):
+    """List patients, studies, series and instances."""
+    from .console import print_json
+
+    if objects:
+        raise UsageError("--object: `vault find` shows single objects")
+    query = {"PatientID": patient, "IssuerOfPatientID": issuer, "StudyInstanceUID": study,
+             "SeriesInstanceUID": series}
+    query = {keyword: found for keyword, found in query.items() if found}
+    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
+        upper = _LEVELS[: _LEVELS.index(level) + 1]
+        if as_json:
+            print_json([_plain(found) for found in opened.catalogue.listing(level, query)])
+            return
+        _tree(opened.catalogue, upper, query)
+
+
+_SHOWN = {
+    "patient": ("PatientID", "PatientName", "PatientBirthDate"),
+    "study": ("StudyDate", "StudyDescription", "StudyInstanceUID"),
+    "series": ("Modality", "SeriesDescription", "SeriesInstanceUID"),
+    "instance": ("InstanceNumber", "path"),
+}
+
+
+def _plain(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: os.fsdecode(value) if name == "path" else value.hex()
+            if isinstance(value, bytes) else value
+            for name, value in found.items() if value is not None}
+
+
+def _tree(catalogue: Any, levels: tuple[str, ...], query: dict[str, Any]) -> None:
+    """Print each thing of the lowest level below what holds it, which is named once."""
+    from .console import printable, size_text
+
+    last: list[Any] = [None] * len(levels)
+    for found in catalogue.listing(levels[-1], query):
+        for depth, level in enumerate(levels):
+            shown = [found.get(name) for name in _SHOWN[level]]
+            texts = [os.fsdecode(v) if isinstance(v, bytes) else str(v) for v in shown if v]
+            if shown == last[depth] and depth < len(levels) - 1:
+                continue
+            last[depth:] = [shown, *[None] * (len(levels) - depth - 1)]
+            line = "  " * depth + ("  ".join(texts) or f"(no {level})")
+            if depth == len(levels) - 1:
+                line += f"  {found.get('objects', 1)} objects, {size_text(found['size'] or 0)}"
+            click.echo(printable(line))
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault find archive/ PatientName='mueller*' Modality=CT -i doctor.key
+  dicomcrypt vault find archive/ StudyDate=20260101-20260331 -i doctor.key --json
+
+\b
+Keys are DICOM keywords (PatientID, PatientName, StudyDate, Modality, ...) and match as DICOM
+queries do: * and ? stand for any text and any letter, dates may be ranges (20260101-20260131),
+names match without case and accents.
+""")
+@unlocking
+@click.argument("keys", nargs=-1, required=True, metavar="KEYWORD=TEXT...")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def find(folder, keys_path, login, identity_files, ask, passphrase_file, keys, as_json):
+    """Find objects whose elements match."""
+    from .console import print_json, printable
+
+    query: dict[str, list[str]] = {}
+    for key in keys:
+        keyword, sign, text = key.partition("=")
+        if not sign:
+            raise UsageError(f"{key!r}: give KEYWORD=TEXT, such as PatientID=4711")
+        query.setdefault(keyword, []).append(text)
+    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
+        rows = [_plain(found) for found in opened.catalogue.listing("instance", query)]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        shown = [row.get(name, "-") for name in ("object_id", "PatientID", "PatientName",
+                                                 "StudyDate", "Modality", "path")]
+        click.echo(printable("  ".join(shown)))
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault stats archive/ -i doctor.key
+""")
+@unlocking
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def stats(folder, as_json, **how):
+    """Say how much is in a vault."""
+    from .console import print_json, print_table, size_text
+
+    with open_vault(folder, **how) as opened:
+        facts = opened.catalogue.stats() | {"key_generations": opened.keys.generation}
+    if as_json:
+        print_json(facts)
+        return
+    rows = [(name.replace("_", " "), size_text(n) if "size" in name else str(n))
+            for name, n in facts.items()]
+    print_table(rows, ("what", "how much"), folder)

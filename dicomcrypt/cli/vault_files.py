@@ -1,0 +1,183 @@
+"""`dicomcrypt vault add`, `get`, `cat`, `verify` and `share`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from . import options as opt
+from .vault import open_vault, selected, selection, unlocking
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault add archive/ ward3/ -i doctor.key
+  dicomcrypt vault add archive/ a.dcm b.dcm --prefix incoming -i doctor.key
+  dicomcrypt vault add archive/ ward3/ --verify --login service --passphrase-file secret
+""")
+@unlocking
+@click.argument("paths", nargs=-1, required=True, metavar="FILE|FOLDER...")
+@click.option("--prefix", metavar="PATH", help="What stands before the paths in the vault; by "
+              "default a folder's own name, nothing for a file.")
+@click.option("--method", type=click.Choice(opt.METHODS), default="randomized",
+              show_default=True, help="Block layer below the authenticated encryption.")
+@click.option("--links", type=click.Choice(["keep", "follow", "skip"]), default="keep",
+              show_default=True, help="Symbolic links in a folder; follow: those to files.")
+@click.option("--verify", is_flag=True,
+              help="Read every object back from the medium and compare it with its source.")
+@click.option("--no-dedupe", is_flag=True,
+              help="Store a file again that its patient's record has already.")
+@opt.jobs
+@opt.no_sync
+@opt.output_style
+def add(folder, keys_path, login, identity_files, ask, passphrase_file, paths, prefix, method,
+        links, verify, no_dedupe, jobs, no_sync, as_json, quiet, verbose):
+    """Encrypt files into a vault; originals stay as they are.
+
+    Each patient's files are under a key of their own. A file that the same patient's record has
+    already is stored once. Empty folders, and modes and times of folders, are not kept. A job that
+    was interrupted or killed goes on when the same command is given again.
+    """
+    from ..ciphers.transform import method_number
+    from ..trees.pool import default_jobs
+    from ..vault.adding import AddOptions, add_tree
+    from .console import Report, run
+
+    options = AddOptions(method_number(method), links, verify, not no_dedupe, not no_sync)
+    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
+        with Report("add", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+            for path in paths:
+                run(report, add_tree(opened, path, options, jobs or default_jobs(), prefix=prefix,
+                                     watch=report.watch))
+        opened.catalogue.save_cache()
+    sys.exit(report.exit_status())
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault get archive/ --patient 4711 -i doctor.key -o back/
+  dicomcrypt vault get archive/ --series 1.2.840.1.7 -i doctor.key -o back/
+  dicomcrypt vault get archive/ ward3/monday ward3/x.dcm -i doctor.key -o back/
+  dicomcrypt vault get archive/ --all -i doctor.key -o back/
+""")
+@unlocking
+@click.argument("paths", nargs=-1, metavar="[PATH...]")
+@selection
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the files go.")
+@click.option("--unsafe-links", is_flag=True, help="Restore links that point out of the tree.")
+@click.option("--resume", is_flag=True, help="Leave out what was restored before.")
+@opt.jobs
+@opt.journal
+@opt.no_sync
+@opt.force
+@opt.output_style
+def get(folder, keys_path, login, identity_files, ask, passphrase_file, paths, patient, issuer,
+        study, series, objects, everything, output, unsafe_links, resume, jobs, journal, no_sync,
+        force, as_json, quiet, verbose):
+    """Restore files under the paths that they had when they were added.
+
+    A file appears under its name when its last byte was verified, or not at all.
+    """
+    from ..trees.pool import default_jobs
+    from ..trees.tree import DecryptOptions
+    from ..vault.getting import get as restore
+    from .console import Report, run
+
+    options = DecryptOptions("all", force, resume, unsafe_links, not no_sync)
+    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
+        rows = selected(opened, patient, issuer, study, series, objects, everything, paths)
+        with Report("get", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+            run(report, restore(opened, rows, output, options, jobs or default_jobs(),
+                                journal=journal, watch=report.watch))
+    sys.exit(report.exit_status())
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault cat archive/ ward3/x.dcm -i doctor.key | dcmdump -
+  dicomcrypt vault cat archive/ --object 0123456789abcdef0123456789abcdef -i doctor.key > x.dcm
+""")
+@unlocking
+@click.argument("paths", nargs=-1, metavar="[PATH]")
+@selection
+def cat(folder, keys_path, login, identity_files, ask, passphrase_file, paths, patient, issuer,
+        study, series, objects, everything):
+    """Write one file to standard output.
+
+    Chunks go out as they are authenticated; that a later one is damaged is told by the exit
+    status.
+    """
+    from ..vault.getting import cat as write
+    from .pipes import standard_output
+
+    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
+        rows = selected(opened, patient, issuer, study, series, objects, everything, paths)
+        write(opened, rows, standard_output())
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault verify archive/ -i doctor.key
+  dicomcrypt vault verify archive/ --patient 4711 -i doctor.key --json
+""")
+@unlocking
+@selection
+@opt.jobs
+@opt.output_style
+def verify(folder, keys_path, login, identity_files, ask, passphrase_file, patient, issuer, study,
+           series, objects, everything, jobs, as_json, quiet, verbose):
+    """Authenticate every byte of all objects, or of some, without writing anything.
+
+    Objects that stand in another's place, and headers that were put back to older ones, are
+    noticed too.
+    """
+    from ..trees.pool import default_jobs
+    from ..vault.getting import verify as authenticate
+    from .console import Report, run
+
+    everything = everything or not (patient or issuer or study or series or objects)
+    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
+        rows = selected(opened, patient, issuer, study, series, objects, everything)
+        with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+            run(report, authenticate(opened, rows, jobs or default_jobs(), watch=report.watch))
+    sys.exit(report.exit_status(expect_some=True))
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault share archive/ --patient 4711 --to colleague.pub -i doctor.key -o for-them/
+  dicomcrypt decrypt for-them/ -i colleague.key -o files/            as the colleague does it
+""")
+@unlocking
+@click.argument("paths", nargs=-1, metavar="[PATH...]")
+@selection
+@click.option("--to", "recipient_files", multiple=True, required=True, metavar="FILE",
+              help="Recipient file of who gets them; repeatable.")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the objects go.")
+@opt.classical
+@opt.jobs
+@opt.no_sync
+@opt.force
+@opt.output_style
+def share(folder, keys_path, login, identity_files, ask, passphrase_file, paths, patient, issuer,
+          study, series, objects, everything, recipient_files, output, allow_classical, allow_mixed,
+          jobs, no_sync, force, as_json, quiet, verbose):
+    """Give objects to somebody: copies that he opens with his own key, and nothing else.
+
+    Nothing is decrypted: each object's own key is wrapped for him, and no key of the vault leaves
+    it. The names of the copies tell nothing; the paths are inside. What was given away cannot be
+    taken back, nor erased.
+    """
+    from ..trees.pool import default_jobs
+    from ..vault.sharing import share as copy
+    from .console import Report, run
+
+    recipients = opt.load_recipient_files(recipient_files)
+    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
+        rows = selected(opened, patient, issuer, study, series, objects, everything, paths)
+        with Report("share", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+            run(report, copy(opened, rows, output, recipients, jobs or default_jobs(), force=force,
+                             sync=not no_sync, allow_classical=allow_classical,
+                             allow_mixed=allow_mixed, watch=report.watch))
+    sys.exit(report.exit_status())

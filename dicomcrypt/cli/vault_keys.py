@@ -1,0 +1,170 @@
+"""`dicomcrypt vault recipients` and `rewrap`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from . import options as opt
+from .vault import open_vault, unlocking
+
+
+@click.group(epilog="""\b
+Examples:
+  dicomcrypt vault recipients list archive/ -i doctor.key
+  dicomcrypt vault recipients add archive/ colleague -r colleague.pub -i doctor.key
+  dicomcrypt vault recipients remove archive/ colleague -i doctor.key
+""")
+def recipients() -> None:
+    """Who may open a vault."""
+
+
+@recipients.command("list", epilog="""\b
+Examples:
+  dicomcrypt vault recipients list archive/ -i doctor.key --json
+""")
+@unlocking
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def list_(folder, as_json, **how):
+    """List who may open a vault."""
+    from ..vault.recipients import listed
+    from .console import print_json, print_table
+
+    with open_vault(folder, **how) as opened:
+        found = listed(opened.keys)
+    if as_json:
+        print_json(found)
+        return
+    print_table([(r["name"], r["type"], r["hint"].strip("0") and r["hint"]) for r in found],
+                ("name", "type", "hint"), folder)
+
+
+@recipients.command("add", epilog="""\b
+Examples:
+  dicomcrypt vault recipients add archive/ colleague -r colleague.pub -i doctor.key
+  dicomcrypt vault recipients add archive/ service -i doctor.key     asks for its passphrase
+""")
+@unlocking
+@click.argument("name")
+@click.option("-r", "--recipient", "recipient_file", metavar="FILE",
+              help="Recipient file of who may open the vault; without it, NAME is a login.")
+@click.option("--new-passphrase-file", metavar="FILE", help="Take the login's passphrase from a "
+              "file's first line; without it, it is asked for.")
+@click.option("-f", "--force", is_flag=True, help="Replace the access that NAME has.")
+def add(folder, name, recipient_file, new_passphrase_file, force, **how):
+    """Let NAME open a vault, with all that is in it and all that will be.
+
+    The key table changes, nothing else, however much is in the vault.
+    """
+    from ..keys.passphrase import Passphrase
+    from ..vault.recipients import add as grant
+    from .console import say
+
+    recipient: Any
+    if recipient_file is not None:
+        if new_passphrase_file is not None:
+            raise UsageError("a recipient or a passphrase: give one of them")
+        found = opt.load_recipient_files((recipient_file,))
+        if len(found) != 1:
+            raise UsageError(f"{recipient_file!r} holds {len(found)} recipients: one is needed")
+        recipient = found[0]
+    else:
+        if new_passphrase_file is None:
+            say(f"the passphrase of {name}:")
+        recipient = Passphrase(opt.read_passphrase(new_passphrase_file is None,
+                                                   new_passphrase_file, confirm=True) or "")
+    with open_vault(folder, **how) as opened:
+        grant(opened.keys, name, recipient, replace=force)
+    say(f"{name} may open {folder}")
+
+
+@recipients.command("remove", epilog="""\b
+Examples:
+  dicomcrypt vault recipients remove archive/ colleague -i doctor.key
+  dicomcrypt vault recipients remove archive/ colleague -r scanner.pub -i doctor.key
+  dicomcrypt vault rewrap archive/ --deep -i doctor.key     then, what is there already
+
+\b
+The vault gets a new key table, under a new key, for those who stay, and new keys for what is added
+from now on. What cannot be undone: whoever is removed could read everything until now. If he kept
+a copy of the old key table, he reads with it what was in the vault until now, wherever he finds
+the objects: here, or in a backup. `vault rewrap --deep` encrypts everything anew, after which the
+old table opens nothing that is here any more; what he copied before, objects and table, stays
+readable to him for ever. Old backups of the key table still open for him: destroy them.
+""")
+@unlocking
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("-r", "--recipient", "recipient_files", multiple=True, metavar="FILE",
+              help="Public key of somebody who stays, if the vault does not know it; repeatable.")
+@click.option("--keep-login", metavar="NAME",
+              help="A login that stays; its passphrase is asked for, or is that of --login.")
+@click.option("--drop-others", is_flag=True,
+              help="Take away all for whom the new key table cannot be made, too.")
+def remove(folder, names, recipient_files, keep_login, drop_others, **how):
+    """Take NAME's access to a vault away (see below what that cannot undo)."""
+    from ..keys.passphrase import Passphrase
+    from .console import say
+
+    logins: dict[str, Any] = {}
+    text = None
+    if how["login"] is not None:
+        if how["passphrase_file"] == "-":
+            raise UsageError("the passphrase is needed twice: give a file, or -p")
+        text = opt.read_passphrase(how["ask"] or how["passphrase_file"] is None,
+                                   how["passphrase_file"], confirm=False)
+        logins[how["login"]] = Passphrase(text or "")
+    if keep_login is not None and keep_login not in logins:
+        say(f"the passphrase of {keep_login}:")
+        logins[keep_login] = Passphrase(opt.read_passphrase(True, None, confirm=True) or "")
+    for name in names:
+        logins.pop(name, None)
+    given = opt.load_recipient_files(recipient_files)
+    with _opened(folder, text, **how) as opened:
+        gone = opened.remove_recipients(names, given=given, logins=logins, drop=drop_others)
+        backup = opened.keys_path
+    say(f"removed: {', '.join(gone)}; {backup} is a new key table, of which there is no backup yet")
+    say("what is in the vault already is under its old keys: `vault rewrap --deep` encrypts it "
+        "anew; old copies of the key table still open what was there")
+
+
+def _opened(folder, text, login, **how) -> Any:
+    from ..vault.vault import Vault
+
+    if login is None:
+        return open_vault(folder, login=None, **how)
+    return Vault.open(folder, keys_path=how["keys_path"], login=login, password=text)
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault rewrap archive/ --deep -i doctor.key
+
+\b
+After `vault recipients remove`: objects that were there before are encrypted anew under new record
+keys, and the old keys are deleted. Whoever kept an old key table cannot read what is in the vault
+then. He can still read copies of old objects: backups of the vault that were made before.
+""")
+@unlocking
+@click.option("--deep", is_flag=True, required=True,
+              help="Encrypt every object anew: reads and writes everything.")
+@opt.jobs
+@opt.output_style
+def rewrap(folder, keys_path, login, identity_files, ask, passphrase_file, deep, jobs, as_json,
+           quiet, verbose):
+    """Encrypt everything in a vault anew, under new keys.
+
+    Objects are replaced one after the other; meanwhile everything can be read. A job that was
+    interrupted or killed goes on when the same command is given again.
+    """
+    from ..trees.pool import default_jobs
+    from ..vault.rekeying import rewrap_deep
+    from .console import Report, run
+
+    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
+        with Report("rewrap", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+            run(report, rewrap_deep(opened, jobs or default_jobs(), watch=report.watch))
+        opened.catalogue.save_cache()
+    sys.exit(report.exit_status())

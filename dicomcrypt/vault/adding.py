@@ -1,0 +1,338 @@
+"""Files into a vault: a tree's job whose outputs get rows in the catalogue."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import AlreadyEncryptedError, DamagedError
+from ..objects.atomic import AtomicFile, taken_over
+from ..objects.readback import read_back
+from ..trees.checkpoint import Checkpoints
+from ..trees.job import Guarded, Output, Watch, run
+from ..trees.pool import Outcome, Worker
+from ..trees.tree import EARLY, entries_of
+from ..trees.walk import Entry, Survey
+from .records import Records
+from .rows import Row
+from .sealing import VaultSealer
+from .vault import OBJECTS, Vault, object_name
+
+ADDED_BEFORE, DUPLICATE = "added before", "the same file is in its record already"
+#: Rows that are put into the catalogue at a time, and how long one waits.
+_ROWS, _SECONDS = 8192, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class AddOptions:
+    """How files are added. method, links, verify, sync: as of EncryptOptions. dedupe: a file
+    that its record has already is not stored again."""
+
+    method: int | None = -1
+    links: str = "keep"
+    verify: bool = False
+    dedupe: bool = True
+    sync: bool = True
+
+
+# ---- in the worker ---------------------------------------------------------
+
+
+def _adder(
+    root: bytes, objects: bytes, prefix: bytes, vault: tuple[bytes, int, bytes],
+    options: AddOptions, run_id: str, tell, ask,
+) -> Worker:
+    sealer = VaultSealer(root, *vault, options.method, stored_name=lambda path: prefix + path,
+                         dedupe=options.dedupe, tell=tell, ask=ask)
+
+    def work(entry: Entry) -> Outcome:
+        path = os.path.join(root, entry.relative)
+        shown = os.fsdecode(path)
+        if entry.kind == "link" and options.links == "skip":
+            return Outcome(shown, "skipped", message="symbolic link")
+        if entry.before is not None:
+            return Outcome(shown, "skipped", message=ADDED_BEFORE)
+        seen = entry.size, entry.mtime_ns
+        if entry.kind == "link" and options.links == "follow":
+            status = os.stat(path)
+            seen = status.st_size, status.st_mtime_ns
+        try:
+            sealing = sealer.take(entry, link=entry.kind == "link" and options.links == "keep")
+        except AlreadyEncryptedError:
+            return Outcome(shown, "skipped", message="a DCMX object already")
+        with sealing:
+            name = prefix + entry.relative
+            if sealing.duplicate:
+                size = sealing.source.status.st_size
+                tell(size)
+                return Outcome(shown, "done", bytes_in=size, relative=entry.relative, seen=seen,
+                               details={"row": sealing.row(name, 0)})
+            object_id = sealing.material.keys.core[16:32].hex().encode()
+            target = os.path.join(objects, object_id[:2], object_id + b".dcmx")
+            details: dict[str, Any] = {}
+            with AtomicFile(target, sync=False, run=run_id) as file:
+                read, size = sealing.write(file)
+                details["row"] = sealing.row(name, size)
+                if options.verify:
+                    os.fsync(file.descriptor)
+                    details["verified"] = read_back(file.part, sealing.source, sealing.material,
+                                                    sealer.buffers)
+                file.keep(mode=0o600, start_writing=options.sync and size >= EARLY)
+            return Outcome(shown, "done", file.path, read, size, details=details, part=file.part,
+                           relative=entry.relative, seen=seen,
+                           object_id=sealing.material.keys.core[16:32])
+
+    return Guarded(work, root, sealer.begin)
+
+
+# ---- in the job's process --------------------------------------------------
+
+
+class _Checkpoints(Checkpoints):
+    """Checkpoints that drop the object of a file that its record has, or gets, from elsewhere.
+
+    A duplicate is final when the first one has its name."""
+
+    def __init__(self, records: Records, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._records = records
+        #: Duplicates by the object id of a first one that has no name yet.
+        self._pending: dict[bytes, list[Outcome]] = {}
+        self._final: list[Outcome] = []
+
+    def add(self, outcome: Outcome) -> None:
+        digest = outcome.details["row"][1].get("dedupe_digest")
+        if digest is not None and self.claimed(outcome, digest[:16]):
+            with contextlib.suppress(OSError):
+                os.unlink(outcome.part)
+            taken_over(outcome.part)
+            outcome.part = outcome.output = None
+            outcome.bytes_out = 0
+            return
+        self._pending[outcome.object_id] = []
+        super().add(outcome)
+
+    def claimed(self, outcome: Outcome, digest: bytes) -> bool:
+        """Whether an object with this digest is there, or on its way; then the outcome gets it."""
+        fields = outcome.details["row"][1]
+        first = self._records.claims.setdefault(digest, outcome.object_id)
+        if first == outcome.object_id:
+            return False
+        outcome.object_id = fields["object_id"] = first
+        if first in self._pending:
+            self._pending[first].append(outcome)
+        else:
+            self._final.append(outcome)
+        return True
+
+    def poll(self) -> Iterator[Outcome]:
+        for outcome in super().poll():
+            yield from self._settled(outcome)
+        yield from self._take_final()
+
+    def finish(self) -> Iterator[Outcome]:
+        for outcome in super().finish():
+            yield from self._settled(outcome)
+        yield from self._take_final()
+
+    def _take_final(self) -> Iterator[Outcome]:
+        final, self._final = self._final, []
+        yield from final
+
+    def _settled(self, outcome: Outcome) -> Iterator[Outcome]:
+        yield outcome
+        for waiting in self._pending.pop(outcome.object_id, ()):
+            if outcome.state == "failed":
+                waiting = Outcome(waiting.path, "failed", exit_status=1, message="the same file "
+                                  "under another path could not be stored: add it again")
+            yield waiting
+
+    def _name(self, outcome: Outcome) -> Outcome:
+        named = super()._name(outcome)
+        if named is not outcome:
+            named.object_id = outcome.object_id
+            digest = outcome.details["row"][1].get("dedupe_digest")
+            if digest is not None:
+                self._records.claims.pop(digest[:16], None)
+        return named
+
+
+class _Book:
+    """Puts rows into the catalogue, many at a time; outcomes are final after that."""
+
+    def __init__(self, vault: Vault, records: Records, check: Callable[[], None]) -> None:
+        self._vault, self._records, self._check = vault, records, check
+        self._rows: dict[bytes, list[Row]] = {}
+        self._waiting: list[Outcome] = []
+        self._since = time.monotonic()
+
+    def take(self, outcome: Outcome) -> Iterator[Outcome]:
+        entry = outcome.details.pop("row", None)
+        if entry is None or outcome.state != "done":
+            yield outcome
+            return
+        record_id, fields = entry
+        if outcome.output is None:  # a duplicate
+            if self._records.there(fields["object_id"], fields["path"]):
+                yield Outcome(outcome.path, "skipped", message=ADDED_BEFORE)
+                return
+            first = self._original(fields["object_id"])
+            fields |= first
+            outcome.message = DUPLICATE
+        self._rows.setdefault(record_id, []).append(Row(**fields))
+        self._waiting.append(outcome)
+        if len(self._waiting) >= _ROWS or time.monotonic() - self._since >= _SECONDS:
+            yield from self.flush()
+
+    def _original(self, object_id: bytes) -> dict[str, Any]:
+        """What a duplicate's row has from the object that is there."""
+        for rows in self._rows.values():
+            for row in reversed(rows):
+                if row.object_id == object_id:
+                    return _object_fields(row)
+        found = self._vault.catalogue.object(object_id)
+        if not found:
+            raise DamagedError("the catalogue lost an object while files were added")
+        return _object_fields(found[0][1])
+
+    def save(self) -> None:
+        """Put all rows into the catalogue that it does not have."""
+        rows, self._rows = self._rows, {}
+        self._since = time.monotonic()
+        if rows:
+            self._check()
+            for record_id, identity in self._records.identities(set(rows)).items():
+                rows[record_id].insert(0, identity)
+            self._vault.catalogue.append(rows)
+
+    def flush(self) -> Iterator[Outcome]:
+        self.save()
+        waiting, self._waiting = self._waiting, []
+        yield from waiting
+
+
+def _object_fields(row: Row) -> dict[str, Any]:
+    return {"object_size": row.object_size, "core_digest": row.core_digest,
+            "generation": row.generation}
+
+
+def journal_of(vault: Vault, verb: bytes, root: str) -> str:
+    """Where the journal of a job lies: beside the vault, one for each tree that is added."""
+    place = hashlib.blake2b(verb + os.fsencode(os.path.realpath(root)), digest_size=8,
+                            key=vault.keys.vault_id).hexdigest()
+    return f"{vault.store.root}.{place}.dcmx-journal"
+
+
+def unfinished(tasks: Iterator[Entry], vault: Vault, objects: str) -> Iterator[Entry]:
+    """Tasks, without what an earlier run knew of those whose objects have no row.
+
+    Their objects go: between their names and their rows the job was killed."""
+    for entry in tasks:
+        before = entry.before
+        if before is None:
+            yield entry
+            continue
+        found = before.object_id and vault.catalogue.object(before.object_id)
+        if not found:
+            name = object_name(before.object_id or bytes(16)).removeprefix(f"{OBJECTS}/")
+            target = os.path.join(objects, name)
+            for path in (target, os.path.join(os.path.dirname(target), before.part)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+        if not found or (entry.size, entry.mtime_ns) != (before.size, before.mtime_ns):
+            entry = entry._replace(before=None)
+        yield entry
+
+
+def add_tree(
+    vault: Vault, root: str, options: AddOptions, jobs: int = 1, *, prefix: str | None = None,
+    watch: Watch | None = None, start_method: str | None = None,
+) -> Iterator[Outcome]:
+    """Add a file, or every file below a folder; yield an outcome an entry.
+
+    prefix: what stands before the paths in the vault, by default the name of `root`. A job that
+    was killed goes on when it is given again. Raises JobBusyError, DiskFullError, WorkerLostError.
+    """
+    folder = os.path.abspath(root)
+    only = None
+    if not os.path.isdir(folder):
+        folder, name = os.path.split(folder)
+        only = os.fsencode(name)
+    if prefix is None:
+        prefix = "" if only is not None else os.path.basename(os.path.realpath(root))
+    before = os.fsencode(prefix.strip("/")) + b"/" if prefix.strip("/") else b""
+    how = options.method, options.links, options.dedupe
+    job = [b"vault add", repr(how).encode(), before, only or b"", vault.keys.vault_id]
+    objects = vault.store.make_folder(OBJECTS)
+    with (
+        vault.lease("vault add") as lease,
+        Output(folder, objects, job, journal=journal_of(vault, b"add", root)) as output,
+    ):
+        private = (*vault.private_paths, output.journal.path, f"{output.journal.path}-journal")
+
+        def entries() -> Iterator[Entry]:
+            if only is None:
+                yield from entries_of(folder, private)
+            else:
+                yield _single(folder, only)
+
+        survey = Survey(entries)
+        records = Records(vault, dedupe=options.dedupe)
+        checkpoints = _Checkpoints(records, objects, output.journal, sync=options.sync)
+
+        def check() -> None:
+            with vault.keys.transaction():
+                lease.check()
+
+        def looking(survey: Survey, done: int) -> None:
+            lease.renew()
+            if watch is not None:
+                watch(survey, done)
+
+        book = _Book(vault, records, check)
+        g = vault.keys.generation
+        keys = vault.keys.vault_id, g, vault.keys.derive(g, "stanza")
+        arguments = (os.fsencode(folder), os.fsencode(objects), before, keys, options,
+                     output.journal.run)
+        whole = True
+        tasks = unfinished(output.tasks(survey, mirror=False), vault, objects)
+        try:
+            for outcome in run(survey, tasks, _adder, arguments, jobs, checkpoints=checkpoints,
+                               watch=looking, start_method=start_method, answer=records.answer):
+                whole = whole and outcome.state != "failed"
+                for final in _through(checkpoints, outcome):
+                    yield from book.take(final)
+            for outcome in checkpoints.finish():
+                yield from book.take(outcome)
+            yield from book.flush()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                book.save()
+            raise
+        finally:
+            with contextlib.suppress(Exception):
+                records.close()
+        output.finish(sync=options.sync, keep_journal=not whole)
+
+
+def _through(checkpoints: _Checkpoints, outcome: Outcome) -> list[Outcome]:
+    """What a worker found to be a duplicate waits for the first one, as other duplicates do."""
+    row = outcome.details.get("row")
+    if row is None or outcome.object_id is not None or outcome.state != "done":
+        return [outcome]
+    digest = row[1]["dedupe_digest"][:16]
+    if not checkpoints.claimed(outcome, digest):
+        raise DamagedError("a worker found a duplicate of a file that is not there")
+    return []
+
+
+def _single(folder: str, name: bytes) -> Entry:
+    status = os.lstat(os.path.join(os.fsencode(folder), name))
+    kind = "link" if os.path.islink(os.path.join(os.fsencode(folder), name)) else "file"
+    return Entry(name, kind, status.st_size if kind == "file" else 0, status.st_mtime_ns,
+                 status.st_nlink)

@@ -1,0 +1,129 @@
+"""Objects out of a vault: which ones, and how a worker opens each (docs/spec/vault-v1.md, 7)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ..container.reader import Container
+from ..errors import DamagedError, MissingBlobError
+from ..trees.opening import Opener
+from .rows import Row
+from .stanza import VaultIdentity
+from .vault import OBJECTS, Vault, object_name
+
+
+class Wanted(NamedTuple):
+    """An object as a task: first what an Entry has, then what its row says of it.
+
+    relative: the path that is restored, or the object's name below `objects`."""
+
+    relative: bytes
+    kind: str
+    size: int
+    mtime_ns: int
+    object_id: bytes
+    core_digest: bytes | None
+    generation: int
+    hard_links: int = 1
+    error: str = ""
+    before: Any = None
+
+
+def wanted(row: Row, relative: bytes) -> Wanted:
+    return Wanted(relative, "file", row.object_size or 0, row.mtime_ns or 0, row.object_id or b"",
+                  row.core_digest, row.generation or 0)
+
+
+def blob_path(object_id: bytes) -> bytes:
+    """Where an object lies below the folder `objects`."""
+    return object_name(object_id).removeprefix(f"{OBJECTS}/").encode()
+
+
+def select(
+    vault: Vault, query: dict[str, Any] | None = None, *, objects: Sequence[bytes] = (),
+) -> Iterator[Row]:
+    """Yield the rows of what matches a query (as of `Catalogue.rows`), or of these objects.
+
+    Raises MissingBlobError for an object that is not there."""
+    for object_id in objects:
+        found = vault.catalogue.object(object_id)
+        if not found:
+            raise MissingBlobError(f"the vault has no object {object_id.hex()}")
+        yield from (row for _, row in found)
+    if query or not objects:
+        for _, row in vault.catalogue.rows(query=query or {}):
+            yield row
+
+
+class Listed:
+    """Tasks that are known beforehand; what a Survey is for a tree."""
+
+    finished = True
+
+    def __init__(self, tasks: Sequence[Wanted]) -> None:
+        self._tasks = tasks
+        self.files, self.bytes = len(tasks), sum(task.size for task in tasks)
+        self.through, self.current = 0, b""
+
+    def step(self, count: int = 512) -> None:
+        """Everything is known."""
+
+    def __iter__(self) -> Iterator[Wanted]:
+        return iter(self._tasks)
+
+
+def each_object(rows: Iterable[Row]) -> list[Wanted]:
+    """One task an object, however many paths it has."""
+    found = {row.object_id: row for row in rows}
+    return [wanted(row, blob_path(row.object_id or b"")) for row in found.values()]
+
+
+def check_object(container: Container, task: Wanted) -> None:
+    """Refuse an object that is another than its row's, or whose header is older (7).
+
+    Raises DamagedError."""
+    core = container.prefix.core
+    digest = hashlib.sha256(core).digest()[:16]
+    if container.prefix.object_id != task.object_id or (
+        task.core_digest is not None and not hmac.compare_digest(digest, task.core_digest)
+    ):
+        raise DamagedError("another object stands in this one's place")
+    if container.slots[0].generation < task.generation:
+        raise DamagedError("the object's header was put back to an older one")
+
+
+class VaultOpener(Opener):
+    """Opens the objects of a worker's tasks."""
+
+    def place(self, task: Wanted) -> bytes:
+        return os.path.join(self._root, blob_path(task.object_id))
+
+    def check(self, task: Wanted, container: Container) -> None:
+        check_object(container, task)
+
+
+Ask = Callable[[bytes], bytes | None]
+
+
+def worker_identity(vault_id: bytes, stanza_keys: Sequence[bytes], ask: Ask) -> VaultIdentity:
+    """Return a worker's identity: record keys come from the job's process, each once."""
+    known: dict[bytes, bytes | None] = {}
+
+    def record_key(key_id: bytes) -> bytes | None:
+        if key_id not in known:
+            if len(known) >= 4096:
+                known.clear()
+            known[key_id] = ask(key_id)
+        return known[key_id]
+
+    def stanza_key(g: int) -> bytes:
+        if not 1 <= g <= len(stanza_keys):
+            raise DamagedError("the object is of a newer generation than the key table: is that "
+                               "an old copy?")
+        return stanza_keys[g - 1]
+
+    return VaultIdentity(vault_id, stanza_key, record_key)

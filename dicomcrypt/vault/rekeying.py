@@ -1,0 +1,264 @@
+"""Everything in a vault encrypted anew, under new record keys (`vault rewrap --deep`)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ..container.header import FIRST_GENERATION
+from ..container.stanza import FULL
+from ..errors import UnknownKeyError
+from ..keys.batch import Envelope
+from ..objects.atomic import AtomicFile
+from ..objects.buffers import FileSink
+from ..objects.decoder import decode
+from ..objects.encoder import Encoder
+from ..objects.files import Buffers
+from ..objects.rewrap import Pump, method_of
+from ..trees.checkpoint import Checkpoints
+from ..trees.job import Guarded, Output, Watch, run
+from ..trees.pool import Outcome, Worker
+from ..trees.tree import EARLY
+from .adding import journal_of, unfinished
+from .getting import Keys
+from .reading import Listed, VaultOpener, Wanted, blob_path, wanted, worker_identity
+from .rows import Row
+from .sealing import keyed_hasher
+from .stanza import VaultRecipient
+from .vault import OBJECTS, Vault, object_name
+
+#: Of the document: the vault key's generation that all keys are to have, and the objects that go
+#: once others have their places.
+DOCUMENT = "rewrap"
+_GENERATION, _OLD = range(2)
+_ROWS = 4096
+
+
+class _Hashing(Pump):
+    """A pump that shows what goes through it to a hasher."""
+
+    def __init__(self, encoder: Encoder, hasher: Any) -> None:
+        super().__init__(encoder)
+        self._hasher = hasher
+
+    def take(self, size: int, rest: int) -> None:
+        if self._hasher is not None:
+            self._hasher.update(self.room(size)[:size])
+        super().take(size, rest)
+
+
+class _Question:
+    """What a worker asks: the key that opens an object, or the one that its record has now."""
+
+    RECORD, SUCCESSOR = range(2)
+
+
+def _rekeyer(
+    objects: bytes, keys: Keys, generation: int, run_id: str, tell, ask
+) -> Worker:
+    def record_key(key_id: bytes) -> bytes | None:
+        return ask((_Question.RECORD, key_id))
+
+    vault_id, stanza_keys = keys
+    opener = VaultOpener(objects, [worker_identity(vault_id, stanza_keys, record_key)])
+    buffers = Buffers()
+    supplies: dict[bytes, Any] = {}
+
+    def work(task: Wanted) -> Outcome:
+        shown = os.fsdecode(task.relative)
+        if task.before is not None:
+            return Outcome(shown, "skipped", message="encrypted anew before")
+        record_id, new_key, dedupe_key = ask((_Question.SUCCESSOR, task.object_id))
+        if record_id not in supplies:
+            if len(supplies) >= 1024:
+                supplies.clear()
+            recipient = VaultRecipient(vault_id, generation, stanza_keys[generation - 1], record_id,
+                                       new_key)
+            supplies[record_id] = Envelope({FULL: [recipient]}).supply()
+        material = next(supplies[record_id])
+        core = material.keys.core
+        target = os.path.join(objects, blob_path(core[16:32]))
+        with contextlib.closing(opener.take(task)) as found:
+            opened = found.container
+            with AtomicFile(target, sync=False, run=run_id) as file:
+                sink = FileSink(file.raw, buffers.sealed)
+                encoder = Encoder(sink, material, method_of(opened),
+                                  meta=opened.closing_index().meta, scratch=buffers.scratch)
+                hasher = keyed_hasher(dedupe_key) if dedupe_key else None
+                pump = _Hashing(encoder, hasher)
+                decode(opened, pump, buffers.window)
+                pump.finish()
+                sink.flush()
+                size = sink.position
+                file.keep(mode=0o600, start_writing=size >= EARLY)
+        tell(task.size)
+        fields = {"object_id": core[16:32], "object_size": size, "generation": FIRST_GENERATION,
+                  "core_digest": hashlib.sha256(core).digest()[:16],
+                  "dedupe_digest": hasher.digest() if hasher else None}
+        return Outcome(shown, "done", file.path, task.size, size, part=file.part,
+                       relative=task.relative, seen=(task.size, task.mtime_ns),
+                       object_id=core[16:32], details={"new": (task.object_id, record_id, fields)})
+
+    return Guarded(work, objects, opener.begin)
+
+
+class _Successors:
+    """Which record key takes the place of which."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._found: dict[bytes, bytes] = {}
+        #: Identity rows that the catalogue does not have yet.
+        self.new: dict[bytes, list[Row]] = {}
+
+    def of(self, key_id: bytes) -> bytes:
+        keys = self._vault.keys
+        if key_id not in self._found:
+            if keys.is_current(key_id):
+                self._found[key_id] = key_id
+            else:
+                self._found[key_id] = self._make(key_id)
+        return self._found[key_id]
+
+    def _make(self, key_id: bytes) -> bytes:
+        catalogue, keys = self._vault.catalogue, self._vault.keys
+        identities = catalogue.identities(key_id)
+        record = dict.fromkeys([key_id])
+        for row in identities:
+            record |= dict.fromkeys(catalogue.record_of(
+                row.IssuerOfPatientID, row.PatientID, row.StudyInstanceUID, row.job))
+        for other in record:
+            if keys.is_current(other):
+                return other
+            if other in self._found:
+                return self._found[other]
+        made = keys.new_record_key()[0]
+        self.new[made] = identities
+        return made
+
+    def answer(self, question: tuple[int, bytes]) -> Any:
+        kind, found = question
+        keys = self._vault.keys
+        if kind == _Question.RECORD:
+            return keys.record_key(found)
+        rows = self._vault.catalogue.object(found)
+        made = self.of(rows[0][0])
+        digest = any(row.dedupe_digest is not None for _, row in rows)
+        return made, keys.record_key(made), keys.dedupe_key(made) if digest else None
+
+
+def _begin(vault: Vault) -> int:
+    """The generation that everything is to have: a new one, or that of a job that was cut short,
+    whose remains go."""
+    document = vault.keys.document(DOCUMENT)
+    if document is not None:
+        _sweep(vault, document.get(_OLD, []))
+        return document[_GENERATION]
+    with vault.keys.transaction():
+        generation = vault.keys.new_generation()
+        vault.keys.put_document(DOCUMENT, {_GENERATION: generation, _OLD: []})
+    vault.catalogue.reseal()
+    vault.write_header()
+    return generation
+
+
+def _sweep(vault: Vault, old: list[bytes]) -> None:
+    """Delete objects of which no row is left."""
+    for object_id in old:
+        if not vault.catalogue.object(object_id):
+            vault.store.delete(object_name(object_id))
+
+
+def rewrap_deep(
+    vault: Vault, jobs: int = 1, *, watch: Watch | None = None, start_method: str | None = None,
+) -> Iterator[Outcome]:
+    """Encrypt every object anew, under new keys and ids; yield an outcome an object.
+
+    The old objects and record keys are deleted. Given again, a job that was killed goes on; while
+    it runs, everything can be read. Raises JobBusyError, DiskFullError, WorkerLostError."""
+    objects = vault.store.make_folder(OBJECTS)
+    with (
+        vault.lease("vault rewrap") as lease,
+        Output(objects, objects, [b"vault rewrap", vault.keys.vault_id],
+               journal=journal_of(vault, b"rewrap", objects)) as output,
+    ):
+        generation = _begin(vault)
+        successors = _Successors(vault)
+        tasks, old_keys = {}, set()
+        for key_id, row in vault.catalogue.rows():
+            if not vault.keys.is_current(key_id):
+                old_keys.add(key_id)
+                tasks[row.object_id] = wanted(row, blob_path(row.object_id or b""))
+        survey = Listed(list(tasks.values()))
+        del tasks
+
+        def looking(survey: Any, done: int) -> None:
+            lease.renew()
+            if watch is not None:
+                watch(survey, done)
+
+        checkpoints = Checkpoints(objects, output.journal)
+        arguments = (os.fsencode(objects), (vault.keys.vault_id, vault.stanza_keys()),
+                     vault.keys.generation, output.journal.run)
+        entries = unfinished(output.tasks(survey, mirror=False), vault, objects)
+        whole, waiting = True, []
+        try:
+            for outcome in run(survey, entries, _rekeyer, arguments, jobs, checkpoints=checkpoints,
+                               watch=looking, start_method=start_method,
+                               answer=successors.answer):
+                if outcome.state != "done":
+                    whole = whole and outcome.state != "failed"
+                    yield outcome
+                    continue
+                waiting.append(outcome)
+                if len(waiting) >= _ROWS:
+                    ready, waiting = waiting, []
+                    _replace(vault, successors, ready, generation)
+                    yield from ready
+        finally:
+            with vault.keys.transaction():
+                lease.check()
+            ready, waiting = waiting, []
+            _replace(vault, successors, ready, generation)
+        yield from ready
+        if whole:
+            _end(vault, old_keys)
+        output.finish(sync=True, keep_journal=not whole)
+
+
+def _replace(
+    vault: Vault, successors: _Successors, outcomes: list[Outcome], generation: int
+) -> None:
+    """Let the catalogue name the new objects in the place of the old ones, which go."""
+    if not outcomes:
+        return
+    rows: dict[bytes, list[Row]] = {}
+    old = []
+    for outcome in outcomes:
+        before, record_id, fields = outcome.details.pop("new")
+        old.append(before)
+        if record_id in successors.new:
+            rows.setdefault(record_id, []).extend(successors.new.pop(record_id))
+        for key_id, row in vault.catalogue.object(before):
+            rows.setdefault(key_id, []).append(row.removed())
+            rows.setdefault(record_id, []).append(dataclasses.replace(row, **fields))
+    vault.keys.put_document(DOCUMENT, {_GENERATION: generation, _OLD: old})
+    vault.catalogue.append(rows)
+    _sweep(vault, old)
+
+
+def _end(vault: Vault, old_keys: set[bytes]) -> None:
+    """Nothing is under the old keys any more: they go, and what they sealed."""
+    keys = vault.keys
+    left = {key_id for key_id, _ in vault.catalogue.rows(old_keys)}
+    with keys.transaction():
+        keys.delete_records(old_keys - left)
+        keys.renew_cache_key()
+        with contextlib.suppress(UnknownKeyError):
+            keys.table.delete_document(DOCUMENT)
+    vault.catalogue.forget(old_keys - left)
+    vault.catalogue.compact()

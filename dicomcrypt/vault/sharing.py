@@ -1,0 +1,134 @@
+"""Objects for somebody else: self-contained copies, whose streams are not touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..container.header import default_capacity, pack_slot
+from ..container.layout import PREFIX_SIZE, TRAILER_SIZE, pack_capacity, pack_trailer
+from ..container.reader import Container
+from ..container.stanza import FULL, Recipient
+from ..keys.batch import check_recipients
+from ..objects.atomic import AtomicFile
+from ..objects.buffers import FileSource, write_all
+from ..trees.checkpoint import Checkpoints
+from ..trees.job import Guarded, Output, Watch, run
+from ..trees.pool import Outcome, Worker
+from ..trees.tree import ENCRYPTED_BEFORE
+from .getting import Keys
+from .reading import Listed, Wanted, blob_path, check_object, each_object, worker_identity
+from .rows import Row
+from .vault import OBJECTS, Vault
+
+_PIECE = 1 << 20
+
+
+def _copy(source: int, target: AtomicFile, start: int, end: int, tell) -> None:
+    """Copy a range behind what was written, in the kernel where it can."""
+    copier = getattr(os, "copy_file_range", None)
+    while start < end:
+        size = min(end - start, _PIECE * 8)
+        if copier is not None:
+            try:
+                done = copier(source, target.descriptor, size, offset_src=start)
+            except OSError:  # between file systems, or one that cannot
+                copier = None
+                continue
+        else:
+            piece = os.pread(source, min(size, _PIECE), start)
+            write_all(target.raw, memoryview(piece))
+            done = len(piece)
+        if done == 0:
+            raise OSError("the object is shorter than it was")
+        start += done
+        tell(done)
+
+
+def write_copy(
+    path: bytes, container: Container, stanzas_of, out: AtomicFile, keys, tell
+) -> int:
+    """Write an object with other stanzas and the same streams into an open output; return its
+    bytes. stanzas_of: makes the stanzas of CORE."""
+    prefix = container.prefix
+    stanzas = stanzas_of(prefix.core)
+    capacity, generation = default_capacity(stanzas), container.slots[0].generation
+    slot = pack_slot(prefix.core, capacity, generation, stanzas, keys)
+    slots = (slot, bytes(capacity)) if generation % 2 == 0 else (bytes(capacity), slot)
+    write_all(out.raw, memoryview(b"".join([prefix.core, pack_capacity(capacity), *slots])))
+    shift = PREFIX_SIZE + 2 * capacity - prefix.streams_offset
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _copy(descriptor, out, prefix.streams_offset, container.size - TRAILER_SIZE, tell)
+    finally:
+        os.close(descriptor)
+    places = {sid: (offset + shift, n) for sid, (offset, n) in container.streams.items()}
+    write_all(out.raw, memoryview(pack_trailer(places, container.size + shift)))
+    return container.size + shift
+
+
+def _sharer(
+    objects: bytes, out: bytes, keys: Keys, recipients: Sequence[Recipient], force: bool,
+    run_id: str, tell, ask,
+) -> Worker:
+    identity = worker_identity(*keys, ask)
+
+    def work(task: Wanted) -> Outcome:
+        shown = os.fsdecode(task.relative)
+        name = task.object_id.hex().encode() + b".dcmx"
+        target = os.path.join(out, name)
+        common = {"relative": task.relative, "seen": (task.size, task.mtime_ns)}
+        if task.before is not None:
+            part = os.path.join(out, task.before.part.encode())
+            if os.path.lexists(part):
+                return Outcome(shown, "done", os.fsdecode(target), task.size,
+                               os.path.getsize(part), part=os.fsdecode(part), **common)
+            if os.path.lexists(target):
+                return Outcome(shown, "skipped", message=ENCRYPTED_BEFORE)
+        path = os.path.join(objects, blob_path(task.object_id))
+        source = FileSource(path, whole=True)
+        try:
+            container = Container(source)
+            check_object(container, task)
+            unlocked = container.unlock([identity]).unlocked
+            with AtomicFile(target, force=force, sync=False, run=run_id) as file:
+                size = write_copy(
+                    path, container,
+                    lambda core: [r.wrap(unlocked.object_key, FULL, core) for r in recipients],
+                    file, unlocked.keys, tell,
+                )  # fmt: skip
+                file.keep(mode=0o600)
+        finally:
+            source.close()
+        return Outcome(shown, "done", file.path, task.size, size, part=file.part, **common)
+
+    return Guarded(work, b"")
+
+
+def share(
+    vault: Vault, rows: Iterable[Row], out: str, recipients: Sequence[Recipient], jobs: int = 1, *,
+    force: bool = False, sync: bool = True, allow_classical: bool = False,
+    allow_mixed: bool = False, watch: Watch | None = None, start_method: str | None = None,
+) -> Iterator[Outcome]:
+    """Write copies of objects that these recipients open by themselves; yield an outcome each.
+
+    Each has its own key, wrapped for them, and nothing of the vault: no record key leaves it.
+    Nothing is decrypted, so nothing is verified either but the headers. Raises UsageError for
+    recipients that may not stand together, JobBusyError, DiskFullError, WorkerLostError.
+    """
+    check_recipients({FULL: recipients}, allow_classical=allow_classical, allow_mixed=allow_mixed)
+    objects = os.path.join(vault.store.root, OBJECTS)
+    survey = Listed(each_object(rows))
+    who = sorted(b"%d " % r.stanza_type + r.hint for r in recipients)
+    with Output(objects, out, [b"vault share", vault.keys.vault_id, *who]) as output:
+        checkpoints = Checkpoints(out, output.journal, sync=sync, force=force)
+        whole = True
+        arguments = (os.fsencode(objects), os.fsencode(out),
+                     (vault.keys.vault_id, vault.stanza_keys()), tuple(recipients), force,
+                     output.journal.run)
+        for outcome in run(survey, output.tasks(survey, mirror=False), _sharer, arguments, jobs,
+                           checkpoints=checkpoints, watch=watch, start_method=start_method,
+                           answer=vault.keys.record_key):
+            whole = whole and outcome.state != "failed"
+            yield outcome
+        output.finish(sync=sync, keep_journal=not whole)

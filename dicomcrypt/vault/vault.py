@@ -1,0 +1,200 @@
+"""A vault, opened: its store, keys and catalogue together (docs/spec/vault-v1.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..container.stanza import Identity, Recipient
+from ..errors import DamagedError, MissingBlobError, UsageError
+from ..keytable import KeyTable
+from .catalogue import Catalogue
+from .keys import VaultKeys
+from .lease import Lease
+from .recipients import remember, remove
+from .shipped import shipped
+from .stanza import VaultIdentity, VaultRecipient
+from .store import FolderStore
+
+HEADER, HEAD_NAME, OBJECTS = struct.Struct("<8s16sII"), "vault", "objects"
+MAGIC = b"DCMXVLT1"
+
+
+def object_name(object_id: bytes) -> str:
+    """The name of an object's blob."""
+    text = object_id.hex()
+    return f"{OBJECTS}/{text[:2]}/{text}.dcmx"
+
+
+def keys_path_of(path: str) -> str:
+    """Where a vault's key table lies if nothing else is said."""
+    return os.path.abspath(path) + ".keys"
+
+
+def is_vault(path: str) -> bool:
+    """Whether a folder claims to be a vault."""
+    try:
+        return FolderStore(path).read(HEAD_NAME, 0, 8) == MAGIC
+    except (MissingBlobError, OSError):
+        return False
+
+
+class Vault:
+    """An archive of objects, opened; a context manager. Made by `create` and `open`."""
+
+    def __init__(self, store: FolderStore, keys: VaultKeys, keys_path: str) -> None:
+        self.store, self.keys, self.keys_path = store, keys, keys_path
+        self.cache_path = store.root + ".cache"
+        self.catalogue = Catalogue(store, keys, self.cache_path)
+
+    @classmethod
+    def create(
+        cls, path: str | os.PathLike[str], access: Mapping[str, Recipient], *,
+        keys_path: str | None = None,
+    ) -> Vault:
+        """Make a vault in a folder that is new or empty; return it opened.
+
+        access: who may open it, by name, as for `KeyTable.create`. keys_path: its key table, by
+        default the folder's path with `.keys`. Raises UsageError, OutputExistsError."""
+        path = os.path.abspath(os.fspath(path))
+        keys_path = _keys_path(path, keys_path)
+        if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
+            raise UsageError(f"{path!r} exists and is not empty: a vault needs a folder of its own")
+        new = not os.path.lexists(path)
+        table = KeyTable.create(keys_path, access)
+        try:
+            keys = VaultKeys.create(table)
+            remember(keys, access)
+            store = FolderStore(path)
+            for number in range(256):
+                store.make_folder(f"{OBJECTS}/{number:02x}")
+            for name, data in shipped():
+                store.put_new(name, data)
+            vault = cls(store, keys, keys_path)
+            vault.write_header()
+            store.sync()
+            vault.catalogue.open()
+            return vault
+        except BaseException:
+            table.close()
+            os.unlink(keys_path)
+            with contextlib.suppress(OSError):
+                for name in [] if new else os.listdir(path):
+                    shutil.rmtree(os.path.join(path, name), ignore_errors=True)
+                if new:
+                    shutil.rmtree(path)
+            raise
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], *, keys_path: str | None = None,
+        login: str | None = None, password: str | None = None,
+        identities: Iterable[Identity] = (),
+    ) -> Vault:
+        """Open a vault by a login and its password, or by an identity.
+
+        Raises UsageError for what is no vault, DamagedError, and as `KeyTable.unlock` does."""
+        path = os.path.abspath(os.fspath(path))
+        keys_path = _keys_path(path, keys_path)
+        store = FolderStore(path)
+        try:
+            data = store.read(HEAD_NAME)
+        except (MissingBlobError, OSError):
+            data = b""
+        if data[:8] != MAGIC:
+            raise UsageError(f"{path!r} is no vault")
+        if len(data) != HEADER.size:
+            raise DamagedError(f"the header of vault {path!r} is damaged")
+        if not os.path.exists(keys_path):
+            raise UsageError(
+                f"the vault's key table {keys_path!r} is not there: give --keys FILE"
+            )
+        table = KeyTable(keys_path).unlock(login, password, identities=identities)
+        try:
+            keys = VaultKeys(table)
+            if HEADER.unpack(data)[1] != keys.vault_id:
+                raise UsageError(f"{keys_path!r} is the key table of another vault")
+            vault = cls(store, keys, keys_path)
+            vault.catalogue.open()
+            return vault
+        except BaseException:
+            table.close()
+            raise
+
+    def __enter__(self) -> Vault:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Vault({self.store.root!r})"
+
+    def close(self) -> None:
+        """Lock it."""
+        self.catalogue.close()
+        self.keys.close()
+
+    def write_header(self) -> None:
+        """Put the header in its place, as it is now."""
+        keys = self.keys
+        self.store.replace(HEAD_NAME, HEADER.pack(MAGIC, keys.vault_id, keys.generation, 0))
+
+    def remove_recipients(
+        self, names: Sequence[str], *, given: Sequence[Recipient] = (),
+        logins: Mapping[str, Recipient] | None = None, drop: bool = False,
+    ) -> list[str]:
+        """Take accesses away (`recipients.remove`); return the names that are gone.
+
+        What they could read they could have kept: old copies of the key table open what was in
+        the vault until now. Nothing that is added from now on."""
+        with self.lease("vault recipients remove") as lease:
+            keys, gone = remove(self.keys, self.keys_path, names, given=given, logins=logins,
+                                drop=drop)
+            lease.moved(keys)
+            self.catalogue.close()
+            self.keys, self.catalogue = keys, Catalogue(self.store, keys, self.cache_path)
+            self.catalogue.open()
+            self.catalogue.reseal()
+            self.write_header()
+        return gone
+
+    def lease(self, purpose: str) -> Lease:
+        """Return the writers' lease, to be held with `with`."""
+        return Lease(self.keys, purpose)
+
+    @property
+    def identity(self) -> VaultIdentity:
+        """Who opens the vault's objects, in this process."""
+        keys = self.keys
+        return VaultIdentity(
+            keys.vault_id, lambda g: keys.derive(g, "stanza"), keys.record_key
+        )
+
+    def stanza_keys(self) -> list[bytes]:
+        """The stanza keys of all generations, for workers; the first is generation 1."""
+        return [self.keys.derive(g, "stanza") for g in range(1, self.keys.generation + 1)]
+
+    def recipient(self, record_id: bytes, record_key: bytes) -> VaultRecipient:
+        """Return a record as who objects are encrypted to, under the latest vault key."""
+        g = self.keys.generation
+        return VaultRecipient(self.keys.vault_id, g, self.keys.derive(g, "stanza"), record_id,
+                              record_key)
+
+    @property
+    def private_paths(self) -> tuple[str, ...]:
+        """What lies beside the store and belongs to it: never to be added to itself."""
+        return (self.store.root, self.keys_path, f"{self.keys_path}-journal", self.cache_path)
+
+
+def _keys_path(path: str, given: str | None) -> str:
+    keys = keys_path_of(path) if given is None else os.path.abspath(given)
+    if os.path.commonpath([os.path.realpath(path), os.path.realpath(keys)]) == os.path.realpath(
+        path
+    ):
+        raise UsageError("the key table does not lie in the vault: whoever backs up both together "
+                         "keeps what is to be erased")
+    return keys
