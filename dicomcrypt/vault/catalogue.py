@@ -32,6 +32,8 @@ from .store import Store
 
 #: More segments than this are joined.
 MOST_SEGMENTS = 64
+#: Rows that are read again rather than kept in the cache.
+_MUCH = 20000
 _TRIES = 5
 _MANY = 500
 
@@ -56,10 +58,13 @@ class Catalogue:
         if self._found is None:
             self._found = self._cached() or Database()
         self.refresh(again=True)
-        total = self._database.one("SELECT max(id) FROM objects") or 0
-        if self._cache_path and self._fresh > max(20000, total // 10):
-            self.save_cache()
+        self._keep_cache()
         return self
+
+    def _keep_cache(self) -> None:
+        """Save the cache if much of what is in memory is not in it."""
+        if self._cache_path and self._fresh > max(_MUCH, self._database.count // 10):
+            self.save_cache()
 
     def __enter__(self) -> Catalogue:
         return self.open()
@@ -70,8 +75,11 @@ class Catalogue:
     def close(self) -> None:
         """Let go of what is in memory."""
         if self._found is not None:
-            self._found.close()
-        self._found = None
+            try:
+                self._keep_cache()
+            finally:
+                self._found.close()
+                self._found = None
 
     @property
     def _database(self) -> Database:
@@ -122,7 +130,9 @@ class Catalogue:
     def _catch_up(self, head: Head) -> None:
         known = self._database.segments
         ids = [entry.segment_id for entry in head.segments]
-        if not known or known != {*ids[: len(known)]}:
+        new = sum(entry.rows for entry in head.segments[len(known) :])
+        if (not known or known != {*ids[: len(known)]}
+                or new > max(_MUCH, self._database.count // 3)):  # one by one takes longer
             self._load_all(head)
         else:
             for entry in head.segments[len(known) :]:
@@ -304,7 +314,7 @@ class Catalogue:
         if changed:
             self._head = write_head(self._store, self._keys, self._head, segments)
             self._database.set_segments(entry.segment_id for entry in segments)
-            self._fresh = max(self._fresh, 1)
+            self._fresh = 1 << 62  # what is in the cache cannot be followed
         self.remove_orphans()
         return changed
 
@@ -327,6 +337,7 @@ class Catalogue:
             pass
         before = Head(generation, (), bytes(32), 0)
         self._head = write_head(self._store, self._keys, before, made)
+        self._fresh = 0
         self.close()
         if self._cache_path is not None:
             remove_cache(self._cache_path)

@@ -135,6 +135,11 @@ class Database:
                 self._looked_up.add(name)
 
     @property
+    def count(self) -> int:
+        """How many rows there are, or were before some were taken away."""
+        return self.one("SELECT max(id) FROM objects") or 0
+
+    @property
     def segments(self) -> set[bytes]:
         return {row[0] for row in self.db.execute("SELECT id FROM segments")}
 
@@ -279,6 +284,12 @@ class Database:
 
     def _add(self, key_id: bytes, block: Block) -> None:
         """Take in a frame whose record may be there already."""
+        if self._all_new(block):
+            groups: list[tuple[Any, ...]] = []
+            for rows in self._object_rows([(key_id, [block])], groups):
+                self.db.executemany(_INSERT, rows)
+            self._add_groups(groups)
+            return
         record = self._record(key_id)
         self._identities(record, block.identities)
         known: dict[tuple[Any, ...], int] = {}
@@ -296,6 +307,16 @@ class Database:
                 uid = row[_UID]
                 self.db.execute(_INSERT, (*row, None if uid is None else crc32(uid.encode()),
                                           known[place]))
+
+    def _all_new(self, block: Block) -> bool:
+        """Whether no object of these rows is there yet."""
+        ids = block.columns.get(0, [])
+        for at in range(0, len(ids), 500):
+            part = ids[at : at + 500]
+            marks = ", ".join("?" * len(part))
+            if self.one(f"SELECT 1 FROM objects WHERE object_id IN ({marks}) LIMIT 1", part):  # noqa: S608
+                return False
+        return True
 
     def _take_away(self, record: int, object_id: bytes, folder: bytes | None, name: bytes) -> None:
         found = self.db.execute(
