@@ -20,6 +20,8 @@ ACTIONS = frozenset({
     "directory.fetch", "rights.ask",
     "table.create", "table.unlock", "table.lock", "table.password", "table.export",
     "table.import", "key.create", "key.read", "key.delete",
+    "vault.hold", "vault.release", "vault.retention", "vault.erase", "vault.merge",
+    "vault.backup", "vault.restore", "vault.check", "vault.repair",
     "service.start", "service.stop", "login", "store", "read", "search", "share", "delete",
 })  # fmt: skip
 OUTCOMES = frozenset({
@@ -31,7 +33,8 @@ _COUNTS = frozenset({
     "done", "skipped", "failed", "planned", "bytes-in", "bytes-out", "number", "sequence",
     "threshold", "shares", "attempt", "seconds", "port",
 })  # fmt: skip
-_HEX = frozenset({"job", "key", "certificate", "serial", "issuer", "signer", "holder", "session"})
+_HEX = frozenset({"job", "key", "certificate", "serial", "issuer", "signer", "holder", "session",
+                  "erasure"})
 _ENUMERATIONS: dict[str, frozenset[str]] = {
     "part": frozenset({"all", "tags", "pixels"}),
     "role": frozenset({"physician", "pharmacist", "patient", "hospital", "insurance",

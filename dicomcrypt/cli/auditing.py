@@ -73,13 +73,14 @@ class Job:
         if path is not None and len(self.paths) <= MOST_OBJECTS:
             self.paths.append(path)
 
-    def end(self, status: int, **details: Any) -> None:
+    def end(self, status: int, *, ids: Iterable[str] = (), **details: Any) -> None:
+        """ids: of what is not a file that `saw` was told of."""
         outcome = _OUTCOMES.get(status, "failed")
         if outcome == "failed" and details.get("done"):
             outcome = "partial"
         objects = self.paths if len(self.paths) <= MOST_OBJECTS else ()
         self._log.record(self._action, actor=self._actor, outcome=outcome,
-                         objects=dict.fromkeys(object_ids(objects)),
+                         objects=dict.fromkeys([*object_ids(objects), *ids]),
                          details={"job": self._job, **details})
         self._log.close()
 

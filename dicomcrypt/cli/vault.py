@@ -25,6 +25,14 @@ COMMANDS = {
     "recipients": "vault_keys",
     "rewrap": "vault_keys",
     "stats": "vault",
+    "hold": "vault_keep",
+    "retention": "vault_keep",
+    "erase": "vault_keep",
+    "merge": "vault_keep",
+    "backup-keys": "vault_keep",
+    "restore-keys": "vault_keep",
+    "check": "vault_check",
+    "repair": "vault_check",
 }
 
 
@@ -38,7 +46,7 @@ class VaultGroup(click.Group):
         if name not in COMMANDS:
             return None
         found = import_module(f".{COMMANDS[name]}", __package__)
-        return getattr(found, name)
+        return getattr(found, name.replace("-", "_"))
 
 
 @click.group(cls=VaultGroup, epilog="""\b
@@ -77,19 +85,21 @@ selection = opt.shared(
 )
 
 
-def open_vault(folder: str, keys_path, login, identity_files, ask, passphrase_file) -> Any:
-    """Return the vault opened."""
+def open_vault(folder: str, keys_path, login, identity_files, ask, passphrase_file,
+               **more) -> Any:
+    """Return the vault opened; more: for `Vault.open`."""
     from ..vault.vault import Vault
 
     if login is None:
         if not identity_files:
             raise UsageError("open the vault with -i FILE, or with --login NAME -p")
         found = opt.load_identity_files(identity_files, ask, passphrase_file)
-        return Vault.open(folder, keys_path=keys_path, identities=found)
+        return Vault.open(folder, keys_path=keys_path, identities=found, **more)
     if identity_files:
         raise UsageError("--login and --identity: give one of them")
     password = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
-    return Vault.open(folder, keys_path=keys_path, login=login, password=password)
+    return Vault.open(folder, keys_path=keys_path, login=login, password=password,
+                      **more)
 
 
 def selected(vault: Any, patient, issuer, study, series, objects, everything, paths=()) -> Any:

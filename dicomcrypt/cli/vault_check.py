@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from . import options as opt
-from .vault_keep import STORE, as_json, open_vault, opening, recorded, tell_ended
+from .vault import open_vault, unlocking
+from .vault_keep import as_json, recorded, tell_ended
 
 jobs_option = click.option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N",
                            help="Processes; by default one a processor.")
@@ -33,7 +33,9 @@ def _progress(shown: bool) -> Iterator[Any]:
 
 
 def _default_jobs(jobs: int | None) -> int:
-    return jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or 1
+    from ..trees.pool import default_jobs
+
+    return jobs or default_jobs()
 
 
 @click.command(epilog="""\b
@@ -44,12 +46,11 @@ Examples:
 \b
 Exit status: 0 all fits, 4 something is wrong (`vault repair` may help).
 """)
-@STORE
-@opening
+@unlocking
 @jobs_option
 @as_json
 @quiet_option
-def check(store, jobs, as_json, quiet, **how):
+def check(folder, jobs, as_json, quiet, **how):
     """Look whether objects, catalogue and key table fit each other; nothing is changed.
 
     Headers are opened, contents are not: `vault verify` reads every byte.
@@ -57,7 +58,7 @@ def check(store, jobs, as_json, quiet, **how):
     from ..vault.checking import Check
     from .console import print_json, printable, say
 
-    with open_vault(store, **how, catalogue=False) as vault, _progress(not quiet) as progress:
+    with open_vault(folder, **how, catalogue=False) as vault, _progress(not quiet) as progress:
         looked = Check(vault, jobs=_default_jobs(jobs), progress=progress)
         with recorded("vault.check") as facts:
             found = list(looked.run())
@@ -90,14 +91,23 @@ def finding_facts(finding) -> dict[str, Any]:
     return facts
 
 
+def _names(ids) -> list[str]:
+    from ..errors import UsageError
+    from ..vault.vault import object_name
+
+    try:
+        return [object_name(bytes.fromhex(found)) for found in ids]
+    except ValueError:
+        raise UsageError("--damaged takes an object's id, in hexadecimal") from None
+
+
 @click.command(epilog="""\b
 Examples:
   dicomcrypt vault repair safe/ -i doctor.key
   dicomcrypt vault repair safe/ -i doctor.key --rebuild
   dicomcrypt vault repair safe/ -i doctor.key --aside /mnt/damaged --drop-missing
 """)
-@STORE
-@opening
+@unlocking
 @click.option("--aside", metavar="FOLDER",
               help="Where damaged objects go; by default damaged/ in the vault.")
 @click.option("--rebuild", is_flag=True, help="Write the catalogue anew, from the objects alone.")
@@ -105,12 +115,12 @@ Examples:
 @click.option("--remove-erased", is_flag=True,
               help="Delete objects of erased records, which nobody can read.")
 @click.option("--accept-old", is_flag=True, help="Take objects with older headers as they are.")
-@click.option("--damaged", multiple=True, metavar="NAME", type=opt.OBJECT_NAME,
-              help="Object that is not whole, as `vault verify` names it; repeatable.")
+@click.option("--damaged", multiple=True, metavar="ID",
+              help="Object that is not whole, as `vault verify` found; repeatable.")
 @jobs_option
 @as_json
 @quiet_option
-def repair(store, aside, rebuild, drop_missing, remove_erased, accept_old, damaged, jobs, as_json,
+def repair(folder, aside, rebuild, drop_missing, remove_erased, accept_old, damaged, jobs, as_json,
            quiet, **how):
     """Put a vault in order: damaged objects aside, rows for objects that have none.
 
@@ -120,12 +130,12 @@ def repair(store, aside, rebuild, drop_missing, remove_erased, accept_old, damag
     from .console import print_json, say
 
     with (
-        open_vault(store, **how, catalogue=False) as vault, _progress(not quiet) as progress,
+        open_vault(folder, **how, catalogue=False) as vault, _progress(not quiet) as progress,
         recorded("vault.repair") as facts, vault.lease("vault repair", finish=False),
     ):  # fmt: skip
         done = repair_vault(
             vault, aside=aside, rebuild=rebuild, drop_missing=drop_missing,
-            remove_erased=remove_erased, accept_old=accept_old, damaged=damaged,
+            remove_erased=remove_erased, accept_old=accept_old, damaged=_names(damaged),
             jobs=_default_jobs(jobs), progress=progress,
         )  # fmt: skip
         tell_ended(vault)

@@ -12,14 +12,8 @@ import click
 
 from ..errors import UsageError
 from . import options as opt
+from .vault import open_vault, unlocking
 
-STORE = click.argument("store", metavar="VAULT")
-opening = opt.shared(
-    click.option("--keys", "keys_path", metavar="FILE",
-                 help="The vault's key table, by default VAULT.keys."),
-    click.option("--login", metavar="NAME", help="Whose passphrase unlocks the key table."),
-    opt.identity,
-)  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 whose = opt.shared(
     click.option("--patient", metavar="ID", help="Patient ID of the record."),
@@ -40,25 +34,6 @@ def unlocker(login, identity_files, ask, passphrase_file) -> Any:
         raise UsageError("--login and --identity: give one of them")
     password = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
     return lambda table, strict: table.unlock(login, password, strict=strict)
-
-
-def open_vault(store, keys_path, login, identity_files, ask, passphrase_file, *,
-               catalogue: bool = True) -> Any:
-    """Open a vault as the options say."""
-    from ..vault.vault import Vault
-
-    if login is None:
-        if not identity_files:
-            raise UsageError("open the vault with -i FILE, or with --login NAME -p")
-        return Vault.open(
-            store, keys_path=keys_path, catalogue=catalogue,
-            identities=opt.load_identity_files(identity_files, ask, passphrase_file),
-        )  # fmt: skip
-    if identity_files:
-        raise UsageError("--login and --identity: give one of them")
-    password = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
-    return Vault.open(store, keys_path=keys_path, catalogue=catalogue, login=login,
-                      password=password)
 
 
 def the_record(vault, patient, issuer, study, record) -> list[bytes]:
@@ -125,13 +100,12 @@ Examples:
   dicomcrypt vault hold safe/ -i doctor.key --patient 4711 --off --reason court-2031
   dicomcrypt vault hold safe/ -i doctor.key
 """)
-@STORE
-@opening
+@unlocking
 @whose
 @click.option("--off", is_flag=True, help="Take the hold away.")
-@click.option("--reason", metavar="CODE", help="Why: a code of letters, digits, . _ and -, no name.")
+@click.option("--reason", metavar="CODE", help="Why: a code of letters, digits, . _ and -.")
 @as_json
-def hold(store, patient, issuer, study, record, off, reason, as_json, **how):
+def hold(folder, patient, issuer, study, record, off, reason, as_json, **how):
     """Keep a record from being erased, or list what is held.
 
     A record is held as a whole: with --study, the record in which that study lies.
@@ -139,7 +113,7 @@ def hold(store, patient, issuer, study, record, off, reason, as_json, **how):
     from ..vault import holds
     from .console import print_json, print_table, say
 
-    with open_vault(store, **how) as vault:
+    with open_vault(folder, **how) as vault:
         if not (patient or study or record):
             if off or reason:
                 raise UsageError("whose record? give --patient, --study or --record")
@@ -168,15 +142,14 @@ Examples:
   dicomcrypt vault retention safe/ -i doctor.key --patient 4711 2055-12-31
   dicomcrypt vault retention safe/ -i doctor.key --patient 4711 --off
 """)
-@STORE
+@unlocking
 @click.argument("until", required=False)
-@opening
 @whose
 @click.option("--default", "default", metavar="DURATION",
               help="Keep every record so long (90d, 6m, 10y; 0: not at all).")
 @click.option("--off", is_flag=True, help="The default counts for this record again.")
 @as_json
-def retention(store, until, patient, issuer, study, record, default, off, as_json, **how):
+def retention(folder, until, patient, issuer, study, record, default, off, as_json, **how):
     """Say how long records are kept at least: UNTIL a date or for a duration from now.
 
     The default counts from a record's latest study, or from when it was added if no study has a
@@ -190,7 +163,7 @@ def retention(store, until, patient, issuer, study, record, default, off, as_jso
         raise UsageError("--default counts for all records: give it alone")
     if given != bool(until or off) or (until and off):
         raise UsageError("give a record, and until when it is kept (or --off)")
-    with open_vault(store, **how) as vault:
+    with open_vault(folder, **how) as vault:
         if default is not None:
             with recorded("vault.retention"):
                 holds.set_default(vault.keys, 0 if default == "0" else holds.parse_span(default))
@@ -224,12 +197,11 @@ Examples:
 What it cannot undo: files that were decrypted before, keys that somebody kept, and copies of the
 key table that were made before: those that are registered are named; destroy them.
 """)
-@STORE
-@opening
+@unlocking
 @whose
 @click.option("--yes-erase", is_flag=True, help="Do not ask: erase.")
 @as_json
-def erase(store, patient, issuer, study, record, yes_erase, as_json, **how):
+def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
     """Erase a record for good: its keys, its objects, and what the catalogue says of it.
 
     Copies of its objects in any backup are noise from then on. A record is erased as a whole: all
@@ -240,7 +212,7 @@ def erase(store, patient, issuer, study, record, yes_erase, as_json, **how):
     from ..vault.holds import check_erasable
     from .console import print_json, say
 
-    with open_vault(store, **how) as vault, vault.lease("vault erase"):
+    with open_vault(folder, **how) as vault, vault.lease("vault erase"):
         tell_ended(vault)
         if not (patient or study or record):
             raise UsageError("whose record? give --patient, --study or --record")
@@ -287,13 +259,12 @@ Examples:
   dicomcrypt vault merge safe/ -i doctor.key --patient 4712 --into 4711
   dicomcrypt vault merge safe/ -i doctor.key --patient TMP-9 --issuer ER --into 4711
 """)
-@STORE
-@opening
+@unlocking
 @whose
 @click.option("--into", required=True, metavar="ID", help="Patient ID that is the right one.")
 @click.option("--into-issuer", metavar="NAME", help="Its issuer, '' for none.")
 @as_json
-def merge(store, patient, issuer, study, record, into, into_issuer, as_json, **how):
+def merge(folder, patient, issuer, study, record, into, into_issuer, as_json, **how):
     """Make two records one, when a patient ID was corrected.
 
     What the vault has is listed under the right ID from then on, held and erased together; the
@@ -302,7 +273,7 @@ def merge(store, patient, issuer, study, record, into, into_issuer, as_json, **h
     from ..vault.merging import merge as merge_records
     from .console import print_json, say
 
-    with open_vault(store, **how) as vault, vault.lease("vault merge"):
+    with open_vault(folder, **how) as vault, vault.lease("vault merge"):
         tell_ended(vault)
         one = the_record(vault, patient, issuer, study, record)
         other = the_record(vault, into, into_issuer, None, None)
@@ -325,13 +296,12 @@ Examples:
   dicomcrypt vault backup-keys safe/ -i doctor.key                  (lists the copies)
   dicomcrypt vault backup-keys safe/ -i doctor.key --forget ID      (it was destroyed)
 """)
-@STORE
+@unlocking
 @click.argument("to", required=False)
-@opening
 @click.option("--forget", metavar="ID", help="Copy that was destroyed, and is not named any more.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the file TO.")
 @as_json
-def backup_keys(store, to, forget, force, as_json, **how):
+def backup_keys(folder, to, forget, force, as_json, **how):
     """Copy the vault's key table into the file TO, while others use it.
 
     Never keep it with the vault's own backup: whoever has both reads what was erased since.
@@ -342,7 +312,7 @@ def backup_keys(store, to, forget, force, as_json, **how):
 
     if to and forget:
         raise UsageError("TO and --forget: give one of them")
-    with open_vault(store, **how, catalogue=False) as vault:
+    with open_vault(folder, **how, catalogue=False) as vault:
         if forget:
             try:
                 backup_id = bytes.fromhex(forget)
@@ -374,14 +344,13 @@ def backup_keys(store, to, forget, force, as_json, **how):
 Examples:
   dicomcrypt vault restore-keys safe/ /mnt/safe-place/2031-01.keys -i doctor.key
 """)
-@STORE
+@unlocking
 @click.argument("source", metavar="FROM")
-@opening
 @click.option("-f", "--force", is_flag=True,
               help="Also if the present key table has keys that the copy has not, or cannot be "
               "opened.")
 @as_json
-def restore_keys(store, source, keys_path, force, as_json, **how):
+def restore_keys(folder, source, keys_path, force, as_json, **how):
     """Put a copy of the key table back.
 
     What was erased since the copy was made stays erased: its keys are destroyed in it. Who may
@@ -391,7 +360,7 @@ def restore_keys(store, source, keys_path, force, as_json, **how):
     from ..vault.vault import keys_place, read_header
     from .console import print_json, say
 
-    found, vault_id = read_header(store)
+    found, vault_id = read_header(folder)
     path = keys_place(found.root, keys_path)
     with recorded("vault.restore") as facts:
         done = backups.restore_keys(found, vault_id, path, source, unlocker(**how), force=force)

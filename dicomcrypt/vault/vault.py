@@ -66,7 +66,7 @@ class Vault:
         access: who may open it, by name, as for `KeyTable.create`. keys_path: its key table, by
         default the folder's path with `.keys`. Raises UsageError, OutputExistsError."""
         path = os.path.abspath(os.fspath(path))
-        keys_path = _keys_path(path, keys_path)
+        keys_path = keys_place(path, keys_path)
         if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
             raise UsageError(f"{path!r} exists and is not empty: a vault needs a folder of its own")
         new = not os.path.lexists(path)
@@ -105,17 +105,8 @@ class Vault:
         catalogue: False does not read it, for those who find out what is wrong with it.
 
         Raises UsageError for what is no vault, DamagedError, and as `KeyTable.unlock` does."""
-        path = os.path.abspath(os.fspath(path))
-        keys_path = _keys_path(path, keys_path)
-        store = FolderStore(path)
-        try:
-            data = store.read(HEAD_NAME)
-        except (MissingBlobError, UsageError, OSError):
-            data = b""
-        if data[:8] != MAGIC:
-            raise UsageError(f"{path!r} is no vault")
-        if len(data) != HEADER.size:
-            raise DamagedError(f"the header of vault {path!r} is damaged")
+        store, vault_id = read_header(path)
+        keys_path = keys_place(store.root, keys_path)
         if not os.path.exists(keys_path):
             raise UsageError(
                 f"the vault's key table {keys_path!r} is not there: give --keys FILE"
@@ -123,7 +114,7 @@ class Vault:
         table = KeyTable(keys_path).unlock(login, password, identities=identities)
         try:
             keys = VaultKeys(table)
-            if HEADER.unpack(data)[1] != keys.vault_id:
+            if vault_id != keys.vault_id:
                 raise UsageError(f"{keys_path!r} is the key table of another vault")
             vault = cls(store, keys, keys_path)
             if catalogue:
@@ -207,7 +198,23 @@ class Vault:
         return (self.store.root, self.keys_path, f"{self.keys_path}-journal", self.cache_path)
 
 
-def _keys_path(path: str, given: str | None) -> str:
+def read_header(path: str | os.PathLike[str]) -> tuple[FolderStore, bytes]:
+    """Return the store in a folder, and the vault's id. Raises UsageError for what is no vault,
+    DamagedError."""
+    store = FolderStore(path)
+    try:
+        data = store.read(HEAD_NAME)
+    except (MissingBlobError, UsageError, OSError):
+        data = b""
+    if data[:8] != MAGIC:
+        raise UsageError(f"{store.root!r} is no vault")
+    if len(data) != HEADER.size:
+        raise DamagedError(f"the header of vault {store.root!r} is damaged")
+    return store, HEADER.unpack(data)[1]
+
+
+def keys_place(path: str, given: str | None) -> str:
+    """Return where the key table of a vault lies; raises UsageError for a place in the vault."""
     keys = keys_path_of(path) if given is None else os.path.abspath(given)
     if os.path.commonpath([os.path.realpath(path), os.path.realpath(keys)]) == os.path.realpath(
         path
