@@ -12,6 +12,10 @@ docs/spec/block-layer-v1.md ("B"), and is to be read from top to bottom beside t
     python dcmx_rescue.py FOLDER -i KEYFILE -o OUTFOLDER       every .dcmx file below FOLDER
     python dcmx_rescue.py OBJECT.dcmx -i KEYFILE --part tags -o OUT    holders of one scope
     python dcmx_rescue.py OBJECT.dcmx --list                   what the header shows
+    python dcmx_rescue.py vault FOLDER --keys TABLE -i KEYFILE -o OUTFOLDER    all of a vault
+
+A vault (docs/spec/vault-v1.md, "V", and docs/keytable.md, "K") needs its key table, which lies
+elsewhere; its catalogue is not needed: the paths stand in the objects.
 
 Of a signed object it checks that the content is what the manifest says, and leaves the signature
 of the manifest to others: with --signature-out F it writes the signature to F and the manifest to
@@ -29,7 +33,9 @@ import getpass
 import hashlib
 import hmac
 import os
+import pathlib
 import re
+import sqlite3
 import struct
 import sys
 import unicodedata
@@ -67,9 +73,9 @@ FULL, BATCH = 1, 4
 SCOPE_NAMES = {1: "full", 2: "tags", 3: "pixels", 4: "batch"}
 STANZA_NAMES = {1: "x25519", 4: "mlkem768-x25519", 5: "scrypt", 6: "argon2id", 7: "batch"}
 STANZA_NAMES |= {2: "p-256", 3: "rsa-oaep", 10: "mlkem768", 11: "mlkem1024", 12: "p-384"}
-STANZA_NAMES |= {13: "p-521"}
+STANZA_NAMES |= {13: "p-521", 9: "vault"}
 BODY_SIZES = {1: 80, 2: 113, 4: 1168, 5: 89, 6: 94, 7: 56}  # D 4.2; type 3: as its modulus
-BODY_SIZES |= {10: 1136, 11: 1616, 12: 145, 13: 181}
+BODY_SIZES |= {9: 88, 10: 1136, 11: 1616, 12: 145, 13: 181}
 PASSPHRASE_TYPES = (5, 6)
 SCOPE_STREAMS = {1: (OPAQUE,), 2: (TAGS, TAIL), 3: (PIXELS,)}  # D 3
 SIGNATURE_STREAMS = ((8, 2), (9, 3), (10, 1))  # D 10: stream and scope, in the order of the file
@@ -335,6 +341,100 @@ def unwrap_aes(key, wrapped):
         return [aes_key_unwrap(key, wrapped)]
     except InvalidUnwrap:
         return []
+
+
+# ---- A vault's key table (K 1, K 2) and its keys (V 2) ----------------------------------------
+
+
+class KeyTable:
+    """The rows of a key table that a keyring opens."""
+
+    def __init__(self, path, keyring):
+        self.rows = {}
+        with open(path, "rb") as file:
+            need(file.read(16) == b"SQLite format 3\0", path + ": not a key table", "usage")
+        name = pathlib.Path(path).absolute().as_uri() + "?mode=ro"
+        try:
+            database = sqlite3.connect(name, uri=True)
+            for space in ("head", "access", "entries", "documents"):
+                query = "SELECT key, value FROM " + space  # noqa: S608
+                self.rows[space] = dict(database.execute(query))
+            database.close()
+        except sqlite3.Error as error:
+            raise Failure("damaged", f"{path}: {error}") from None
+        head = self.rows["head"].get(b"head", b"")
+        need(len(head) == 96, path + ": the key table has no head")
+        self.table_id = head[:16]
+        self.key = self.unlock(keyring)
+        seal = hmac.new(self.derive(b"head", b""), head[:64], "sha256").digest()
+        need(hmac.compare_digest(seal, head[64:]), path + ": the head was changed")
+
+    def unlock(self, keyring):
+        for name, value in self.rows["access"].items():
+            kind, scope, size = struct.unpack_from("<BBH", value)
+            need(scope == 5 and len(value) == 12 + size, "an access of the key table is damaged")
+            start = b"dcmx/1 keytable access\0" + self.table_id + name
+            bindings = [hashlib.sha256(start).digest()]
+            opened = keyring.open_stanza(kind, scope, value[4:12], value[12:], bindings)
+            for _, key in opened or ():
+                return key
+        raise Failure("no-identity", "no identity fits the key table, or the passphrase is wrong")
+
+    def derive(self, purpose, name):
+        info = b"dcmx/1 keytable " + purpose + b"\0" + self.table_id + name
+        return expand(self.key, info, 32)
+
+    def open_row(self, purpose, name, head, sealed):
+        cipher = AESGCM(self.derive(purpose, name))
+        try:
+            return cipher.decrypt(sealed[:12], sealed[12:], self.table_id + name + head)
+        except InvalidTag:
+            raise Failure("damaged", "a row of the key table was changed") from None
+
+    def document(self, name):
+        value = self.rows["documents"].get(name)
+        need(value is not None, "the key table is no vault's", "usage")
+        return self.open_row(b"document", name, value[:8], value[8:])
+
+    def entry(self, key_id, kind):
+        """The key; None if there is none of this kind: it was erased."""
+        value = self.rows["entries"].get(key_id)
+        if value is None or value[9 : 9 + value[8]] != kind:
+            return None
+        at = 9 + value[8]
+        return self.open_row(b"entry", key_id, value[:at], value[at:])[:32]
+
+
+class VaultKeyring(Keyring):
+    """V 2.1: opens stanzas of type 9 with the keys of a key table."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.table = table
+        document = cbor_decode(table.document(b"vault"))
+        need(document.get(0) == 1, "the vault is of an unknown version", "usage")
+        self.vault_id = document[1]
+        self.stanza_keys = []
+        for key_id in document[2]:
+            key = table.entry(key_id, b"vault")
+            need(key is not None, "the key table lacks a vault key")
+            info = b"dcmx/1 vault stanza\0" + self.vault_id
+            self.stanza_keys.append(AESGCM(expand(key, info, 32)))
+
+    def open_stanza(self, kind, scope, hint, body, bindings):
+        if kind != 9 or scope != FULL or hint != self.vault_id[:8]:
+            return None
+        generation = struct.unpack_from("<I", body)[0]
+        need(0 < generation <= len(self.stanza_keys), "the key table is older than the object")
+        seal, core = self.stanza_keys[generation - 1], bindings[0]
+        try:
+            content = seal.decrypt(body[4:16], body[16:], b"dcmx/1 stanza\0\x09\x01" + core)
+        except InvalidTag:
+            return []
+        record = self.table.entry(content[:16], b"record")
+        need(record is not None, "the object's record was erased", "no-identity")
+        key = expand(record, b"dcmx/1 vault kek\0" + core, 32)
+        return [(core, found) for found in unwrap_aes(key, content[16:])]
 
 
 # ---- Deterministic CBOR (D 6) ---------------------------------------------------------------
@@ -924,6 +1024,8 @@ def rescue(path, relative, keyring, options):
                 for name, data in (("", obj.cms), (".manifest", obj.manifest)):
                     with open(options.signature_out + name, "xb") as out:
                         out.write(data)
+        if options.vault and os.path.lexists(out_path):  # two objects of one path
+            out_path += "." + obj.core[16:32].hex()
         taken = Failure("usage", f"{out_path} exists, not overwritten")
         if os.path.lexists(out_path):
             raise taken
@@ -986,6 +1088,8 @@ def show(path):
 
 
 def arguments(argv):
+    argv = sys.argv[1:] if argv is None else list(argv)
+    vault = argv[:1] == ["vault"] and len(argv) > 1 and not argv[1].startswith("-")
     parser = argparse.ArgumentParser(prog="dcmx_rescue", description="opens DCMX objects")
     parser.add_argument("input", help="a DCMX object, or a folder with .dcmx files below it")
     parser.add_argument("-i", "--identity", action="append", default=[], metavar="KEYFILE")
@@ -996,7 +1100,11 @@ def arguments(argv):
     parser.add_argument("--attributes", action="store_true", help="set recorded mode and time")
     parser.add_argument("--signature-out", metavar="F", help="write signature and manifest")
     parser.add_argument("--list", action="store_true", help="show the header, decrypt nothing")
-    options = parser.parse_args(argv)
+    parser.add_argument("--keys", metavar="TABLE", help="a vault's key table (vault FOLDER)")
+    options = parser.parse_args(argv[1:] if vault else argv)
+    options.vault = vault
+    if vault != (options.keys is not None) or (vault and (options.list or options.part)):
+        parser.error("a vault is opened with: vault FOLDER --keys TABLE -i KEYFILE -o OUT")
     given = options.identity or options.passphrase or options.passphrase_file
     if not options.list and not (options.output and given):
         parser.error("-o is missing, or one of -i, -p and --passphrase-file")
@@ -1017,7 +1125,15 @@ def make_keyring(options):
     identities = []
     for path in options.identity:
         identities += read_key_file(path, passphrase)
-    return Keyring(identities, passphrase)
+    keyring = Keyring(identities, passphrase)
+    if not options.vault:
+        return keyring
+    keyring = VaultKeyring(KeyTable(options.keys, keyring))
+    with open(os.path.join(options.input, "vault"), "rb") as file:
+        head = file.read(32)
+    need(head[:8] == b"DCMXVLT1", options.input + " is no vault", "usage")
+    need(head[8:24] == keyring.vault_id, "the key table is another vault's", "usage")
+    return keyring
 
 
 def attempt(name, action, *args):
@@ -1039,10 +1155,14 @@ def main(argv=None):
     if status:
         return max(status, 2)
     jobs, tree = [(options.input, None)], os.path.isdir(options.input)
+    if options.vault:
+        options.input = os.path.join(options.input, "objects")
     if tree:
         paths = [os.path.join(base, n) for base, _, names in os.walk(options.input) for n in names]
         found = [p for p in sorted(paths) if os.path.splitext(p)[1] == ".dcmx"]
         jobs = [(path, os.path.relpath(path, options.input)) for path in found]
+        if options.vault:  # what has no name of its own gets its id
+            jobs = [(path, os.path.basename(path)) for path in found]
         if not jobs:
             sys.stderr.write(f"dcmx_rescue: {options.input}: no .dcmx files\n")
             return 1
@@ -1057,6 +1177,8 @@ def main(argv=None):
         name = options.signed[0] if len(options.signed) == 1 else f"{len(options.signed)} objects"
         sys.stderr.write(f"dcmx_rescue: {name}: {text}\n")
     for name, target in links:  # last, so that nothing is written through a link of this run
+        if options.vault and os.path.islink(name) and os.fsencode(os.readlink(name)) == target:
+            continue  # it was added twice
         statuses.append(attempt(name, os.symlink, os.fsdecode(target), name)[0])
     return int(any(statuses)) if tree else max(statuses)
 
