@@ -27,7 +27,10 @@ def merge(vault: Vault, one: Sequence[bytes], into: Sequence[bytes]) -> int:
         merges = (vault.keys.document(MERGES) or {}).get(0, [])
         if [one[0], into[0]] not in merges:
             vault.keys.put_document(MERGES, {0: [*merges, [one[0], into[0]]]})
-    rows: dict[bytes, list[Row]] = {key_id: list(identities) for key_id in (*one, *into)}
+    rows: dict[bytes, list[Row]] = {}
+    for key_id in (*one, *into):  # a key's own identity stays its first one
+        known = {who.encode() for who in vault.catalogue.identities(key_id)}
+        rows[key_id] = [who for who in identities if who.encode() not in known]
     count = 0
     for key_id, row in vault.catalogue.rows(one):
         rows[key_id].append(renamed(row, target))

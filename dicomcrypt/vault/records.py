@@ -69,12 +69,14 @@ class Records:
         found = [key_id for key_id in whole_record(catalogue, found)
                  if self._keys.record_key(key_id) is not None]
         current = next(filter(self._keys.is_current, reversed(found)), None)
+        who = identity_row(owner.issuer, owner.patient_id, study=owner.study, job=self.job)
         if current is None:
-            current = self.make(identity_row(owner.issuer, owner.patient_id, study=owner.study,
-                                             job=self.job))
+            current = self.make(who)
         if found and self._dedupe:
             self._learn(current, found)
-        return current, (found or [current])[0]
+        # Of a merged record, digests of one identity's files are under its own first key.
+        own = (key_id for key_id in found if catalogue.identities(key_id)[0] == who)
+        return current, next(own, (found or [current])[0])
 
     def make(self, identity: Row) -> bytes:
         """Make a record key; return its id. identity: says whose it is."""

