@@ -16,8 +16,8 @@ from . import options as opt
 COMMANDS = {
     "create": "vault",
     "add": "vault_files",
-    "ls": "vault",
-    "find": "vault",
+    "ls": "vault_find",
+    "find": "vault_find",
     "get": "vault_files",
     "cat": "vault_files",
     "verify": "vault_files",
@@ -38,7 +38,7 @@ class VaultGroup(click.Group):
         if name not in COMMANDS:
             return None
         found = import_module(f".{COMMANDS[name]}", __package__)
-        return getattr(found, {"ls": "list_"}.get(name, name))
+        return getattr(found, name)
 
 
 @click.group(cls=VaultGroup, epilog="""\b
@@ -169,104 +169,6 @@ def create(folder, keys_path, recipient_files, recovery_files, login, ask, passp
     if len(access) == 1:
         say("one recipient opens it: add another, or keep that key safe; who loses it has lost "
             "everything in the vault")
-
-
-#: Level of `ls` by how much is asked for.
-_LEVELS = ("patient", "study", "series", "instance")
-
-
-@click.command("ls", epilog="""\b
-Examples:
-  dicomcrypt vault ls archive/ -i doctor.key
-  dicomcrypt vault ls archive/ --level series --patient 4711 -i doctor.key --json
-""")
-@unlocking
-@selection
-@click.option("--level", type=click.Choice(_LEVELS), default="study", show_default=True,
-              help="How far down the tree is shown.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def list_(folder, keys_path, login, identity_files, ask, passphrase_file, patient, issuer, study,
-          series, objects, everything, level, as_json):
-    """List patients, studies, series and instances."""
-    from .console import print_json
-
-    if objects:
-        raise UsageError("--object: `vault find` shows single objects")
-    query = {"PatientID": patient, "IssuerOfPatientID": issuer, "StudyInstanceUID": study,
-             "SeriesInstanceUID": series}
-    query = {keyword: found for keyword, found in query.items() if found}
-    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
-        upper = _LEVELS[: _LEVELS.index(level) + 1]
-        if as_json:
-            print_json([_plain(found) for found in opened.catalogue.listing(level, query)])
-            return
-        _tree(opened.catalogue, upper, query)
-
-
-_SHOWN = {
-    "patient": ("PatientID", "PatientName", "PatientBirthDate"),
-    "study": ("StudyDate", "StudyDescription", "StudyInstanceUID"),
-    "series": ("Modality", "SeriesDescription", "SeriesInstanceUID"),
-    "instance": ("InstanceNumber", "path"),
-}
-
-
-def _plain(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: os.fsdecode(value) if name == "path" else value.hex()
-            if isinstance(value, bytes) else value
-            for name, value in found.items() if value is not None}
-
-
-def _tree(catalogue: Any, levels: tuple[str, ...], query: dict[str, Any]) -> None:
-    """Print each thing of the lowest level below what holds it, which is named once."""
-    from .console import printable, size_text
-
-    last: list[Any] = [None] * len(levels)
-    for found in catalogue.listing(levels[-1], query):
-        for depth, level in enumerate(levels):
-            shown = [found.get(name) for name in _SHOWN[level]]
-            texts = [os.fsdecode(v) if isinstance(v, bytes) else str(v) for v in shown if v]
-            if shown == last[depth] and depth < len(levels) - 1:
-                continue
-            last[depth:] = [shown, *[None] * (len(levels) - depth - 1)]
-            line = "  " * depth + ("  ".join(texts) or f"(no {level})")
-            if depth == len(levels) - 1:
-                line += f"  {found.get('objects', 1)} objects, {size_text(found['size'] or 0)}"
-            click.echo(printable(line))
-
-
-@click.command(epilog="""\b
-Examples:
-  dicomcrypt vault find archive/ PatientName='mueller*' Modality=CT -i doctor.key
-  dicomcrypt vault find archive/ StudyDate=20260101-20260331 -i doctor.key --json
-
-\b
-Keys are DICOM keywords (PatientID, PatientName, StudyDate, Modality, ...) and match as DICOM
-queries do: * and ? stand for any text and any letter, dates may be ranges (20260101-20260131),
-names match without case and accents.
-""")
-@unlocking
-@click.argument("keys", nargs=-1, required=True, metavar="KEYWORD=TEXT...")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def find(folder, keys_path, login, identity_files, ask, passphrase_file, keys, as_json):
-    """Find objects whose elements match."""
-    from .console import print_json, printable
-
-    query: dict[str, list[str]] = {}
-    for key in keys:
-        keyword, sign, text = key.partition("=")
-        if not sign:
-            raise UsageError(f"{key!r}: give KEYWORD=TEXT, such as PatientID=4711")
-        query.setdefault(keyword, []).append(text)
-    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
-        rows = [_plain(found) for found in opened.catalogue.listing("instance", query)]
-    if as_json:
-        print_json(rows)
-        return
-    for row in rows:
-        shown = [row.get(name, "-") for name in ("object_id", "PatientID", "PatientName",
-                                                 "StudyDate", "Modality", "path")]
-        click.echo(printable("  ".join(shown)))
 
 
 @click.command(epilog="""\b

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -15,6 +14,7 @@ from .cache import read_cache, remove_cache, write_cache
 from .database import Database, Keyed
 from .head import EMPTY, Entry, Head, read_head, segment_name, write_head
 from .listing import listing
+from .loading import load_all
 from .query import Query
 from .rows import Row, identity_row
 from .segment import (
@@ -32,6 +32,8 @@ from .store import Store
 
 #: More segments than this are joined.
 MOST_SEGMENTS = 64
+#: Rows that are read again rather than kept in the cache.
+_MUCH = 20000
 _TRIES = 5
 _MANY = 500
 
@@ -56,10 +58,13 @@ class Catalogue:
         if self._found is None:
             self._found = self._cached() or Database()
         self.refresh(again=True)
-        total = self._database.one("SELECT max(id) FROM objects") or 0
-        if self._cache_path and self._fresh > max(20000, total // 10):
-            self.save_cache()
+        self._keep_cache()
         return self
+
+    def _keep_cache(self) -> None:
+        """Save the cache if much of what is in memory is not in it."""
+        if self._cache_path and self._fresh > max(_MUCH, self._database.count // 10):
+            self.save_cache()
 
     def __enter__(self) -> Catalogue:
         return self.open()
@@ -70,8 +75,11 @@ class Catalogue:
     def close(self) -> None:
         """Let go of what is in memory."""
         if self._found is not None:
-            self._found.close()
-        self._found = None
+            try:
+                self._keep_cache()
+            finally:
+                self._found.close()
+                self._found = None
 
     @property
     def _database(self) -> Database:
@@ -122,7 +130,9 @@ class Catalogue:
     def _catch_up(self, head: Head) -> None:
         known = self._database.segments
         ids = [entry.segment_id for entry in head.segments]
-        if not known or known != {*ids[: len(known)]}:
+        new = sum(entry.rows for entry in head.segments[len(known) :])
+        if (not known or known != {*ids[: len(known)]}
+                or new > max(_MUCH, self._database.count // 3)):  # one by one takes longer
             self._load_all(head)
         else:
             for entry in head.segments[len(known) :]:
@@ -164,33 +174,7 @@ class Catalogue:
     def _load_all(self, head: Head) -> None:
         """Read all segments, into a new database."""
         directories = [self._directory(entry) for entry in head.segments]
-        frames = Counter(frame.record for found in directories for frame in found.frames)
-        waiting: dict[bytes, list[Block]] = {}
-        gone: set[bytes] = set()
-
-        def blocks() -> Iterator[tuple[bytes, list[Block]]]:
-            for entry, directory in zip(head.segments, directories, strict=True):
-                data = self._segment(entry)
-                for frame in directory.frames:
-                    sealed = data[frame.offset : frame.offset + frame.length]
-                    block = directory.block(frame, sealed)
-                    frames[frame.record] -= 1
-                    if block is None:
-                        gone.add(frame.record)
-                    elif frames[frame.record] or frame.record in waiting:
-                        waiting.setdefault(frame.record, []).append(block)
-                        if not frames[frame.record]:
-                            yield frame.record, waiting.pop(frame.record)
-                    else:
-                        yield frame.record, [block]
-
-        database = Database()
-        try:
-            database.load(blocks())
-            database.skip(gone)
-        except BaseException:
-            database.close()
-            raise
+        database = load_all(head.segments, directories, self._keys, self._segment)
         self._database.close()
         self._found = database
         self._fresh = sum(entry.rows for entry in head.segments)
@@ -222,7 +206,10 @@ class Catalogue:
     def rows(self, record_key_ids: Iterable[bytes] | None = None,
              query: Query | Mapping[str, Any] | None = None) -> Iterator[Keyed]:  # fmt: skip
         """Yield (record key id, row) of all objects, of these records, that match."""
-        where, values = _query(query).where()
+        query = _query(query)
+        if query.by_uid:
+            self._database.need("uid")
+        where, values = query.where()
         if record_key_ids is None:
             yield from self._database.rows(f"WHERE {where}", values)
             return
@@ -235,10 +222,12 @@ class Catalogue:
 
     def object(self, object_id: bytes) -> list[Keyed]:
         """Return (record key id, row) of an object, one for each path that it stands for."""
+        self._database.need("id")
         return list(self._database.rows("WHERE o.object_id = ?", (object_id,)))
 
     def by_digest(self, record_key_ids: Sequence[bytes], digest: bytes) -> list[Keyed]:
         """Return the objects of these records whose file has this deduplication digest."""
+        self._database.need("digest")
         found = self._database.rows(
             "WHERE substr(o.dedupe_digest, 1, 8) = ? AND o.dedupe_digest = ?", (digest[:8], digest))
         return [pair for pair in found if pair[0] in record_key_ids]
@@ -325,7 +314,7 @@ class Catalogue:
         if changed:
             self._head = write_head(self._store, self._keys, self._head, segments)
             self._database.set_segments(entry.segment_id for entry in segments)
-            self._fresh = max(self._fresh, 1)
+            self._fresh = 1 << 62  # what is in the cache cannot be followed
         self.remove_orphans()
         return changed
 
@@ -348,6 +337,7 @@ class Catalogue:
             pass
         before = Head(generation, (), bytes(32), 0)
         self._head = write_head(self._store, self._keys, before, made)
+        self._fresh = 0
         self.close()
         if self._cache_path is not None:
             remove_cache(self._cache_path)

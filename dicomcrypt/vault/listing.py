@@ -43,7 +43,10 @@ def listing(database: Database, level: str, query: Query | None = None
     that level, `objects`, `size` and `object_size` (bytes), and counts of what lies below.
 
     At `instance`, `path` (bytes), `object_id` and `record` (bytes) stand in the place of counts."""
-    where, values = (query or Query({})).where()
+    query = query or Query({})
+    if query.by_uid:
+        database.need("uid")
+    where, values = query.where()
     upper = LEVELS[: LEVELS.index(level) + 1]
     names = [name for part in upper for name in _SHOWN[part]]
     source = "FROM objects o JOIN groups g ON g.id = o.grp JOIN records r ON r.id = g.record"
@@ -51,8 +54,8 @@ def listing(database: Database, level: str, query: Query | None = None
         own = {"SOPInstanceUID", "InstanceNumber"}
         shown = [f'{"o" if name in own else "g"}."{name}"' for name in names]
         sql = (
-            f"SELECT {', '.join(shown)}, CAST(ifnull(g.folder, x'') || o.name AS BLOB) AS path, o.object_id, "
-            f"r.key_id AS record, o.size, o.object_size {source} WHERE {where} "
+            f"SELECT {', '.join(shown)}, CAST(ifnull(g.folder, x'') || o.name AS BLOB) AS path, "
+            f"o.object_id, r.key_id AS record, o.size, o.object_size {source} WHERE {where} "
             'ORDER BY g."PatientName", g."PatientID", g."IssuerOfPatientID", g."StudyDate", '
             'g."StudyInstanceUID", CAST(g."SeriesNumber" AS INTEGER), g."SeriesInstanceUID", '
             'CAST(o."InstanceNumber" AS INTEGER), o.id'

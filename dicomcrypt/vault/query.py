@@ -17,7 +17,7 @@ _UIDS = {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID
 _DATES = {"PatientBirthDate", "StudyDate", "SeriesDate"}
 _TIMES = {"StudyTime"}
 _CODES = {"PatientSex", "Modality", "BodyPartExamined"}
-_NAMES = {"PatientName": "name", "ReferringPhysicianName": "doctor"}
+_NAMES = {"PatientName": "person", "ReferringPhysicianName": "doctor"}
 _OWN = {"SOPInstanceUID", "InstanceNumber"}
 
 _DATE = r"\d{8}|\d{4}-\d{2}-\d{2}|\d{4}\.\d{2}\.\d{2}"
@@ -39,6 +39,7 @@ class Query:
 
     def __init__(self, keys: Mapping[str, str | bytes | Sequence[str | bytes] | None]) -> None:
         self.conditions: list[Condition] = []
+        self.by_uid = False  # whether the index of instance UIDs is wanted
         for keyword, wanted in keys.items():
             if wanted is None or wanted == ():
                 continue
@@ -56,6 +57,7 @@ class Query:
             if keyword in _UIDS:
                 plain = [uid.strip() for text in plain for uid in text.split("\\")]
             match = _matcher(keyword)
+            self.by_uid |= keyword == "SOPInstanceUID"
             found = [None if text in ("", "*") else match(column, text) for text in plain]
         if None in found:
             return  # universal
@@ -178,14 +180,17 @@ def _name(column: str, text: str) -> Condition:
         if not components:
             continue
         wanted = "^".join(components)
-        columns = [f"{column}{number}"] if len(groups) > 1 else [f"{column}{n}" for n in (1, 2, 3)]
+        columns = [f"name{number}"] if len(groups) > 1 else ["name1", "name2", "name3"]
         if _has_wildcard(wanted):
             one, ends = "{0} GLOB ? OR {0} GLOB ?", [_glob(wanted), _glob(f"{wanted}^*")]
         else:  # what begins with `wanted^` lies before `wanted_`
             one, ends = "{0} = ? OR ({0} > ? AND {0} < ?)", [wanted, f"{wanted}^", f"{wanted}_"]
         parts.append(" OR ".join(one.format(c) for c in columns))
         values += ends * len(columns)
-    return " AND ".join(f"({part})" for part in parts) or "1", values
+    if not parts:
+        return "1", []
+    both = " AND ".join(f"({part})" for part in parts)
+    return f"{column} IN (SELECT id FROM people WHERE {both})", values  # noqa: S608
 
 
 def _path(path: bytes) -> Condition | None:

@@ -25,8 +25,8 @@ TEXT = dict(enumerate((
     "ReferringPhysicianName", "SeriesDate",
 ), 16))  # fmt: skip
 FIELDS = {**BYTES, **NUMBERS, **TEXT}
-_TYPES = {**dict.fromkeys(BYTES, bytes), **dict.fromkeys(NUMBERS, int), **dict.fromkeys(TEXT, str)}
-_SIZES = {0: 16, 7: 16, 8: 32}
+TYPES = {**dict.fromkeys(BYTES, bytes), **dict.fromkeys(NUMBERS, int), **dict.fromkeys(TEXT, str)}
+SIZES = {0: 16, 7: 16, 8: 32}
 COUNTED = {"NumberOfFrames": "frames", "Rows": "rows", "Columns": "columns"}
 _DATES = ("PatientBirthDate", "StudyDate", "SeriesDate")
 
@@ -112,12 +112,12 @@ class Row:
 def check_values(values: Mapping[int, Any], error: type[Exception] = DamagedError) -> Any:
     """Return {key: value} if a row can hold it."""
     for key, value in values.items():
-        kind = _TYPES.get(key)
+        kind = TYPES.get(key)
         if (
             type(value) is not kind
             or (kind is int and not -(1 << 63) <= value < 1 << 63)
             or (kind is not int and len(value) > PATH_LIMIT)
-            or (key in _SIZES and len(value) != _SIZES[key])
+            or (key in SIZES and len(value) != SIZES[key])
             or (key == 1 and value not in (THERE, REMOVED))
         ):
             raise error("a catalogue row holds what no row can")

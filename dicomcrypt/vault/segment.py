@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import DamagedError, UsageError
 from ..native._cbor import bounded, decode_map, encode_map
-from .rows import FIELDS, Row, check_values
+from .rows import FIELDS, PATH_LIMIT, REMOVED, SIZES, THERE, TYPES, Row, check_values
 
 MAGIC = b"DCMXSEG1"
 _HEAD = struct.Struct("<8s16s16sIIQ")
@@ -35,6 +37,7 @@ OWN = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 32, 33)
 _FOLDER = 2
 SHARED = (_FOLDER, *sorted(key for key in FIELDS if key >= 16 and key not in OWN and key != 51))
 _IDENTITY_KEYS = {(17,), (16, 17), (21,), (51,)}
+_NAMING = (16, 17, 21, 51)
 _ABSENT: list[Any] = []
 
 
@@ -53,6 +56,13 @@ class Keys(Protocol):
     def derive(self, g: int, label: str) -> bytes: ...
     def row_key(self, key_id: bytes) -> bytes | None: ...
     def cache_key(self) -> bytes: ...
+
+
+class RowKeys:
+    """Row keys that were read of the key table once, for other processes."""
+
+    def __init__(self, vault_id: bytes, keys: dict[bytes, bytes | None]) -> None:
+        self.vault_id, self.row_key = vault_id, keys.get
 
 
 class Block(NamedTuple):
@@ -117,8 +127,7 @@ def encode_frame(rows: Sequence[Row]) -> bytes:
     return encode_map(frame)
 
 
-_OWN_TYPES = {**dict.fromkeys(OWN, int), 0: bytes, 2: bytes, 7: bytes, 8: bytes, 32: str, 33: str}
-_WIDTHS = {0: {16}, 7: {16, None}, 8: {32, None}}
+_OWN_TYPES = {key: TYPES[key] for key in OWN}
 
 
 def _column(key: int, found: Any, count: int) -> list[Any]:
@@ -128,28 +137,43 @@ def _column(key: int, found: Any, count: int) -> list[Any]:
         found = [found] * count
     elif _ABSENT in found:
         found = [None if value == _ABSENT else value for value in found]
-    if len(found) != count or not {*map(type, found)} <= {kind, type(None)}:
+    known = found if None not in found else [value for value in found if value is not None]
+    if len(found) != count or not {*map(type, known)} <= {kind}:
         raise ValueError
-    if key in _WIDTHS:
-        if not {None if value is None else len(value) for value in found} <= _WIDTHS[key]:
+    if not known:
+        return found
+    if kind is int:
+        if not -(1 << 63) <= min(known) <= max(known) < 1 << 63:
             raise ValueError
-    elif kind is int:
-        known = [value for value in found if value is not None]
-        if known and not (-(1 << 63) <= min(known) and max(known) < 1 << 63):
+    elif key in SIZES:
+        if {*map(len, known)} != {SIZES[key]}:
             raise ValueError
-        if key == 1 and not {*known} <= {0, 1}:
-            raise ValueError
+    elif max(map(len, known)) > PATH_LIMIT:
+        raise ValueError
+    if key == 1 and not {*known} <= {THERE, REMOVED}:
+        raise ValueError
     return found
 
 
-def _pairs(flat: list[Any], allowed: Sequence[int]) -> dict[int, Any]:
-    """Return {key: value} from an array of keys and values in turn, keys ascending."""
-    keys = flat[0::2]
-    if len(flat) % 2 or not {*map(type, keys)} <= {int} or not {*keys} <= {*allowed}:
+@lru_cache(256)
+def _expected(keys: tuple[Any, ...], allowed: tuple[int, ...]) -> tuple[type, ...] | None:
+    """Return the types of what stands under these keys; None if they are not ascending or not
+    allowed."""
+    if {*map(type, keys)} <= {int} and {*keys} <= {*allowed} and [*keys] == sorted({*keys}):
+        return tuple(TYPES[key] for key in keys)
+    return None
+
+
+def _pairs(flat: list[Any], allowed: tuple[int, ...]) -> dict[int, Any]:
+    """Return {key: value} from an array of keys and values in turn, checked."""
+    keys, values = tuple(flat[0::2]), flat[1::2]
+    if len(keys) != len(values) or _expected(keys, allowed) != (*map(type, values),):
         raise ValueError
-    if keys != sorted({*keys}):
-        raise ValueError
-    return dict(zip(keys, flat[1::2], strict=True))
+    for value in values:
+        if value >= 1 << 63 or value < -(1 << 63) if type(value) is int else \
+                len(value) > PATH_LIMIT:
+            raise ValueError
+    return dict(zip(keys, values, strict=True))
 
 
 def decode_frame(data: bytes) -> Block:
@@ -169,15 +193,16 @@ def decode_frame(data: bytes) -> Block:
         for group in groups:
             if type(group[0]) is not int or group[0] < 1:
                 raise ValueError
-            parted.append((group[0], check_values(_pairs(group[1:], SHARED))))
-        if sum(number for number, _ in parted) != count or None in columns.get(2, ()):
+            parted.append((group[0], _pairs(group[1:], SHARED)))
+        if sum(number for number, _ in parted) != count or any(
+                None in columns.get(key, ()) for key in (0, 1, 2)
+            ):
             raise ValueError
-        named = [check_values(_pairs(flat, FIELDS)) for flat in identities]
+        named = [_pairs(flat, _NAMING) for flat in identities]
         if any(tuple(values) not in _IDENTITY_KEYS for values in named):
             raise ValueError
     except (ValueError, KeyError, TypeError, IndexError):
         raise DamagedError("a frame of the catalogue is not well-formed") from None
-    columns[1] = [value or 0 for value in columns[1]]
     return Block(count, parted, columns, named)
 
 
@@ -275,7 +300,8 @@ class Directory:
 
     def __init__(self, keys: Keys, segment_id: bytes, head: bytes, size: int) -> None:
         """head: the segment's first `directory_size` bytes; size: of the whole segment."""
-        self.segment_id, self._keys = segment_id, keys
+        self.segment_id = segment_id
+        self._keys: Keys | RowKeys = keys
         length = directory_size(head, keys.vault_id, segment_id, size)
         if len(head) < length:
             raise DamagedError("a segment of the catalogue is cut short")
@@ -294,7 +320,7 @@ class Directory:
                 or not {*map(type, lengths), *map(type, rows)} <= {int}
                 or sum(lengths) + length != size
                 or not all(NONCE + TAG <= n <= FRAME_LIMIT for n in lengths)
-                or not all(0 <= n <= ROWS_LIMIT for n in rows)
+                or not all(1 <= n <= ROWS_LIMIT for n in rows)
             ):  # fmt: skip
                 raise ValueError
         except (InvalidTag, ValueError, KeyError, TypeError):
@@ -305,6 +331,12 @@ class Directory:
         for number, (record, extent, count) in enumerate(zip(ids, lengths, rows, strict=True)):
             self.frames.append(FrameEntry(number, record, offset, extent, count))
             offset += extent
+
+    def under(self, keys: RowKeys) -> Directory:
+        """Return a directory that takes its row keys from elsewhere."""
+        other = copy.copy(self)
+        other._keys = keys
+        return other
 
     def payload(self, frame: FrameEntry, sealed: bytes) -> bytes | None:
         """Return a frame's content, still deflated; None if its record's key is gone."""

@@ -6,11 +6,13 @@ python tests/support/vault_rows.py [PATIENTS]: times and memory of a catalogue o
 from __future__ import annotations
 
 import gc
+import json
 import os
 import random
 import sys
 import tempfile
 import time
+from typing import Any
 
 from dicomcrypt.vault.rows import Row, identity_row, row_of
 
@@ -79,7 +81,7 @@ def memory_mb(peak: bool = False) -> int:
         return next(int(line.split()[1]) for line in file if line.startswith(name)) // 1024
 
 
-def measure(folder: str, patients: int, report=print) -> dict[str, float]:
+def measure(folder: str, patients: int, report=print) -> dict[str, Any]:
     """Build a catalogue, and time what is done with it. Returns seconds and megabytes by name."""
     from dicomcrypt.keys import HybridIdentity
     from dicomcrypt.keytable import KeyTable
@@ -87,7 +89,7 @@ def measure(folder: str, patients: int, report=print) -> dict[str, float]:
     from dicomcrypt.vault.keys import VaultKeys
     from dicomcrypt.vault.store import FolderStore
 
-    figures: dict[str, float] = {}
+    figures: dict[str, Any] = {}
     store, cache = FolderStore(f"{folder}/vault"), f"{folder}/vault.cache"
     identity = HybridIdentity.generate()
     table = KeyTable.create(f"{folder}/vault.keys", {"me": identity.recipient})
@@ -108,22 +110,29 @@ def measure(folder: str, patients: int, report=print) -> dict[str, float]:
     timed("rebuild", lambda: catalogue.rebuild((ids[n], patient_rows(n)) for n in range(patients)))
     catalogue.close()
 
+    keys.close()
+    source, sink = os.pipe()
     pid = os.fork()  # memory of its own
     if not pid:
         status = 1
         try:
             keys = VaultKeys(KeyTable(f"{folder}/vault.keys").unlock(identities=[identity]))
             _measure_open(Catalogue, store, keys, cache, ids, patients, timed, figures)
+            os.write(sink, json.dumps(figures).encode())
             status = 0
         finally:
             sys.stdout.flush()
             os._exit(status)
+    os.close(sink)
+    with open(source) as file:
+        text = file.read()
     assert os.waitpid(pid, 0)[1] == 0
-    return figures
+    return json.loads(text)
 
 
 def _measure_open(Catalogue, store, keys, cache, ids, patients, timed, figures):
-    os.unlink(cache) if os.path.exists(cache) else None
+    if os.path.exists(cache):
+        os.unlink(cache)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     cold = Catalogue(store, keys)
@@ -156,7 +165,8 @@ def _measure_open(Catalogue, store, keys, cache, ids, patients, timed, figures):
     timed("ls: patient", lambda: sum(1 for _ in catalogue.listing("patient")))
     timed("ls: study", lambda: sum(1 for _ in catalogue.listing("study")))
     timed("stats", catalogue.stats)
-    print(catalogue.stats())
+    figures["stats"] = catalogue.stats()
+    print(figures["stats"])
     more = {ids[n]: patient_rows(patients + n, 10) for n in range(min(100, patients))}
     timed("append of 1,000", lambda: catalogue.append(more))
     timed("append of 1,000 again", lambda: catalogue.append(
@@ -171,7 +181,9 @@ def _measure_open(Catalogue, store, keys, cache, ids, patients, timed, figures):
     timed("forget", lambda: catalogue.forget(ids[:1]))
     timed("compact after an erasure", catalogue.compact)
     timed("cache saved", catalogue.save_cache)
-    print("cache", os.path.getsize(cache) >> 20, "MB")
+    figures["cache MB"] = os.path.getsize(cache) >> 20
+    figures["peak MB"] = memory_mb(peak=True)
+    print("cache", figures["cache MB"], "MB")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,163 @@
+"""`dicomcrypt vault ls` and `find`: what a vault's catalogue holds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from . import options as opt
+from .vault import open_vault, unlocking
+
+_LEVELS = ("patient", "study", "series", "instance")
+#: What is shown of each level of the tree, and what tells one from the next.
+_SHOWN = {
+    "patient": ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    "study": ("StudyDate", "StudyDescription", "AccessionNumber", "StudyInstanceUID"),
+    "series": ("SeriesNumber", "Modality", "SeriesDescription", "SeriesInstanceUID"),
+    "instance": ("InstanceNumber", "SOPInstanceUID", "path", "object_id"),
+}
+#: Columns where there is no terminal: one line for each, of the same columns.
+_COLUMNS = {
+    "patient": ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex",
+                "studies", "series", "objects", "size"),
+    "study": ("PatientID", "PatientName", "StudyDate", "modalities", "StudyDescription",
+              "AccessionNumber", "StudyInstanceUID", "series", "objects", "size"),
+    "series": ("PatientID", "StudyDate", "SeriesNumber", "Modality", "SeriesDescription",
+               "SeriesInstanceUID", "objects", "size"),
+    "instance": ("object_id", "PatientID", "PatientName", "StudyDate", "Modality",
+                 "SeriesNumber", "InstanceNumber", "size", "path"),
+}  # fmt: skip
+
+level_option = click.option("--level", type=click.Choice(_LEVELS), default="study",
+                            show_default=True, help="What is shown: one line for each.")
+#: Option -> keyword of the query, and help.
+_KEYS = {
+    "patient-name": ("PatientName", "NAME", "Without case and accents; * and ? stand for letters: "
+                     "'muel*', 'mueller^h*', '^hans'."),
+    "patient-id": ("PatientID", "ID", "Patient ID; * and ? stand for letters."),
+    "issuer": ("IssuerOfPatientID", "NAME", "Issuer of the patient ID."),
+    "birth-date": ("PatientBirthDate", "DATE", "Birth date, or a range of them."),
+    "modality": ("Modality", "CODE", "CT, MR, ...; repeatable."),
+    "study-date": ("StudyDate", "DATE", "20260131, 2026-01-31, or a range: 20260101-20260131, "
+                   "2026-01-01-, -20251231."),
+    "study-uid": ("StudyInstanceUID", "UID", "Study Instance UID; repeatable."),
+    "series-uid": ("SeriesInstanceUID", "UID", "Series Instance UID; repeatable."),
+    "instance-uid": ("SOPInstanceUID", "UID", "SOP Instance UID; repeatable."),
+    "accession": ("AccessionNumber", "TEXT", "Accession number; * and ? stand for letters."),
+    "path": ("path", "PATH", "Where the file was when it was added: a file, all of a folder, or "
+             "with * and ?."),
+}  # fmt: skip
+matching = opt.shared(*(
+    click.option(f"--{name}", keyword, multiple=True, metavar=metavar, help=text)
+    for name, (keyword, metavar, text) in _KEYS.items()
+))  # fmt: skip
+_KEYWORDS = [keyword for keyword, _, _ in _KEYS.values()]
+
+
+def _query(how: dict[str, Any], others: Iterable[str] = ()) -> dict[str, list[str]]:
+    """Take the options of `matching` out of a command's options; return the query."""
+    query = {keyword: [*found] for keyword in _KEYWORDS if (found := how.pop(keyword))}
+    for text in others:
+        keyword, sign, value = text.partition("=")
+        if not sign:
+            raise UsageError(f"{text!r}: give KEYWORD=TEXT, such as PatientID=4711")
+        query.setdefault(keyword, []).append(value)
+    if "path" in query:
+        query["path"] = [os.path.normpath(path) for path in query["path"]]
+    return query
+
+
+def _plain(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what JSON can hold; paths that are not UTF-8 with their bytes escaped."""
+    return {
+        name: os.fsencode(value).decode("utf-8", "backslashreplace") if name == "path"
+        else value.hex() if isinstance(value, bytes) else value
+        for name, value in found.items() if value is not None
+    }  # fmt: skip
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault ls archive/ -i doctor.key
+  dicomcrypt vault ls archive/ --level patient -i doctor.key
+  dicomcrypt vault ls archive/ --level series --patient-id 4711 -i doctor.key --json
+""")
+@unlocking
+@matching
+@level_option
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def ls(level, as_json, **how):
+    """Show patients, studies, series and instances as a tree, with counts and sizes.
+
+    Where there is no terminal, a line of columns for each of the level asked for.
+    """
+    _show(level, as_json, _query(how), how, tree=sys.stdout.isatty())
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt vault find archive/ --patient-name 'mueller*' --modality CT -i doctor.key
+  dicomcrypt vault find archive/ --study-date 2026-01-01-2026-03-31 --level patient -i doctor.key
+  dicomcrypt vault find archive/ BodyPartExamined=CHEST --level instance -i doctor.key --json
+
+\b
+All that is given has to match, as DICOM queries do (PS3.4 section C.2.2.2). An option that is
+repeated matches if one of its texts does. KEYWORD=TEXT takes any keyword that the catalogue has.
+""")
+@unlocking
+@click.argument("keys", nargs=-1, metavar="[KEYWORD=TEXT]...")
+@matching
+@level_option
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def find(keys, level, as_json, **how):
+    """Find patients, studies, series or instances whose elements match."""
+    query = _query(how, keys)
+    if not query:
+        raise UsageError("find what? give --patient-name, --study-date or another; "
+                         "`vault ls` shows everything")
+    _show(level, as_json, query, how, tree=False)
+
+
+def _show(level: str, as_json: bool, query: dict[str, list[str]], how: dict[str, Any], *,
+          tree: bool) -> None:  # fmt: skip
+    from ..vault.query import Query
+    from .console import print_json, print_table, size_text
+
+    wanted = Query(query)  # refused before a passphrase is asked for
+    with open_vault(**how) as vault:
+        found = map(_plain, vault.catalogue.listing(level, wanted))
+        if as_json:
+            print_json(list(found))
+        elif tree:
+            for line in _tree(found, level):
+                click.echo(line)
+        else:
+            rows = [[size_text(row.get(name) or 0) if name == "size" else str(row.get(name, "-"))
+                     for name in _COLUMNS[level]] for row in found]
+            if rows:
+                print_table(rows, _COLUMNS[level])
+
+
+def _tree(rows: Iterable[dict[str, Any]], level: str) -> Iterator[str]:
+    """Yield a line for each row, below lines of what holds it, which are said once."""
+    from .console import printable, size_text
+
+    levels = _LEVELS[: _LEVELS.index(level) + 1]
+    last: list[Any] = [None] * len(levels)
+    for row in rows:
+        for depth, part in enumerate(levels):
+            shown = [row.get(name) for name in _SHOWN[part]]
+            if shown == last[depth] and depth < len(levels) - 1:
+                continue
+            last[depth:] = [shown, *[None] * (len(levels) - depth - 1)]
+            line = "  ".join(str(text) for text in shown if text is not None) or f"(no {part})"
+            if depth == len(levels) - 1:
+                counts = [f"{row[name]} {name}" for name in ("studies", "series", "objects")
+                          if name in row]
+                line += f"  ({', '.join([*counts, size_text(row.get('size') or 0)])})"
+            yield printable("  " * depth + line)
