@@ -11,6 +11,10 @@ docs/spec/block-layer-v1.md ("B"), and is to be read from top to bottom beside t
     python dcmx_rescue.py FOLDER -i KEYFILE -o OUTFOLDER       every .dcmx file below FOLDER
     python dcmx_rescue.py OBJECT.dcmx -i KEYFILE --part tags -o OUT    holders of one scope
     python dcmx_rescue.py OBJECT.dcmx --list                   what the header shows
+    python dcmx_rescue.py VAULT/objects --keys VAULT.keys -i KEYFILE -o OUTFOLDER     a vault
+
+Of a vault (docs/spec/vault-v1.md, "V", and docs/keytable.md, "K") every object is opened, under the
+path that it keeps inside; further paths of the same file are in the vault's catalogue only.
 
 Exit status: 0 all done, 1 some inputs failed, 2 usage, 3 no identity fits or the passphrase
 is wrong, 4 damaged or forged or refused.
@@ -18,6 +22,7 @@ is wrong, 4 damaged or forged or refused.
 
 import argparse
 import base64
+import contextlib
 import getpass
 import hashlib
 import hmac
@@ -44,7 +49,8 @@ FILE_ORDER = (TAGS, PIXELS, OPAQUE, TAIL)  # D 1: the order in the object and in
 FULL, BATCH = 1, 4
 SCOPE_NAMES = {1: "full", 2: "tags", 3: "pixels", 4: "batch"}
 STANZA_NAMES = {1: "x25519", 4: "mlkem768-x25519", 5: "scrypt", 6: "argon2id", 7: "batch"}
-BODY_SIZES = {1: 80, 4: 1168, 5: 89, 6: 94, 7: 56}  # D 4.2
+STANZA_NAMES[9] = "vault"
+BODY_SIZES = {1: 80, 4: 1168, 5: 89, 6: 94, 7: 56, 9: 88}  # D 4.2
 PASSPHRASE_TYPES = (5, 6)
 SCOPE_STREAMS = {1: (OPAQUE,), 2: (TAGS, TAIL), 3: (PIXELS,)}  # D 3
 MAX_INDEX = 64 << 20
@@ -173,6 +179,7 @@ class Keyring:
         }
         self.passphrase = passphrase
         self.derived = {}  # objects of one job share their KDF parameters
+        self.vault = None
 
     def run_kdf(self, kind, parameters, salt):
         """D 4.2, types 5 and 6; the limits are checked before any memory is taken."""
@@ -194,6 +201,8 @@ class Keyring:
         """D 4.2: [(binding, 32 bytes)]; None where the stanza is not for this keyring."""
         info = b"dcmx/1 stanza\0" + bytes([kind, scope])
         opened = []
+        if kind == 9:
+            return self.vault.open_stanza(scope, hint, body, info, bindings) if self.vault else None
         if kind in PASSPHRASE_TYPES:
             if self.passphrase is None:
                 return None
@@ -216,6 +225,74 @@ class Keyring:
             except (InvalidTag, ValueError):
                 continue
         return opened
+
+
+class VaultKeys:
+    """V 2: the keys of a vault, out of its key table (K), a SQLite file."""
+
+    def __init__(self, path, keyring):
+        import sqlite3
+        from pathlib import Path
+
+        try:
+            uri = Path(path).absolute().as_uri() + "?mode=ro"
+            with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+                self.load(database, keyring)
+        except sqlite3.Error as error:
+            raise Failure("damaged", f"no key table, or a damaged one: {error}") from None
+
+    def load(self, database, keyring):
+        rows = {space: dict(database.execute(f"SELECT key, value FROM {space}"))  # noqa: S608
+                for space in ("head", "access", "entries", "documents")}
+        self.table_id, self.key = rows["head"].get(b"head", b"")[:16], None
+        for name, stanza in rows["access"].items():  # K 1
+            kind, scope, size = struct.unpack_from("<BBH", stanza)
+            binding = b"dcmx/1 keytable access\0" + self.table_id + name
+            fits = scope == 5 and size == len(stanza) - 12 == BODY_SIZES.get(kind)
+            need(fits and kind != 9, "an access of the key table is damaged")
+            opened = keyring.open_stanza(
+                kind, scope, stanza[4:12], stanza[12:], [hashlib.sha256(binding).digest()])
+            if opened:
+                self.key = opened[0][1]
+                break
+        need(self.key, "no identity fits the key table, or the passphrase is wrong", "no-identity")
+        self.entries = rows["entries"]
+        document = self.row(b"document", b"vault", rows["documents"].get(b"vault", b""), 8)
+        document = cbor_decode(document)
+        need(document.get(0) == 1, "the key table is of no vault of version 1")
+        self.vault_id = document[1]
+        self.stanza_keys = [
+            expand(self.entry(i), b"dcmx/1 vault stanza\0" + self.vault_id, 32)
+            for i in document[2]]
+
+    def row(self, purpose, name, value, head):
+        """K 2: the content of a row; `head` bytes stand before its nonce."""
+        info = b"dcmx/1 keytable " + purpose + b"\0" + self.table_id + name
+        cipher = AESGCM(expand(self.key, info, 32))
+        try:
+            nonce, sealed = value[head : head + 12], value[head + 12 :]
+            return cipher.decrypt(nonce, sealed, self.table_id + name + value[:head])
+        except (InvalidTag, ValueError):
+            raise Failure("damaged", "a row of the key table was changed or is not there") from None
+
+    def entry(self, key_id):
+        value = self.entries.get(key_id, b"")
+        need(value, "the key of the object's record is gone: it was erased", "no-identity")
+        return self.row(b"entry", key_id, value, 9 + value[8])[:32]
+
+    def open_stanza(self, scope, hint, body, info, bindings):
+        """V 2.1: [(CORE, object key)]; None where the stanza is another vault's."""
+        if scope != FULL or hint != self.vault_id[:8]:
+            return None
+        generation, core = struct.unpack_from("<I", body)[0], bindings[0]
+        need(1 <= generation <= len(self.stanza_keys), "the key table is older than the object")
+        try:
+            cipher = AESGCM(self.stanza_keys[generation - 1])
+            inner = cipher.decrypt(body[4:16], body[16:], info + core)
+        except InvalidTag:
+            return []
+        key = expand(self.entry(inner[:16]), b"dcmx/1 vault kek\0" + core, 32)
+        return [(core, found) for found in unwrap_aes(key, inner[16:])]
 
 
 def unwrap_aes(key, wrapped):
@@ -729,7 +806,11 @@ def rescue(path, relative, keyring, options):
         obj.payload_sizes(wanted)
         closing, out_path = obj.closing(), options.output
         if relative is not None:
+            if keyring.vault:  # whose objects keep their whole paths
+                relative = os.path.basename(relative)
             out_path = tree_path(out_path, relative, closing)
+            if keyring.vault and os.path.lexists(out_path):
+                out_path += f".{obj.core[16:20].hex()}"
         taken = Failure("usage", f"{out_path} exists, not overwritten")
         if os.path.lexists(out_path):
             raise taken
@@ -795,6 +876,7 @@ def arguments(argv):
     parser.add_argument("-i", "--identity", action="append", default=[], metavar="KEYFILE")
     parser.add_argument("-p", "--passphrase", action="store_true", help="ask for a passphrase")
     parser.add_argument("--passphrase-file", metavar="F", help="read the passphrase from F")
+    parser.add_argument("--keys", metavar="TABLE", help="the key table of a vault's objects")
     parser.add_argument("-o", "--output", metavar="OUT", help="file (or folder) to write")
     parser.add_argument("--part", choices=("tags", "pixels"), help="only what this scope reads")
     parser.add_argument("--attributes", action="store_true", help="set recorded mode and time")
@@ -817,7 +899,10 @@ def make_keyring(options):
     identities = []
     for path in options.identity:
         identities += read_key_file(path, passphrase)
-    return Keyring(identities, passphrase)
+    keyring = Keyring(identities, passphrase)
+    if options.keys:
+        keyring.vault = VaultKeys(options.keys, keyring)
+    return keyring
 
 
 def attempt(name, action, *args):
