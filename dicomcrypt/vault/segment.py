@@ -135,10 +135,13 @@ def _column(key: int, found: Any, count: int) -> list[Any]:
     kind = _OWN_TYPES[key]
     if type(found) is not list:
         found = [found] * count
-    elif _ABSENT in found:
+    known = found
+    if {*map(type, found)} != {kind}:
         found = [None if value == _ABSENT else value for value in found]
-    known = found if None not in found else [value for value in found if value is not None]
-    if len(found) != count or not {*map(type, known)} <= {kind}:
+        known = [value for value in found if value is not None]
+        if not {*map(type, known)} <= {kind}:
+            raise ValueError
+    if len(found) != count:
         raise ValueError
     if not known:
         return found
