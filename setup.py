@@ -2,9 +2,11 @@
 
 import os
 import platform
+import shutil
 from glob import glob
 
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 try:
     from Cython.Build import cythonize
@@ -41,12 +43,34 @@ COMPILED = [
 LIGHT = [] if platform.system() == "Windows" else ["-O1"]
 
 
+#: What every vault gets a copy of, and where it lies in the package (vault/shipped.py).
+SHIPPED = {
+    "tools/dcmx_rescue.py": "dcmx_rescue.py",
+    **{path: f"spec/{os.path.basename(path)}" for path in
+       [*sorted(glob("docs/spec/*.md")), "docs/keytable.md"]},
+}  # fmt: skip
+
+
+class BuildPy(build_py):
+    """Puts what is shipped into vaults beside the modules that are built."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return  # it is taken from the source tree
+        for path, name in SHIPPED.items():
+            target = os.path.join(self.build_lib, "dicomcrypt", "vault", "shipped", name)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            shutil.copyfile(path, target)
+
+
 def module(name: str) -> Extension:
     path = f"dicomcrypt/{name.replace('.', '/')}.py"
     return Extension(f"dicomcrypt.{name}", [path], extra_compile_args=LIGHT)
 
 
 setup(
+    cmdclass={"build_py": BuildPy},
     options={"build_ext": {"parallel": os.cpu_count() or 1}},
     ext_modules=cythonize(
         [module(name) for name in COMPILED],

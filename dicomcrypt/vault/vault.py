@@ -38,7 +38,7 @@ def is_vault(path: str) -> bool:
     """Whether a folder claims to be a vault."""
     try:
         return FolderStore(path).read(HEAD_NAME, 0, 8) == MAGIC
-    except (MissingBlobError, OSError):
+    except (MissingBlobError, UsageError, OSError):
         return False
 
 
@@ -102,7 +102,7 @@ class Vault:
         store = FolderStore(path)
         try:
             data = store.read(HEAD_NAME)
-        except (MissingBlobError, OSError):
+        except (MissingBlobError, UsageError, OSError):
             data = b""
         if data[:8] != MAGIC:
             raise UsageError(f"{path!r} is no vault")
