@@ -60,7 +60,8 @@ _KEYS = {
 #: As the other commands of `vault` name them.
 _SHORT = {"patient-id": ("--patient",), "study-uid": ("--study",), "series-uid": ("--series",)}
 matching = opt.shared(*(
-    click.option(*_SHORT.get(name, ()), f"--{name}", keyword, multiple=True, metavar=metavar, help=text)
+    click.option(*_SHORT.get(name, ()), f"--{name}", keyword, multiple=True, metavar=metavar,
+                 help=text)
     for name, (keyword, metavar, text) in _KEYS.items()
 ))  # fmt: skip
 _KEYWORDS = [keyword for keyword, _, _ in _KEYS.values()]
