@@ -39,6 +39,7 @@ COMPILED = [
     *(f"container.{n}" for n in ("header", "index", "reader", "schedule", "streams", "writer")),
     *(f"objects.{n}" for n in ("atomic", "buffers", "decoder", "drivers", "encoder", "files")),
     *(f"trees.{n}" for n in ("job", "opening", "pool", "sealing", "tree", "walk")),
+    *(f"vault.{n}" for n in ("adding", "facts", "rows", "sealing", "segment", "stanza")),
 ]  # fmt: skip
 LIGHT = [] if platform.system() == "Windows" else ["-O1"]
 

@@ -33,8 +33,13 @@ _COLUMNS = {
                  "SeriesNumber", "InstanceNumber", "size", "path"),
 }  # fmt: skip
 
-level_option = click.option("--level", type=click.Choice(_LEVELS), default="study",
-                            show_default=True, help="What is shown: one line for each.")
+
+
+def _level(default: str) -> Any:
+    return click.option("--level", type=click.Choice(_LEVELS), default=default,
+                        show_default=True, help="What is shown: one line for each.")
+
+
 #: Option -> keyword of the query, and help.
 _KEYS = {
     "patient-name": ("PatientName", "NAME", "Without case and accents; * and ? stand for letters: "
@@ -52,8 +57,11 @@ _KEYS = {
     "path": ("path", "PATH", "Where the file was when it was added: a file, all of a folder, or "
              "with * and ?."),
 }  # fmt: skip
+#: As the other commands of `vault` name them.
+_SHORT = {"patient-id": ("--patient",), "study-uid": ("--study",), "series-uid": ("--series",)}
 matching = opt.shared(*(
-    click.option(f"--{name}", keyword, multiple=True, metavar=metavar, help=text)
+    click.option(*_SHORT.get(name, ()), f"--{name}", keyword, multiple=True, metavar=metavar,
+                 help=text)
     for name, (keyword, metavar, text) in _KEYS.items()
 ))  # fmt: skip
 _KEYWORDS = [keyword for keyword, _, _ in _KEYS.values()]
@@ -89,7 +97,7 @@ Examples:
 """)
 @unlocking
 @matching
-@level_option
+@_level("study")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def ls(level, as_json, **how):
     """Show patients, studies, series and instances as a tree, with counts and sizes.
@@ -103,7 +111,7 @@ def ls(level, as_json, **how):
 Examples:
   dicomcrypt vault find archive/ --patient-name 'mueller*' --modality CT -i doctor.key
   dicomcrypt vault find archive/ --study-date 2026-01-01-2026-03-31 --level patient -i doctor.key
-  dicomcrypt vault find archive/ BodyPartExamined=CHEST --level instance -i doctor.key --json
+  dicomcrypt vault find archive/ BodyPartExamined=CHEST -i doctor.key --json
 
 \b
 All that is given has to match, as DICOM queries do (PS3.4 section C.2.2.2). An option that is
@@ -112,7 +120,7 @@ repeated matches if one of its texts does. KEYWORD=TEXT takes any keyword that t
 @unlocking
 @click.argument("keys", nargs=-1, metavar="[KEYWORD=TEXT]...")
 @matching
-@level_option
+@_level("instance")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def find(keys, level, as_json, **how):
     """Find patients, studies, series or instances whose elements match."""

@@ -111,7 +111,7 @@ def remove(folder, names, recipient_files, keep_login, drop_others, **how):
     logins: dict[str, Any] = {}
     text = None
     if how["login"] is not None:
-        if how["passphrase_file"] == "-":
+        if how["passphrase_file"] == "-":  # noqa: S105
             raise UsageError("the passphrase is needed twice: give a file, or -p")
         text = opt.read_passphrase(how["ask"] or how["passphrase_file"] is None,
                                    how["passphrase_file"], confirm=False)

@@ -282,7 +282,8 @@ def add_tree(
                 yield _single(folder, only)
 
         survey = Survey(entries)
-        records = Records(vault, dedupe=options.dedupe)
+        place = os.fsencode(os.path.realpath(root)) + b"\0" + before
+        records = Records(vault, dedupe=options.dedupe, place=place)
         checkpoints = _Checkpoints(records, objects, output.journal, sync=options.sync)
 
         def check() -> None:

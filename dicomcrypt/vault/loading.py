@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import struct
 from collections import Counter
@@ -32,6 +33,9 @@ def load_all(segments: Sequence[Entry], directories: Sequence[Directory], keys: 
     shares = _shares(rows)
     database = Database()
     with contextlib.ExitStack() as stack:
+        if gc.isenabled():  # millions of tuples, none in a cycle: looking for some costs a third
+            gc.disable()
+            stack.callback(gc.enable)
         stack.callback(lambda: database.close() if failed else None)
         failed = True
         workers = [stack.enter_context(_Worker(segments, opened, read, share, base))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import NamedTuple
 
 from .facts import Owner
@@ -33,11 +32,14 @@ class Grant(NamedTuple):
 class Records:
     """The records of a job; asked by its workers.
 
+    place: from where it adds; what belongs to no patient and no study has a record for each.
+
     Digests of what is in the vault, and of what this job adds, are kept as the job goes on."""
 
-    def __init__(self, vault: Vault, *, dedupe: bool) -> None:
+    def __init__(self, vault: Vault, *, dedupe: bool, place: bytes) -> None:
         self._vault, self._keys, self._dedupe = vault, vault.keys, dedupe
-        self.job = os.urandom(16)
+        key = vault.keys.derive(1, "lookup")
+        self._job = hashlib.blake2b(place, key=key, digest_size=16).digest()
         self._ids: dict[Owner, tuple[bytes, bytes]] = {}  # its record key, its first one
         self._known: dict[bytes, dict[int, bytes]] = {}
         self._stock: list[tuple[bytes, bytes]] = []
@@ -66,10 +68,12 @@ class Records:
             found = catalogue.record_of(owner.issuer, owner.patient_id)
         elif owner.study:
             found = catalogue.record_of(None, None, owner.study)
+        else:
+            found = catalogue.record_of(None, None, job=self._job)
         found = [key_id for key_id in whole_record(catalogue, found)
                  if self._keys.record_key(key_id) is not None]
         current = next(filter(self._keys.is_current, reversed(found)), None)
-        who = identity_row(owner.issuer, owner.patient_id, study=owner.study, job=self.job)
+        who = identity_row(owner.issuer, owner.patient_id, study=owner.study, job=self._job)
         if current is None:
             current = self.make(who)
         if found and self._dedupe:

@@ -188,10 +188,9 @@ def rewrap_deep(
     ):
         generation = _begin(vault)
         successors = _Successors(vault)
-        tasks, old_keys = {}, set()
+        tasks, old_keys = {}, {k for k in vault.catalogue.records() if not vault.keys.is_current(k)}
         for key_id, row in vault.catalogue.rows():
-            if not vault.keys.is_current(key_id):
-                old_keys.add(key_id)
+            if key_id in old_keys:
                 tasks[row.object_id] = wanted(row, blob_path(row.object_id or b""))
         survey = Listed(list(tasks.values()))
         del tasks

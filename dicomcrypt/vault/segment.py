@@ -135,10 +135,13 @@ def _column(key: int, found: Any, count: int) -> list[Any]:
     kind = _OWN_TYPES[key]
     if type(found) is not list:
         found = [found] * count
-    elif _ABSENT in found:
+    known = found
+    if {*map(type, found)} != {kind}:
         found = [None if value == _ABSENT else value for value in found]
-    known = found if None not in found else [value for value in found if value is not None]
-    if len(found) != count or not {*map(type, known)} <= {kind}:
+        known = [value for value in found if value is not None]
+        if not {*map(type, known)} <= {kind}:
+            raise ValueError
+    if len(found) != count:
         raise ValueError
     if not known:
         return found
@@ -156,23 +159,24 @@ def _column(key: int, found: Any, count: int) -> list[Any]:
 
 
 @lru_cache(256)
-def _expected(keys: tuple[Any, ...], allowed: tuple[int, ...]) -> tuple[type, ...] | None:
-    """Return the types of what stands under these keys; None if they are not ascending or not
-    allowed."""
-    if {*map(type, keys)} <= {int} and {*keys} <= {*allowed} and [*keys] == sorted({*keys}):
-        return tuple(TYPES[key] for key in keys)
-    return None
+def _expected(keys: tuple[Any, ...], allowed: tuple[int, ...]) -> tuple[tuple[type, ...], int]:
+    """Return the types of what stands under these keys, and how many come before the numbers."""
+    if not {*map(type, keys)} <= {int} or not {*keys} <= {*allowed} or [*keys] != sorted({*keys}):
+        raise ValueError
+    types = tuple(TYPES[key] for key in keys)
+    return types, types.index(int) if int in types else len(types)
 
 
 def _pairs(flat: list[Any], allowed: tuple[int, ...]) -> dict[int, Any]:
     """Return {key: value} from an array of keys and values in turn, checked."""
     keys, values = tuple(flat[0::2]), flat[1::2]
-    if len(keys) != len(values) or _expected(keys, allowed) != (*map(type, values),):
+    types, cut = _expected(keys, allowed)
+    if types != (*map(type, values),):  # numbers have the highest keys
         raise ValueError
-    for value in values:
-        if value >= 1 << 63 or value < -(1 << 63) if type(value) is int else \
-                len(value) > PATH_LIMIT:
-            raise ValueError
+    if cut and max(map(len, values[:cut])) > PATH_LIMIT:
+        raise ValueError
+    if values[cut:] and not -(1 << 63) <= min(values[cut:]) <= max(values[cut:]) < 1 << 63:
+        raise ValueError
     return dict(zip(keys, values, strict=True))
 
 

@@ -88,10 +88,9 @@ def test_what_is_refused(call, keys, vault, tree, tmp_path):
     assert call("vault", "stats", tmp_path, *who).status == 2
     assert call("vault", "stats", vault, "-i", keys / "index.key").status == 3
     assert call("vault", "get", vault, *who, "-o", tmp_path / "x").status == 2
-    assert call("vault", "get", vault, "--patient", "nobody", *who, "-o", tmp_path / "x").status == 2
-    assert call("vault", "get", vault, "--object", "zz", *who, "-o", tmp_path / "x").status == 2
-    assert call("vault", "get", vault, "--object", "00" * 16, *who,
-                "-o", tmp_path / "x").status == 4
+    for status, *which in ((2, "--patient", "nobody"), (2, "--object", "zz"),
+                           (4, "--object", "00" * 16)):
+        assert call("vault", "get", vault, *which, *who, "-o", tmp_path / "x").status == status
     assert call("vault", "find", vault, "PatientID", *who).status == 2
     assert call("vault", "find", vault, "Patient=1", *who).status == 2
     done = call("vault", "stats", vault, "--login", "anna", "--passphrase-file",
@@ -125,13 +124,13 @@ def _checked(call, vault, keys, plain, out):
 def test_two_adds_at_once_refuse_each_other(call, command, keys, vault, tmp_path):
     plant(tmp_path / "in", count=3000)
     first = _started(command, tmp_path / "in", vault, keys)
-    lock = vault.with_name("vault.keys-journal")
     for _ in range(500):
         time.sleep(0.01)
         if [p for p in vault.parent.glob("vault.*.dcmx-journal")]:
             break
     done = call("vault", "add", vault, tmp_path / "in", "-i", keys / "doctor.key", "-j", "1")
-    assert first.wait() == 0, lock
+    assert first.wait() == 0
+    first.stderr.close()
     assert done.status == 1
     assert "another job writes to this vault" in done.err
 
@@ -155,9 +154,7 @@ def test_a_killed_add_goes_on_with_nothing_lost_and_nothing_double(
         if job.returncode == 0:
             break
     assert kills
-    done = call("vault", "add", vault, tmp_path / "in", "-i", keys / "doctor.key", "-q")
-    assert done.status == 0, done.err
-    if json.loads(call("vault", "stats", vault, "-i", keys / "doctor.key", "--json").out)[
-        "rows"
-    ] == len(plain):
-        _checked(call, vault, keys, plain, tmp_path / "back")
+    for _ in range(2):  # and once more, when it is done
+        done = call("vault", "add", vault, tmp_path / "in", "-i", keys / "doctor.key", "-q")
+        assert done.status == 0, done.err
+    _checked(call, vault, keys, plain, tmp_path / "back")
