@@ -17,7 +17,7 @@ opens it, with this folder's key table, which lies elsewhere (by default beside 
 How everything in it is laid out stands in spec/vault-v1.md and the files beside it. With nothing but
 Python and its package `cryptography`,
 
-    python dcmx_rescue.py objects --keys KEYTABLE -i KEYFILE -o OUT
+    python dcmx_rescue.py vault FOLDER --keys KEYTABLE -i KEYFILE -o OUT
 
 takes everything out.
 """
