@@ -234,7 +234,7 @@ class Check:
         """What the catalogue says of all objects, each with its record's keys."""
         vault = self.vault
         whole: dict[bytes, tuple[list[bytes], dict[bytes, bytes]]] = {}
-        seen: dict[bytes, tuple[bytes | None, bytes]] = {}
+        seen: dict[bytes, tuple[bytes | None, bytes, int]] = {}
         for record, row in vault.catalogue.rows():
             if record not in whole:
                 found = whole_record(vault.catalogue, [record])
@@ -242,11 +242,12 @@ class Check:
                 for key_id in found:
                     whole[key_id] = found, keys
             records, keys = whole[record]
-            new = row.object_id not in seen
-            before = seen.setdefault(row.object_id, (row.core_digest, records[0]))
-            if before == (row.core_digest, records[0]) and not new:
+            this = row.core_digest, records[0], row.generation or 0
+            before = seen.get(row.object_id)
+            if before is not None and before[:2] == this[:2] and before[2] >= this[2]:
                 continue  # another path of the same file
-            if not new:
+            seen[row.object_id] = this
+            if before is not None and before[:2] != this[:2]:
                 yield Finding("doubled", True, "two rows tell different things of an object",
                               object_name(row.object_id), row.path)
             elif row.object_id in self.objects:

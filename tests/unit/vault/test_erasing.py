@@ -64,7 +64,7 @@ def test_no_byte_of_the_key_is_left(world):
         pieces = {secret[at : at + 16] for at in range(0, len(secret) - 15, 8)}
         # generation and kind in front of a row are those of others, too
         assert not any(piece in data for piece in pieces - {row[:16], row[8:24]}), secret
-    assert b"P1" not in all_bytes(world.path)
+    assert b"Name^P1" not in all_bytes(world.folder)
     assert not wrong(world)
 
 
