@@ -54,11 +54,15 @@ def erase(vault: Vault, records: Sequence[bytes]) -> Erasure:
     objects and the catalogue; if this is cut short, the next writer ends it."""
     keys = vault.keys
     vault.catalogue.refresh()
-    check_erasable(vault, records, (row for _, row in vault.catalogue.rows(records)))
-    objects = objects_of(vault, records)
+    rows = [row for _, row in vault.catalogue.rows(records)]
+    check_erasable(vault, records, rows)
+    objects = list(dict.fromkeys(row.object_id for row in rows if row.object_id))
     if len(objects) > _PART * _MOST_PARTS:
         raise UsageError(f"a record of more than {_PART * _MOST_PARTS} objects cannot be erased")
-    kept, now = holding(keys, records), time.time_ns()
+    now, kept = time.time_ns(), holding(keys, records)
+    # Of what was encrypted anew since, copies have keys that this table does not remember.
+    first = min((row.added_ns or 0 for row in rows), default=now)
+    kept += [backup for backup in backups(keys) if backup.time >= first and backup not in kept]
     with keys.transaction():
         if keys.document(PENDING) is not None:
             raise UsageError("another erasure is not at its end")

@@ -164,12 +164,8 @@ class VaultKills:
             status = again.wait(120)
             # What was done may not be there to be done again.
             text = self._log.read_text()
-            done = status == 2 and (
-                (verb == "rotate" and "no recipient" in text)
-                or (verb == "erase" and "no such record" in text)
-                or (verb == "backup" and "exists" in text)
-            )
-            done = done or (verb == "rotate" and "no recipient" in text)
+            done = {"rotate": "no recipient", "erase": "no such record", "backup": "exists"}
+            done = verb in done and done[verb] in text
             assert status == 0 or done, (row, text)
             self.lasts[verb] = time.monotonic() - begin
         self.contents |= new
