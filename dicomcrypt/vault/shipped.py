@@ -14,8 +14,8 @@ This folder is a dicomcrypt vault: encrypted files under names that tell nothing
 opens it, with this folder's key table, which lies elsewhere (by default beside this folder, with
 `.keys` behind its name). Without the key table nothing in here can be read by anybody.
 
-How everything in it is laid out stands in spec/vault-v1.md and the files beside it. With nothing but
-Python and its package `cryptography`,
+How everything in it is laid out stands in spec/vault-v1.md and the files beside it. With nothing
+but Python and its package `cryptography`,
 
     python dcmx_rescue.py vault FOLDER --keys KEYTABLE -i KEYFILE -o OUT
 
