@@ -244,10 +244,15 @@ def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
             f"(id {backup['id']}, {backup['time']}): destroy it, then `vault backup-keys --forget`")
 
 
+def on_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty()
+
+
 def _confirm(objects: int, name: str) -> None:
     from .console import say
 
-    if not sys.stdin.isatty():
+    if not on_terminal():
         raise UsageError("nothing is erased without confirmation: give --yes-erase")
     say(f"{objects} objects will be gone for good, in every backup, too")
     if click.prompt("Type the ID of the record again", err=True).strip() != name.strip():

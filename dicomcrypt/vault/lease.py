@@ -67,10 +67,13 @@ class Lease:
     def __init__(self, keys: VaultKeys, purpose: str) -> None:
         self._keys, self._purpose, self._token = keys, purpose, os.urandom(16)
         self._renewed = 0.0
+        #: Whether an earlier holder did not give it back.
+        self.taken_over = False
 
     def __enter__(self) -> Lease:
         with self._keys.transaction():
             held = self._entry()
+            self.taken_over = held is not None
             if held is not None:
                 _, host, process, started, until, purpose = held
                 if until > time.time_ns() and not _gone(host, process, started):

@@ -166,12 +166,16 @@ class Vault:
     def lease(self, purpose: str, *, finish: bool = True) -> Iterator[Lease]:
         """Return the writers' lease, to be held with `with`.
 
-        finish: an erasure that was cut short is ended first; `ended` has those."""
+        finish: what an earlier writer left when it was lost is ended or removed first: an erasure
+        (`ended` has those), segments without a head."""
         with Lease(self.keys, purpose) as lease:
             if finish:
                 from .erasing import finish_pending
 
                 self.ended += finish_pending(self)
+                if lease.taken_over:
+                    self.catalogue.refresh()
+                    self.catalogue.remove_orphans()
             yield lease
 
     @property
