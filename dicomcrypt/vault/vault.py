@@ -175,6 +175,9 @@ class Vault:
                 self.ended += finish_pending(self)
                 if lease.taken_over:
                     self.catalogue.refresh()
+                    head = self.catalogue.head
+                    if head.generation > self.keys.state:  # its last step was missing
+                        self.keys.raise_state(head.generation, head.g)
                     self.catalogue.remove_orphans()
             yield lease
 
