@@ -58,7 +58,9 @@ def holding(keys: VaultKeys, records: Iterable[bytes]) -> list[Backup]:
         for info in entries:
             if info.kind != RECORD:
                 continue
-            if backup.counter >= info.generation if backup.table == table else (
+            if backup.counter == _UNKNOWN:
+                found.add(backup)
+            elif backup.counter >= info.generation if backup.table == table else (
                 not keys.is_current(info.id) or keys.generation == 1
             ):
                 found.add(backup)
@@ -106,6 +108,16 @@ def backup_keys(keys: VaultKeys, store_root: str, path: str, *, force: bool = Fa
         raise
     _replace(keys, made)
     return made
+
+
+def remove_leftovers(keys: VaultKeys, keys_path: str) -> None:
+    """Remove tables that were not made whole, by processes that were killed. Hold the writers'
+    lease."""
+    for name in (f"{keys_path}.new", f"{keys_path}.restored"):
+        _remove(name)
+    for backup in backups(keys):
+        if backup.counter == _UNKNOWN:
+            _remove(f"{backup.place}.part")
 
 
 def _replace(keys: VaultKeys, made: Backup) -> None:
@@ -158,7 +170,10 @@ def restore_keys(
             copy.copy_to(made)
             with copy.open_copy(made) as table:
                 result = _prepare(store, table, present, force)
-            aside = _aside(path) if os.path.lexists(path) else None
+                aside = _aside(path) if os.path.lexists(path) else None
+                if aside is not None:  # it holds keys, as every copy does
+                    kept = Backup(os.urandom(16), time.time_ns(), _UNKNOWN, aside, bytes(16))
+                    _replace(VaultKeys(table), kept)
             if problem is not None and not force:
                 raise UsageError(f"the present key table cannot be opened ({problem}): with "
                                  "--force it is kept aside all the same")

@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import DamagedError, OutputExistsError, UnknownKeyError, UsageError
-from .backups import Backup, backups, holding
+from .backups import Backup, backups, holding, remove_leftovers
 from .holds import check_erasable, forget_records
 from .keys import VaultKeys, pack_document, parse_document
 from .store import Store
@@ -102,6 +102,7 @@ def _finish(vault: Vault) -> Erasure:
     vault.catalogue.forget(records)
     vault.catalogue.compact()
     keys.table.vacuum()
+    remove_leftovers(keys, vault.keys_path)
     with keys.transaction():
         keys.table.delete_document(PENDING)
         for number in range(parts):

@@ -163,6 +163,9 @@ def test_a_damaged_table_is_put_aside(world):
         restore(world, made.place)
     done = restore(world, made.place, force=True)
     assert os.path.exists(done.aside)
+    with world.open() as vault:
+        assert done.aside in {found.place for found in backups.backups(vault.keys)}
+    assert done.aside in {found.place for found in erase_patient(world, "P1").backups}
     assert not wrong(world)
 
 

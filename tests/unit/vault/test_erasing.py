@@ -52,9 +52,15 @@ def test_no_byte_of_the_key_is_left(world):
         vault.catalogue.save_cache()
         derived = vault.keys.row_key(record)
         assert row in all_bytes(world.folder)
+        # What a killed change of recipients and a killed copy leave.
+        shutil.copy(world.keys_path, f"{world.keys_path}.new")
+        lost = backups.Backup(bytes(16), 1, (1 << 63) - 1, str(world.folder / "lost"), bytes(16))
+        backups._replace(vault.keys, lost)
+        shutil.copy(world.keys_path, f"{lost.place}.part")
         done = erase_patient(vault, "P1")
         assert done.objects == world.each
         assert done.records == [record]
+        assert [backup.id for backup in done.backups] == [lost.id]
         assert vault.keys.table.info(record).kind == TOMBSTONE
         assert vault.keys.cache_key() != cache
         with pytest.raises(UsageError, match="no such record"):
