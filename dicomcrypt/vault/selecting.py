@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,10 @@ def find_record(
         found = [key_id] if catalogue.identities(key_id) else []
     elif study is not None:
         found = catalogue.record_of(None, None, study)
-        found += dict.fromkeys(
-            record for record, _ in catalogue.rows(query={"StudyInstanceUID": study.replace(
-                "*", "?")}) if record not in found
-        )
+        if not re.fullmatch(r"[0-9.]{1,64}", study):
+            raise UsageError("a study is named by its UID")
+        rows = catalogue.rows(query={"StudyInstanceUID": study})
+        found += dict.fromkeys(record for record, _ in rows if record not in found)
     elif patient is not None:
         patient, issuers = patient.strip(), catalogue.issuers(patient.strip())
         if issuer is not None:
