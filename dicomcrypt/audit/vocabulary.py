@@ -20,8 +20,9 @@ ACTIONS = frozenset({
     "directory.fetch", "rights.ask",
     "table.create", "table.unlock", "table.lock", "table.password", "table.export",
     "table.import", "key.create", "key.read", "key.delete",
-    "vault.hold", "vault.release", "vault.retention", "vault.erase", "vault.merge",
-    "vault.backup", "vault.restore", "vault.check", "vault.repair",
+    "vault.create", "vault.add", "vault.get", "vault.cat", "vault.verify", "vault.share",
+    "vault.recipients", "vault.rewrap", "vault.hold", "vault.release", "vault.retention",
+    "vault.erase", "vault.merge", "vault.backup", "vault.restore", "vault.check", "vault.repair",
     "service.start", "service.stop", "login", "store", "read", "search", "share", "delete",
 })  # fmt: skip
 OUTCOMES = frozenset({
@@ -34,7 +35,7 @@ _COUNTS = frozenset({
     "threshold", "shares", "attempt", "seconds", "port",
 })  # fmt: skip
 _HEX = frozenset({"job", "key", "certificate", "serial", "issuer", "signer", "holder", "session",
-                  "erasure"})
+                  "erasure", "vault"})
 _ENUMERATIONS: dict[str, frozenset[str]] = {
     "part": frozenset({"all", "tags", "pixels"}),
     "role": frozenset({"physician", "pharmacist", "patient", "hospital", "insurance",

@@ -64,9 +64,11 @@ def _time(text: str | None) -> str | None:
     return found.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _events(path, since, until, action, objects, outcome) -> Iterator[dict]:
+def events(log, since, until, action, objects, outcome) -> Iterator[dict]:
+    """Yield the events of a log, by default the configured one, that pass the filters."""
     from ..audit import read
 
+    path = _log_path(log)
     since, until = _time(since), _time(until)
     wanted = tuple(found.lower() for found in objects)
     if not all(re.fullmatch("[0-9a-f]{2,64}", found) for found in wanted):
@@ -147,9 +149,13 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def show(log, since, until, action, objects, outcome, as_json):
     """Show events. The chain is checked on the way, signatures are not (see verify)."""
+    show_events(list(events(log, since, until, action, objects, outcome)), as_json)
+
+
+def show_events(found: list[dict], as_json: bool) -> None:
+    """Print events as a table, or as JSON."""
     from .console import print_json, print_table
 
-    found = list(_events(_log_path(log), since, until, action, objects, outcome))
     if as_json:
         print_json(found)
         return
@@ -199,7 +205,7 @@ def export(log, since, until, action, objects, outcome, output, force, quiet):
         table = csv.writer(row, lineterminator="\n")
         if output.endswith(".csv"):
             table.writerow(fields)
-        for event in _events(_log_path(log), since, until, action, objects, outcome):
+        for event in events(log, since, until, action, objects, outcome):
             count += 1
             if output.endswith(".csv"):
                 table.writerow([*(event[f] for f in fields[:5]), " ".join(event["objects"]),

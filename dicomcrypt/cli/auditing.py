@@ -59,14 +59,14 @@ class Job:
     """A job's two records. Raises whatever keeps the log from being written: then the job does
     not begin."""
 
-    def __init__(self, action: str, settings: dict[str, Any]) -> None:
+    def __init__(self, action: str, settings: dict[str, Any], **about: str) -> None:
         from ..audit import present_actor
 
         self._action, self._actor = action, present_actor()
-        self._job = os.urandom(16).hex()
+        self._about = {"job": os.urandom(16).hex(), **about}
         self._log = open_log(settings)
         self.paths: list[str] = []
-        self._log.record(action, actor=self._actor, outcome="started", details={"job": self._job})
+        self._log.record(action, actor=self._actor, outcome="started", details=self._about)
 
     def saw(self, path: str | None) -> None:
         """Remember an object; only its random id gets into the log."""
@@ -81,7 +81,7 @@ class Job:
         objects = self.paths if len(self.paths) <= MOST_OBJECTS else ()
         self._log.record(self._action, actor=self._actor, outcome=outcome,
                          objects=dict.fromkeys([*object_ids(objects), *ids]),
-                         details={"job": self._job, **details})
+                         details={**self._about, **details})
         self._log.close()
 
 
@@ -96,16 +96,16 @@ def status_of(error: BaseException | None) -> int:
     return getattr(error, "exit_status", 1)
 
 
-def begin(action: str) -> Job | None:
-    """Begin a job's records; None if no log is configured."""
+def begin(action: str, **about: str) -> Job | None:
+    """Begin a job's records; None if no log is configured. about: details of both."""
     settings = configured()
-    return Job(action, settings) if settings else None
+    return Job(action, settings, **about) if settings else None
 
 
 @contextlib.contextmanager
-def job(action: str, *paths: str) -> Iterator[None]:
+def job(action: str, *paths: str, **about: str) -> Iterator[None]:
     """Record what runs inside, with the ids of these objects."""
-    found = begin(action)
+    found = begin(action, **about)
     if found is None:
         yield
         return

@@ -107,10 +107,13 @@ class Report:
     """Follows a job: progress while it runs, rows and a summary at its end.
 
     On a terminal a bar; otherwise lines, one for each failure, with --verbose one for
-    each file; nothing but failures with --quiet; with --json one document.
+    each file; nothing but failures with --quiet; with --json one document. about: for the
+    audit log, its `action` if that is not the verb, and details.
     """
 
-    def __init__(self, verb: str, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    def __init__(
+        self, verb: str, *, as_json: bool, quiet: bool, verbose: bool, **about: str
+    ) -> None:
         self.verb, self.as_json, self.quiet, self.verbose = verb, as_json, quiet, verbose
         self.counts = {"done": 0, "skipped": 0, "failed": 0, "planned": 0}
         self.bytes_in = self.bytes_out = 0
@@ -123,9 +126,10 @@ class Report:
         self._shown = 0.0
         self._rows = 0
         self._bar = None
+        self._about = about
 
     def __enter__(self) -> Report:
-        self._audit = auditing.begin(self.verb)
+        self._audit = auditing.begin(self._about.pop("action", self.verb), **self._about)
         if self.as_json:
             click.echo('{"files": [')
         elif not self.quiet and sys.stderr.isatty():

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..errors import UsageError
+from . import auditing
 from . import options as opt
 
 #: Each command's module here, imported when the command is used.
@@ -25,6 +26,8 @@ COMMANDS = {
     "recipients": "vault_keys",
     "rewrap": "vault_keys",
     "stats": "vault",
+    "log": "vault_log",
+    "dedupe": "vault_log",
     "hold": "vault_keep",
     "retention": "vault_keep",
     "erase": "vault_keep",
@@ -102,6 +105,11 @@ def open_vault(folder: str, keys_path, login, identity_files, ask, passphrase_fi
                       **more)
 
 
+def about(verb: str, vault: Any) -> dict[str, str]:
+    """What the audit log is told of a job: its action, and the vault's random id."""
+    return {"action": f"vault.{verb}", "vault": vault.keys.vault_id.hex()}
+
+
 def selected(vault: Any, patient, issuer, study, series, objects, everything, paths=()) -> Any:
     """Return the rows that are asked for. Raises UsageError if nothing is, or nothing matches."""
     from ..vault.reading import select
@@ -145,7 +153,8 @@ Examples:
 @click.option("-r", "--recipient", "recipient_files", multiple=True, metavar="FILE",
               help="Recipient file of somebody who may open the vault; repeatable.")
 @click.option("--recovery", "recovery_files", multiple=True, metavar="FILE",
-              help="Recipient file of a recovery key, which is kept offline; repeatable.")
+              help="Recipient file of a recovery key, which is kept offline, beside [recipients] "
+              "recovery of the configuration; repeatable.")
 @click.option("--login", metavar="NAME", help="Login that a passphrase is for.")
 @opt.passphrase
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
@@ -159,6 +168,7 @@ def create(folder, keys_path, recipient_files, recovery_files, login, ask, passp
     from ..keys.passphrase import Passphrase
     from ..vault.vault import Vault
     from .console import print_json, say
+    from .crypt import recovery_warnings
 
     access: dict[str, Any] = {}
     if login is not None:
@@ -167,10 +177,15 @@ def create(folder, keys_path, recipient_files, recovery_files, login, ask, passp
     elif ask or passphrase_file is not None:
         raise UsageError("whose passphrase is it? give --login NAME")
     access_of(recipient_files, access)
-    access_of(recovery_files, access)
-    with Vault.create(folder, access, keys_path=keys_path) as made:
+    spare = (*opt.configured_recipients("recovery"), *recovery_files)
+    access_of(spare, access)
+    warnings = [] if spare else recovery_warnings(not as_json)
+    with (
+        auditing.job("vault.create"), Vault.create(folder, access, keys_path=keys_path) as made
+    ):
         facts = {"vault": made.store.root, "id": made.keys.vault_id.hex(), "keys": made.keys_path,
-                 "fingerprint": made.keys.table.fingerprint, "recipients": list(access)}
+                 "fingerprint": made.keys.table.fingerprint, "recipients": list(access),
+                 "warnings": warnings}
     if as_json:
         print_json(facts)
         return

@@ -60,7 +60,7 @@ def check(folder, jobs, as_json, quiet, **how):
 
     with open_vault(folder, **how, catalogue=False) as vault, _progress(not quiet) as progress:
         looked = Check(vault, jobs=_default_jobs(jobs), progress=progress)
-        with recorded("vault.check") as facts:
+        with recorded("vault.check", vault.keys.vault_id) as facts:
             found = list(looked.run())
             facts |= {"done": looked.checked, "failed": sum(f.wrong for f in found)}
     wrong = [finding for finding in found if finding.wrong]
@@ -131,7 +131,8 @@ def repair(folder, aside, rebuild, drop_missing, remove_erased, accept_old, dama
 
     with (
         open_vault(folder, **how, catalogue=False) as vault, _progress(not quiet) as progress,
-        recorded("vault.repair") as facts, vault.lease("vault repair", finish=False),
+        recorded("vault.repair", vault.keys.vault_id) as facts,
+        vault.lease("vault repair", finish=False),
     ):  # fmt: skip
         done = repair_vault(
             vault, aside=aside, rebuild=rebuild, drop_missing=drop_missing,

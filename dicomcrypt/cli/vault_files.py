@@ -6,8 +6,9 @@ import sys
 
 import click
 
+from . import auditing
 from . import options as opt
-from .vault import open_vault, selected, selection, unlocking
+from .vault import about, open_vault, selected, selection, unlocking
 
 
 @click.command(epilog="""\b
@@ -46,7 +47,8 @@ def add(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
 
     options = AddOptions(method_number(method), links, verify, not no_dedupe, not no_sync)
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
-        with Report("add", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        with Report("add", as_json=as_json, quiet=quiet, verbose=verbose,
+                    **about("add", opened)) as report:
             for path in paths:
                 run(report, add_tree(opened, path, options, jobs or default_jobs(), prefix=prefix,
                                      watch=report.watch))
@@ -87,7 +89,8 @@ def get(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
     options = DecryptOptions("all", force, resume, unsafe_links, not no_sync)
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
         rows = selected(opened, patient, issuer, study, series, objects, everything, paths)
-        with Report("get", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        with Report("get", as_json=as_json, quiet=quiet, verbose=verbose,
+                    **about("get", opened)) as report:
             run(report, restore(opened, rows, output, options, jobs or default_jobs(),
                                 journal=journal, watch=report.watch))
     sys.exit(report.exit_status())
@@ -113,7 +116,8 @@ def cat(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
 
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
         rows = selected(opened, patient, issuer, study, series, objects, everything, paths)
-        write(opened, rows, standard_output())
+        with auditing.job(**about("cat", opened)):
+            write(opened, rows, standard_output())
 
 
 @click.command(epilog="""\b
@@ -139,7 +143,8 @@ def verify(folder, keys_path, login, identity_files, ask, passphrase_file, patie
     everything = everything or not (patient or issuer or study or series or objects)
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
         rows = selected(opened, patient, issuer, study, series, objects, everything)
-        with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose,
+                    **about("verify", opened)) as report:
             run(report, authenticate(opened, rows, jobs or default_jobs(), watch=report.watch))
     sys.exit(report.exit_status(expect_some=True))
 
@@ -176,7 +181,8 @@ def share(folder, keys_path, login, identity_files, ask, passphrase_file, paths,
     recipients = opt.load_recipient_files(recipient_files)
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
         rows = selected(opened, patient, issuer, study, series, objects, everything, paths)
-        with Report("share", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        with Report("share", as_json=as_json, quiet=quiet, verbose=verbose,
+                    **about("share", opened)) as report:
             run(report, copy(opened, rows, output, recipients, jobs or default_jobs(), force=force,
                              sync=not no_sync, allow_classical=allow_classical,
                              allow_mixed=allow_mixed, watch=report.watch))

@@ -47,12 +47,12 @@ def the_record(vault, patient, issuer, study, record) -> list[bytes]:
 
 
 @contextlib.contextmanager
-def recorded(action: str) -> Iterator[dict[str, Any]]:
+def recorded(action: str, vault_id: bytes) -> Iterator[dict[str, Any]]:
     """Record what runs inside in the audit log; the dictionary takes `objects` (ids) and
     details."""
     from . import auditing
 
-    job, facts = auditing.begin(action), {}
+    job, facts = auditing.begin(action, vault=vault_id.hex()), {}
     error: BaseException | None = None
     try:
         yield facts
@@ -78,7 +78,7 @@ def tell_ended(vault) -> None:
     from .console import say
 
     for done in vault.ended:
-        with recorded("vault.erase") as facts:
+        with recorded("vault.erase", vault.keys.vault_id) as facts:
             facts |= proof(done)
         say(f"an erasure that was cut short was ended: {done.objects} objects")
 
@@ -127,7 +127,7 @@ def hold(folder, patient, issuer, study, record, off, reason, as_json, **how):
         if reason is None:
             raise UsageError("give the reason's code with --reason")
         keys = the_record(vault, patient, issuer, study, record)
-        with recorded("vault.release" if off else "vault.hold") as facts:
+        with recorded("vault.release" if off else "vault.hold", vault.keys.vault_id) as facts:
             facts["objects"] = [key.hex() for key in keys[:1]]
             (holds.release if off else holds.hold)(vault, keys, reason)
         if as_json:
@@ -165,11 +165,11 @@ def retention(folder, until, patient, issuer, study, record, default, off, as_js
         raise UsageError("give a record, and until when it is kept (or --off)")
     with open_vault(folder, **how) as vault:
         if default is not None:
-            with recorded("vault.retention"):
+            with recorded("vault.retention", vault.keys.vault_id):
                 holds.set_default(vault.keys, 0 if default == "0" else holds.parse_span(default))
         elif given:
             keys = the_record(vault, patient, issuer, study, record)
-            with recorded("vault.retention") as facts:
+            with recorded("vault.retention", vault.keys.vault_id) as facts:
                 facts["objects"] = [keys[0].hex()]
                 holds.set_retention(vault.keys, keys, None if off else holds.parse_until(until))
         own = holds.retentions(vault.keys)
@@ -230,7 +230,7 @@ def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
         objects = len({row.object_id for row in rows})
         if not yes_erase:
             _confirm(objects, patient or study or record)
-        with recorded("vault.erase") as facts:
+        with recorded("vault.erase", vault.keys.vault_id) as facts:
             done = erase_record(vault, keys)
             facts |= proof(done)
     result = {"erasure": done.id.hex(), "objects": done.objects,
@@ -282,7 +282,7 @@ def merge(folder, patient, issuer, study, record, into, into_issuer, as_json, **
         tell_ended(vault)
         one = the_record(vault, patient, issuer, study, record)
         other = the_record(vault, into, into_issuer, None, None)
-        with recorded("vault.merge") as facts:
+        with recorded("vault.merge", vault.keys.vault_id) as facts:
             facts["objects"] = [one[0].hex(), other[0].hex()]
             count = merge_records(vault, one, other)
     if as_json:
@@ -323,11 +323,11 @@ def backup_keys(folder, to, forget, force, as_json, **how):
                 backup_id = bytes.fromhex(forget)
             except ValueError:
                 raise UsageError("--forget takes a copy's id, in hexadecimal") from None
-            with recorded("vault.backup") as facts:
+            with recorded("vault.backup", vault.keys.vault_id) as facts:
                 facts["objects"] = [forget]
                 backups.forget_backup(vault.keys, backup_id)
         elif to:
-            with recorded("vault.backup") as facts:
+            with recorded("vault.backup", vault.keys.vault_id) as facts:
                 made = backups.backup_keys(vault.keys, vault.store.root, to, force=force)
                 facts |= {"objects": [made.id.hex()], "sequence": made.counter}
             if as_json:
@@ -367,7 +367,7 @@ def restore_keys(folder, source, keys_path, force, as_json, **how):
 
     found, vault_id = read_header(folder)
     path = keys_place(found.root, keys_path)
-    with recorded("vault.restore") as facts:
+    with recorded("vault.restore", vault_id) as facts:
         done = backups.restore_keys(found, vault_id, path, source, unlocker(**how), force=force)
         facts |= {"done": done.keys, "number": done.buried}
     if as_json:

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from ..errors import UsageError
+from . import auditing
 from . import options as opt
-from .vault import open_vault, unlocking
+from .vault import about, open_vault, unlocking
 
 
 @click.group(epilog="""\b
@@ -77,7 +78,8 @@ def add(folder, name, recipient_file, new_passphrase_file, force, **how):
         recipient = Passphrase(opt.read_passphrase(new_passphrase_file is None,
                                                    new_passphrase_file, confirm=True) or "")
     with open_vault(folder, **how) as opened:
-        grant(opened.keys, name, recipient, replace=force)
+        with auditing.job(**about("recipients", opened)):
+            grant(opened.keys, name, recipient, replace=force)
     say(f"{name} may open {folder}")
 
 
@@ -123,7 +125,8 @@ def remove(folder, names, recipient_files, keep_login, drop_others, **how):
         logins.pop(name, None)
     given = opt.load_recipient_files(recipient_files)
     with _opened(folder, text, **how) as opened:
-        gone = opened.remove_recipients(names, given=given, logins=logins, drop=drop_others)
+        with auditing.job(**about("recipients", opened)):
+            gone = opened.remove_recipients(names, given=given, logins=logins, drop=drop_others)
         backup = opened.keys_path
     say(f"removed: {', '.join(gone)}; {backup} is a new key table, of which there is no backup yet")
     say("what is in the vault already is under its old keys: `vault rewrap --deep` encrypts it "
@@ -164,7 +167,8 @@ def rewrap(folder, keys_path, login, identity_files, ask, passphrase_file, deep,
     from .console import Report, run
 
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
-        with Report("rewrap", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        with Report("rewrap", as_json=as_json, quiet=quiet, verbose=verbose,
+                    **about("rewrap", opened)) as report:
             run(report, rewrap_deep(opened, jobs or default_jobs(), watch=report.watch))
         opened.catalogue.save_cache()
     sys.exit(report.exit_status())

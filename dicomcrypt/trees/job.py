@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
@@ -19,6 +20,8 @@ from .pool import Answer, Factory, Outcome, Pool, next_chunk
 from .walk import Entry, Survey, in_shard
 
 Shard = tuple[int, int]
+#: Seconds after which a locked output is another job's.
+PATIENCE = 2.0
 
 
 class Watch(Protocol):
@@ -122,15 +125,22 @@ class Output:
         descriptor = os.open(self.out, os.O_RDONLY)
         self._stack.callback(os.close, descriptor)
         how = fcntl.LOCK_EX if self._shard is None else fcntl.LOCK_SH
-        try:
-            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._stack.close()
-            raise JobBusyError(
-                f"another job writes into {os.fsdecode(self.out)!r}: wait until it ends"
-            ) from None
-        except OSError:  # a file system without these locks
-            pass
+        # Workers of a job that was killed hold it until they have noticed.
+        patience = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < patience:
+                    time.sleep(0.05)
+                    continue
+                self._stack.close()
+                raise JobBusyError(
+                    f"another job writes into {os.fsdecode(self.out)!r}: wait until it ends"
+                ) from None
+            except OSError:  # a file system without these locks
+                pass
+            return
 
     @property
     def folds_case(self) -> bool:

@@ -18,7 +18,7 @@ from .segment import TAG, Keys
 MAGIC = b"DCMXCCH1"
 _HEAD = struct.Struct("<8s16s32s32sQ")
 _PIECE = 1 << 20
-#: SQLite takes images up to 1 GiB, and they have to grow: six million objects.
+#: SQLite takes images up to 1 GiB, and they have to grow: some 2.7 million objects.
 IMAGE_LIMIT = 900 << 20
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -267,6 +268,27 @@ class Catalogue:
                 "object_size": stored, "segments": len(segments),
                 "catalogue_size": sum(entry.size for entry in segments),
                 "generation": self._head.generation}
+
+    def duplicates(self, most: int) -> dict[str, Any]:
+        """Return what deduplication saves: files, objects, shared (files that were not stored
+        again), saved (bytes); and how many instances have several contents, up to `most` of them
+        with UID, number of objects and paths."""
+        db = self._database.db
+        files, objects, size = db.execute(
+            "SELECT count(*), count(DISTINCT object_id), ifnull(sum(size), 0) FROM objects"
+        ).fetchone()
+        once = self._database.one(
+            "SELECT ifnull(sum(size), 0) FROM (SELECT max(size) AS size FROM objects "
+            "GROUP BY object_id)")
+        several = db.execute(
+            'SELECT "SOPInstanceUID", count(DISTINCT object_id) AS n FROM objects '
+            'WHERE "SOPInstanceUID" IS NOT NULL GROUP BY "SOPInstanceUID" HAVING n > 1 '
+            "ORDER BY n DESC, 1").fetchall()
+        shown = [{"uid": uid, "objects": count,
+                  "paths": sorted(os.fsdecode(row.path) for _, row in self.same_instance(uid))}
+                 for uid, count in several[:most]]
+        return {"files": files, "objects": objects, "shared": files - objects,
+                "saved": size - once, "instances": len(several), "several": shown}
 
     # ---- changing -----------------------------------------------------------
 

@@ -12,6 +12,7 @@ from ..errors import OutputExistsError, UsageError
 from ..objects.atomic import AtomicFile
 from ..objects.decoder import FileOutput, decode
 from ..objects.files import Buffers, decrypted_before, plain_mode, plain_streams, verify_opened
+from ..objects.signing import unlock
 from ..trees.checkpoint import Checkpoints
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.names import check_folders, safe_relative
@@ -181,6 +182,6 @@ def cat(vault: Vault, rows: Iterable[Row], out: BinaryIO) -> int:
     with contextlib.closing(source):
         container = Container(source)
         check_object(container, tasks[0])
-        opened = container.unlock([vault.identity])
+        opened = unlock(container, [vault.identity])
         plain_streams(opened, "all")
         return decode(opened, FileOutput(out), bytearray())

@@ -12,6 +12,7 @@ from ..container.stanza import FULL, Recipient
 from ..keys.batch import check_recipients
 from ..objects.atomic import AtomicFile
 from ..objects.buffers import FileSource, write_all
+from ..objects.signing import unlock
 from ..trees.checkpoint import Checkpoints
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.pool import Outcome, Worker
@@ -90,7 +91,7 @@ def _sharer(
         try:
             container = Container(source)
             check_object(container, task)
-            unlocked = container.unlock([identity]).unlocked
+            unlocked = unlock(container, [identity]).unlocked
             with AtomicFile(target, force=force, sync=False, run=run_id) as file:
                 size = write_copy(
                     path, container,
