@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import config
-from ..errors import UsageError
+from ..errors import DiskFullError, UsageError
 
 _KEYS = {"log", "key", "heads", "sync"}
 #: Jobs of more files than this tell how many; up to it also which objects.
@@ -55,11 +55,19 @@ def open_log(settings: dict[str, Any]):
     return AuditLog.open(settings["log"], signer, heads=settings["heads"], sync=settings["sync"])
 
 
+#: Commands that keep records, by their words; the others have nothing to refuse unrecorded.
+_RECORDED = {"encrypt": "encrypt", "decrypt": "decrypt", "verify": "verify", "rewrap": "rewrap",
+             "frame": "frame", "policy set": "policy.set"}
+#: Whether this command has begun a job, which tells how it ended.
+begun = False
+
+
 class Job:
     """A job's two records. Raises whatever keeps the log from being written: then the job does
     not begin."""
 
     def __init__(self, action: str, settings: dict[str, Any]) -> None:
+        global begun
         from ..audit import present_actor
 
         self._action, self._actor = action, present_actor()
@@ -67,6 +75,7 @@ class Job:
         self._log = open_log(settings)
         self.paths: list[str] = []
         self._log.record(action, actor=self._actor, outcome="started", details={"job": self._job})
+        begun = True
 
     def saw(self, path: str | None) -> None:
         """Remember an object; only its random id gets into the log."""
@@ -78,10 +87,14 @@ class Job:
         if outcome == "failed" and details.get("done"):
             outcome = "partial"
         objects = self.paths if len(self.paths) <= MOST_OBJECTS else ()
-        self._log.record(self._action, actor=self._actor, outcome=outcome,
-                         objects=dict.fromkeys(object_ids(objects)),
-                         details={"job": self._job, **details})
-        self._log.close()
+        try:
+            self._log.record(self._action, actor=self._actor, outcome=outcome,
+                             objects=dict.fromkeys(object_ids(objects)),
+                             details={"job": self._job, **details})
+            self._log.close()
+        except DiskFullError as error:
+            raise DiskFullError(f"{error}; the job was begun, and how it ended ({outcome}) is not "
+                                "in the log or its heads") from None
 
 
 def status_of(error: BaseException | None) -> int:
@@ -99,6 +112,17 @@ def begin(action: str) -> Job | None:
     """Begin a job's records; None if no log is configured."""
     settings = configured()
     return Job(action, settings) if settings else None
+
+
+def refused(words: list[str]) -> None:
+    """Record what the policy refused a command (its first words) before its job began."""
+    action = _RECORDED.get(" ".join(words[:2])) or _RECORDED.get("".join(words[:1]))
+    if action is None or begun or not (settings := configured()):
+        return
+    from ..audit import present_actor
+
+    with open_log(settings) as log:
+        log.record(action, actor=present_actor(), outcome="refused")
 
 
 @contextlib.contextmanager
