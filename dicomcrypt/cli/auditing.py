@@ -11,7 +11,6 @@ from typing import Any
 from .. import config
 from ..errors import DiskFullError, UsageError
 
-_KEYS = {"log", "key", "heads", "sync"}
 #: Jobs of more files than this tell how many; up to it also which objects.
 MOST_OBJECTS = 16
 _OUTCOMES = {0: "ok", 1: "failed", 2: "usage", 3: "no-identity", 4: "damaged", 5: "refused",
@@ -24,8 +23,6 @@ def configured() -> dict[str, Any]:
     if not settings:
         return {}
     where = repr(str(config.config_path()))
-    if unknown := set(settings) - _KEYS:
-        raise UsageError(f"configuration {where}: [audit] has no {min(unknown)!r}")
     if not isinstance(settings.get("sync", True), bool):
         raise UsageError(f"configuration {where}: [audit] sync is neither true nor false")
     found = {}
