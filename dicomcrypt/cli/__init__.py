@@ -101,11 +101,13 @@ def _record_refusal(words: list[str]) -> None:
 def main() -> None:
     """Run the command line; the process ends with the status of architecture.md."""
     import signal
+    import warnings
 
     from . import auditing
     from .console import complain
 
     auditing.begun = False
+    warnings.filterwarnings("ignore", "Attribute's length")  # of long names in certificates
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as cleanly as by ctrl-C
     try:
         status = cli.main(prog_name="dicomcrypt", standalone_mode=False)

@@ -255,7 +255,10 @@ Examples:
 @pko.quiet
 def export(certificate, form, key, chain, output, ask, passphrase_file, p12_passphrase_file, force,
            quiet):
-    """Write a certificate for other programs: PKCS#12 with its key, PEM, DER, or the chain."""
+    """Write a certificate for other programs: PKCS#12 with its key, PEM, DER, or the chain.
+
+    The chain is what is in CERT's file behind it (`pki issue --chain`), and --chain.
+    """
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from ..keys.keyfile import write_private
@@ -263,8 +266,9 @@ def export(certificate, form, key, chain, output, ask, passphrase_file, p12_pass
     from ..pki.gate import matches
     from .console import say
 
-    found = files.load_certificate(certificate)
-    above = [c for path in chain for c in files.load_certificates(path)]
+    found, *between = files.load_certificates(certificate)
+    given = [c for path in chain for c in files.load_certificates(path)]
+    above = [c for c in dict.fromkeys([*between, *given]) if c != found]
     if form == "p12":
         if key is None:
             raise UsageError("PKCS#12 is for a key with its certificate: give --key FILE")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import errno
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 
-from ..errors import DiskFullError, UsageError
+from ..errors import UsageError
 from . import options as opt
 
 _ROLES = ["physician", "pharmacist", "patient", "hospital", "insurance", "application"]
@@ -111,7 +110,7 @@ def write_public(path: str, data: bytes, *, force: bool) -> None:
     """Write a file that everyone may read."""
     from ..objects.atomic import AtomicFile, default_mode
 
-    with AtomicFile(path, force=force) as file, _full(path):
+    with AtomicFile(path, force=force) as file:
         file.raw.write(data)
         file.commit(mode=default_mode())
 
@@ -131,19 +130,8 @@ def delivered(
             file.raw.write(content(issued))
             os.fsync(file.descriptor)
 
-        with _full(path):
-            yield deliver
+        yield deliver
         file.commit(mode=default_mode())
-
-
-@contextlib.contextmanager
-def _full(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC and error.filename is None:
-            raise DiskFullError(f"no room is left for {path!r}: make room there") from None
-        raise
 
 
 def not_there(path: str, force: bool) -> None:

@@ -147,7 +147,7 @@ def check_certificate(
         found = list(_problems(path, trust, purpose, wanted, moment, remarks))
         refused = [p for p in found if p.reason not in spared]
         if not refused:
-            remarks = [p.sentence.partition(": ")[0] for p in found] + remarks
+            remarks = [p.sentence.rpartition(": ")[0] for p in found] + remarks  # without advice
             stated = names.role_of(certificate.extensions)
             return CheckedCertificate(
                 certificate, tuple(path), purpose, moment, stated, remarks

@@ -37,6 +37,7 @@ def quiet() -> Iterator[None]:
 
     with _warnings, warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        warnings.filterwarnings("ignore", "Attribute's length")
         yield
 
 
@@ -49,7 +50,7 @@ def read(path: str | os.PathLike[str], what: str, limit: int = MAX_FILE) -> byte
         reason = (error.strerror or "").lower()
         raise UsageError(f"cannot read {what} {os.fspath(path)!r}: {reason}") from None
     if len(data) > limit:
-        raise UsageError(f"{os.fspath(path)!r} is too large for a {what}")
+        raise UsageError(f"{what} {os.fspath(path)!r} is too large")
     return data
 
 
