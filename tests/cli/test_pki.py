@@ -259,6 +259,62 @@ def test_attribute_certificates_and_rights(pki, need_module):
     assert "is not for certificate" in done.err
 
 
+def test_revoking_names_the_list_and_other_certificates_of_the_key(pki, folder):
+    for name in ("one", "two"):
+        pki("issue", "anna.csr", "--ca", "ca", "--for", "both", "-o", f"{name}.crt", *WORDS)
+    pki("request", "-o", "lost", "--name", "L", "--type", "p256", "--no-passphrase")
+    for name in ("lost", "lost2", "lost3"):
+        pki("issue", "lost.csr", "--ca", "ca", "--for", "both", "-o", f"{name}.crt", *WORDS)
+    first, second, third = (serial(pki, f"{n}.crt") for n in ("lost", "lost2", "lost3"))
+    done = pki("revoke", first, "--ca", "ca", "--reason", "keyCompromise")
+    assert second in done.err
+    assert third in done.err
+    assert "--all-of-key" in done.err
+    assert "pki crl --ca ca --issuer issuing" in done.err
+    told = json.loads(pki("revoke", second, "--ca", "ca", "--reason", "keyCompromise",
+                          "--all-of-key", "--json").out)
+    assert told["also"] == [third]
+    assert told["same_key"] == []
+    done = pki("issue", "lost.csr", "--ca", "ca", "--for", "both", "-o", "x.crt", *WORDS, status=5)
+    assert "no longer secret" in done.err
+    assert not (folder / "x.crt").exists()
+
+
+def test_nothing_is_issued_to_where_nothing_can_be_written(pki, folder):
+    before = pki("list", "--ca", "ca", "--json").out
+    pki("issue", "anna.csr", "--ca", "ca", "--for", "both", "-o", "none/x.crt", *WORDS, status=1)
+    pki("renew", serial(pki, "anna.crt"), "--ca", "ca", "-o", "none/x.crt", *WORDS, status=1)
+    assert pki("list", "--ca", "ca", "--json").out == before
+
+
+def test_a_list_newer_than_the_database(pki, folder):
+    database = (folder / "ca/ca.sqlite").read_bytes()
+    pki("crl", "--ca", "ca", *WORDS)
+    (folder / "ca/ca.sqlite").write_bytes(database)
+    done = pki("crl", "--ca", "ca", *WORDS, status=5)
+    assert "--force" in done.err
+    told = json.loads(pki("crl", "--ca", "ca", "--force", "--json", *WORDS).out)
+    assert told["number"] > 2
+
+
+def test_dates_without_end(pki):
+    for words in (("--begin", "0001-01-01"), ("--end", "1949-01-01"),
+                  ("--begin", "9999-12-01", "--days", "99")):
+        pki("issue", "anna.csr", "--ca", "ca", "--for", "both", "-o", "d.crt", *words, *WORDS,
+            status=2)
+    for moment in ("0001-01-01", "9999-12-31T23:59:59"):
+        pki("verify", "anna.crt", *TRUST, "--crl", "ca/issuing.crl", "--at", moment, status=5)
+
+
+def test_pkcs12_takes_the_chain_of_the_certificate_s_file(pki, folder):
+    pki("issue", "anna.csr", "--ca", "ca", "--for", "both", "-o", "chain.crt", "--chain", *WORDS)
+    pki("export", "chain.crt", "--key", "anna.key", "-o", "chain.p12", *WORDS,
+        "--p12-passphrase-file", "wrong")
+    _, _, above = pkcs12.load_key_and_certificates(
+        (folder / "chain.p12").read_bytes(), b"other words")
+    assert above == [files.load_certificate(folder / "ca/issuing.crt")]
+
+
 def test_what_shows_and_what_does_not(pki, folder):
     assert "role asked for" in pki("show", "anna.csr").out
     assert "Klinikum Nord Root CA" in pki("show", "ca/root.crt").out
