@@ -179,7 +179,7 @@ def test_a_cache_is_not_believed(world, mortal):
 
 @pytest.mark.parametrize(("settings_", "message"), [
     ({"url": "http://x"}, "give ldaps://"), ({"url": "ldap://"}, "give ldaps://"),
-    ({"url": "ldap://h:99999"}, "not an address"), ({"url": "ldap://u@h"}, "give ldaps://"),
+    ({"url": "ldap://h:99999"}, "not an address"), ({"url": "ldap://u@h"}, "log-in"),
     ({"url": "ldap://h/dc=x??sub"}, "give ldaps://"), ({"base": ""}, "give the base"),
     ({"timeout": 0}, "time-out"), ({"timeout": float("nan")}, "time-out"),
     ({"url": "ldaps://h", "start_tls": True}, "without start_tls"),
@@ -236,6 +236,7 @@ def test_a_missing_library_is_named(monkeypatch):
 def configuration(world, tmp_path, monkeypatch):
     shutil.copy(world.ca, tmp_path / "ca.pem")
     (tmp_path / "password").write_text("secret\n")
+    (tmp_path / "password").chmod(0o600)
     path = tmp_path / "config.toml"
     path.write_text(f"""
 [directories.hospital]

@@ -41,6 +41,7 @@ def world(tmp_path_factory):
     (folder / "ca.pem").write_bytes(ca.pem(tls.certificate))
     (folder / "foreign.pem").write_bytes(ca.pem(foreign.certificate))
     (folder / "password").write_text("secret\n")
+    (folder / "password").chmod(0o600)
     w.password = str(folder / "password")
     one, two, liar = (f"dc={n},dc=test" for n in ("trust1", "trust2", "liar"))
 

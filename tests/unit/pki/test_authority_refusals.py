@@ -30,10 +30,15 @@ def give():
     return "words"
 
 
+def create(folder, organisation, **options):
+    return Authority.create(
+        folder, organisation=organisation, passphrase=give(), **{"kind": "p256", **options})
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ca") / "ca"
-    Authority.create(folder, organisation="Klinik", passphrase="words", kind="p256").database.close()
+    create(folder, "Klinik").database.close()
     return folder
 
 
@@ -122,7 +127,7 @@ def test_the_policy_is_asked(ca, rules, tmp_path):
     with pytest.raises(PolicyError, match="rsa-oaep-sha256"):
         ca.issue(public, ANNA, ["encryption"], give)
     with pytest.raises(PolicyError, match="ml-dsa-65"):
-        Authority.create(tmp_path / "new", organisation="X", passphrase="w", kind="ml-dsa-65")
+        create(tmp_path / "new", "X", kind="ml-dsa-65")
     ca.issue(fresh_key().public_key(), ANNA, ["both"], give)
     strict = dict(policy.preset("default")) | {"ecdsa-sha256": policy.rules.Rule("decrypt-only")}
     policy.use(policy.Policy("strict", "test", strict, "refused"))
@@ -197,7 +202,8 @@ def test_a_revocation_that_does_not_stick_is_told(ca, monkeypatch):
     ("der", "text"),
 ])  # fmt: skip
 def test_rows_that_were_edited(folder, column, value):
-    change(folder, f"UPDATE certificates SET {column} = ? WHERE issuer = 'issuing'", [value])
+    text = f"UPDATE certificates SET {column} = ? WHERE issuer = 'issuing'"  # noqa: S608
+    change(folder, text, [value])
     with Authority(folder) as authority:
         with pytest.raises(DamagedError, match="restore it"):
             list(authority.listing())
@@ -218,9 +224,15 @@ def test_numbers_and_certificates_that_were_edited(folder):
 def test_a_full_disk(ca):
     pages = ca.database.rows("PRAGMA page_count")[0]["page_count"]
     ca.database.rows(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(DiskFullError, match="no room is left"):
+    key_of_it = ca.unlock("issuing", give)
+    ca.unlock = lambda *_: key_of_it
+
+    def fill():
         for _ in range(200):
             ca.issue(PUBLIC, ANNA, ["both"], give)
+
+    with pytest.raises(DiskFullError, match="no room is left"):
+        fill()
 
 
 PUBLIC = key().public_key()
@@ -240,9 +252,8 @@ def test_names_are_counted_in_bytes(tmp_path):
     with pytest.raises(UsageError, match="64 bytes"):
         Subject("\u00e4" * 33)
     with pytest.raises(UsageError, match="64 bytes"):
-        Authority.create(tmp_path / "ca", organisation="\u96fb" * 22, passphrase="w", kind="p256")
-    with Authority.create(tmp_path / "ca", organisation="\u96fb" * 21, passphrase="w",
-                          kind="p256") as authority:
+        create(tmp_path / "ca", "\u96fb" * 22)
+    with create(tmp_path / "ca", "\u96fb" * 21) as authority:
         subjects = {authority.certificate(i).subject for i in ("root", "issuing", "attribute")}
         assert len(subjects) == 3
 
@@ -264,8 +275,7 @@ def test_dates_that_no_certificate_states(ca, begin, end):
 ])  # fmt: skip
 def test_addresses_of_lists(tmp_path, url):
     with pytest.raises(UsageError, match="address of a revocation list"):
-        Authority.create(tmp_path / "ca", organisation="X", passphrase="w", kind="p256",
-                         crl_url=url)
+        create(tmp_path / "ca", "X", crl_url=url)
     assert not (tmp_path / "ca").exists()
 
 
@@ -283,8 +293,7 @@ def test_attribute_certificates_live_no_longer_than_their_holder_s(ca):
 
 def test_attribute_certificates_for_holders_of_others(ca, tmp_path, monkeypatch):
     monkeypatch.setenv("DICOMCRYPT_CONFIG", "")
-    with Authority.create(tmp_path / "other", organisation="Other", passphrase="words",
-                          kind="p256") as other:
+    with create(tmp_path / "other", "Other") as other:
         holder = other.issue(fresh_key().public_key(), ANNA, ["both"], give)
         with pytest.raises(CertificateRefusedError) as caught:
             attributes.of_authority(ca, holder, give, permissions=["dispense"])
@@ -302,8 +311,8 @@ def test_a_request_signed_with_sha1_is_told_to_be_one(tmp_path, need_command):
     import subprocess
 
     openssl = need_command("openssl", "openssl")
-    subprocess.run([openssl, "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "k", "-sha1",
-                    "-subj", "/CN=x", "-out", "r.csr"], cwd=tmp_path, check=True,
+    subprocess.run([openssl, "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "k",
+                    "-sha1", "-subj", "/CN=x", "-out", "r.csr"], cwd=tmp_path, check=True,
                    capture_output=True)
     with pytest.raises(CertificateRefusedError, match="SHA-1") as caught:
         files.load_request(tmp_path / "r.csr")
