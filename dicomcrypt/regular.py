@@ -13,7 +13,7 @@ def open_regular(path: str | bytes | os.PathLike[str]) -> int:
 
     Raises UsageError for a pipe, a device or a folder, OSError for what cannot be opened."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+    descriptor = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         name = os.fsdecode(path)

@@ -76,10 +76,11 @@ def test_nothing_is_published_without_a_good_log_in(world, tmp_path):
         dp.publish_certificate(admin(world), nobody)
     empty = tmp_path / "empty"
     empty.write_text("\n")
+    empty.chmod(0o600)
     with pytest.raises(UsageError, match="no password in its first line"):
         dp.publish_certificate(
             dataclasses.replace(admin(world), password_file=str(empty)), world.ada)
-    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone").mkdir(mode=0o700)
     with pytest.raises(UsageError, match="cannot read password file"):
         dp.publish_certificate(
             dataclasses.replace(admin(world), password_file=str(tmp_path / "gone")), world.ada)
