@@ -53,6 +53,7 @@ def request(output, kind, name, first_name, organisation, department, email, rol
     target = f"{output}.csr" if signing else f"{output}.pub.pem"
     pko.not_there(target, force)
     key = profiles.generate(kind)
+    profiles.require_kind(key.public_key())
     if signing:
         builder = x509.CertificateSigningRequestBuilder().subject_name(subject.x509_name())
         if subject.email:

@@ -80,6 +80,13 @@ def require_signing(key: Any) -> None:
         rules.require(f"ecdsa-{chosen.name}", "sign")
 
 
+def require_kind(key: Any) -> None:
+    """Raise PolicyError unless the policy lets a new public key do what its kind is for."""
+    signs = can_sign(key)
+    named = names_of.of_key(key, signs=signs)
+    policy.current().require(named.algorithm, "sign" if signs else "encrypt", named.bits)
+
+
 def require_uses(key: Any, uses: Iterable[str]) -> None:
     """Raise PolicyError unless the policy lets a public key be used for all of these."""
     for use in uses:

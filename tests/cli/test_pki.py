@@ -297,6 +297,17 @@ def test_a_list_newer_than_the_database(pki, folder):
     assert told["number"] > 2
 
 
+def test_a_key_that_the_policy_refuses_is_not_made(pki, folder, monkeypatch):
+    (folder / "bsi.toml").write_text('[policy]\npreset = "bsi"\n')
+    monkeypatch.setenv("DICOMCRYPT_CONFIG", str(folder / "bsi.toml"))
+    for kind in ("ml-dsa-65", "x25519"):
+        done = pki("request", "-o", "no", "--name", "X", "--type", kind, "--no-passphrase",
+                   status=5)
+        assert kind in done.err
+    assert not (folder / "no.key").exists()
+    pki("request", "-o", "yes", "--name", "X", "--type", "p256", *WORDS)
+
+
 def test_dates_without_end(pki):
     for words in (("--begin", "0001-01-01"), ("--end", "1949-01-01"),
                   ("--begin", "9999-12-01", "--days", "99")):
