@@ -308,6 +308,21 @@ def test_a_key_that_the_policy_refuses_is_not_made(pki, folder, monkeypatch):
     pki("request", "-o", "yes", "--name", "X", "--type", "p256", *WORDS)
 
 
+def test_who_interrupts_it_is_not_told_that_it_goes_on(pki, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dicomcrypt.pki.authority.Authority.listing", interrupted)
+    done = pki("list", "--ca", "ca", status=130)
+    assert done.err == "dicomcrypt: interrupted\n"
+
+
+def test_remarks_keep_their_reason(pki):
+    pki("issue", "anna.csr", "--ca", "ca", "--for", "signing", "-o", "sign.crt", *WORDS)
+    done = pki("verify", "sign.crt", *TRUST, "--for", "decrypt")
+    assert "its key usage has no key agreement" in done.err
+
+
 def test_dates_without_end(pki):
     for words in (("--begin", "0001-01-01"), ("--end", "1949-01-01"),
                   ("--begin", "9999-12-01", "--days", "99")):
