@@ -2,7 +2,8 @@
 
 It lies where the system keeps such files (`~/.config/dicomcrypt/config.toml` on Linux), or where
 the environment variable DICOMCRYPT_CONFIG says; an empty DICOMCRYPT_CONFIG means none. It holds
-no secrets. Relative file names in it are relative to its folder.
+no secrets. Relative file names in it are relative to its folder. A section or key that it does not
+know is refused: whoever wrote it meant something that would not happen.
 """
 
 from __future__ import annotations
@@ -12,8 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .regular import open_regular
 
 _LIMIT = 1 << 20
+#: All sections and their keys; None: names are free. Third parties have [plugins.NAME]; the keys of
+#: [directories.NAME] are those of `pki.directory.Directory`.
+SECTIONS: dict[str, frozenset[str] | None] = {
+    "audit": frozenset({"log", "key", "heads", "sync"}),
+    "directories": None,
+    "directory_cache": frozenset({"path"}),
+    "groups": None,
+    "pkcs11": frozenset({"module"}),
+    "plugins": None,
+    "policy": frozenset({"file", "preset", "signer"}),
+    "recipients": frozenset({"default", "recovery", "warn_recovery"}),
+    "trust": frozenset({"roots", "intermediates", "crls", "require_crl"}),
+}
 
 
 def config_path() -> Path | None:
@@ -29,13 +44,14 @@ def config_path() -> Path | None:
 def section(name: str) -> dict[str, Any]:
     """Return a section of the configuration; empty if there is none.
 
-    Raises UsageError naming the file for what cannot be read or understood.
+    Raises UsageError naming the file for what cannot be read or understood, and for any section or
+    key that is not known.
     """
     path = config_path()
     if path is None:
         return {}
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             data = file.read(_LIMIT + 1)
     except FileNotFoundError:
         if os.environ.get("DICOMCRYPT_CONFIG"):
@@ -48,12 +64,26 @@ def section(name: str) -> dict[str, Any]:
     import tomllib
 
     try:
-        found = tomllib.loads(data.decode()).get(name, {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        whole = tomllib.loads(data.decode())
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError and numbers without end
         raise UsageError(f"configuration {str(path)!r}: {error}") from None
-    if not isinstance(found, dict):
-        raise UsageError(f"configuration {str(path)!r}: {name!r} is not a section")
-    return found
+    except RecursionError:
+        raise UsageError(f"configuration {str(path)!r} is nested too deeply") from None
+    _check(whole, f"configuration {str(path)!r}")
+    return whole.get(name, {})
+
+
+def _check(whole: dict[str, Any], where: str) -> None:
+    for name, found in whole.items():
+        if name not in SECTIONS:
+            raise UsageError(f"{where} has an unknown section or key {name[:64]!r}; there are the "
+                             f"sections {', '.join(SECTIONS)}")
+        if not isinstance(found, dict):
+            raise UsageError(f"{where}: {name!r} is not a section")
+        known = SECTIONS[name]
+        if known is not None and (unknown := set(found) - known):
+            raise UsageError(f"{where}: [{name}] has no {min(unknown)[:64]!r}; there are "
+                             f"{', '.join(sorted(known))}")
 
 
 def names(section_name: str, key: str) -> list[str]:

@@ -12,7 +12,8 @@
     │   ├── UnsignedError        4  a signature is required, and the object has none
     │   └── MissingBlobError        the vault's store lacks what it should hold
     ├── PolicyError              5  refused by policy
-    │   └── CertificateRefusedError  a certificate, a list of revoked ones, or their issuer
+    │   └── CertificateRefusedError  a certificate, a list of revoked ones, or their issuer;
+    │                            4 for one that is malformed
     ├── TokenError               6  a card, token or its module cannot, or does not want to
     ├── SourceChangedError       1  the file changed while it was read
     ├── OutputExistsError        1  the output exists and --force was not given
@@ -102,6 +103,8 @@ class CertificateRefusedError(PolicyError):
     def __init__(self, message: str, reason: str = "not-conforming") -> None:
         super().__init__(message)
         self.reason = reason
+        if reason == "malformed":
+            self.exit_status = DamagedError.exit_status
 
 
 class TokenError(DicomcryptError):

@@ -13,6 +13,9 @@ import dicomcrypt as dc
 
 os.environ["DICOMCRYPT_CONFIG"] = ""  # whose tests these are does not matter
 
+#: Rounds of PBKDF2 for keys that tests make in this process: guessing does not matter.
+FEW_ROUNDS = 1000
+
 METHODS = ("randomized", "aes-transposition", "vigenere", "multilevel", "none")
 
 
@@ -65,6 +68,16 @@ def need_command():
 def need_module():
     """`require_module`, for tests that cannot import this file."""
     return require_module
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_rounds():
+    """Private keys under a passphrase, made in no time; `test_sealing` looks at the real number."""
+    from dicomcrypt.pki import sealing
+
+    real, sealing.ROUNDS = sealing.ROUNDS, FEW_ROUNDS
+    yield real
+    sealing.ROUNDS = real
 
 
 @pytest.fixture(scope="session")

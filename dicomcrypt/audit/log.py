@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import DamagedError, DiskFullError, UsageError
+from ..regular import open_regular, others_may
 from .reading import MAX_TORN, part_files, part_name
 from .records import MAX_LINE, ORIGIN, Signer, chained, head, line_of, parse
 from .vocabulary import check_event
 
 EVERY = 256
 LIMIT = 64 << 20
-_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_FLAGS = (getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+          | getattr(os, "O_NONBLOCK", 0))  # a pipe is refused, and not waited for
 
 
 class _End(NamedTuple):
@@ -53,8 +56,14 @@ class AuditLog:
         self._mutex = threading.Lock()
         self._end: _End | None = None
         self._since_head = 0
+        for name, what in ((self.path, "audit log"), (heads, "heads of the audit log")):
+            if name is not None and others_may(name, 0o022):
+                raise UsageError(f"{what} {os.fspath(name)!r} may be written by others: take that "
+                                 "right away with chmod 600")
         with self._locked():
             self._catch_up()
+            if heads is not None:
+                _append_to(heads, b"", False, "heads of the audit log")
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], signer: Signer | None = None,
@@ -176,7 +185,7 @@ class AuditLog:
         self._since_head = 0
         if self._heads is not None:
             cut = b"\n" if _ends_within_a_line(self._heads) else b""
-            _append_to(self._heads, cut + line_of(record), self._sync)
+            _append_to(self._heads, cut + line_of(record), self._sync, "heads of the audit log")
         return record
 
     def _put(self, record: dict[str, Any]) -> None:
@@ -215,7 +224,7 @@ def _mark(path: str) -> tuple[int, int] | None:
 
 def _ends_within_a_line(path: str | os.PathLike[str]) -> bool:
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             if not file.seek(0, os.SEEK_END):
                 return False
             file.seek(-1, os.SEEK_END)
@@ -224,12 +233,21 @@ def _ends_within_a_line(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _append_to(path: str | os.PathLike[str], data: bytes, sync: bool) -> None:
-    """Append all of data or nothing."""
+def _append_to(
+    path: str | os.PathLike[str], data: bytes, sync: bool, what: str = "audit log"
+) -> None:
+    """Append all of data or nothing. what: it is, for messages."""
     import errno
 
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _FLAGS, 0o600)
+    name = os.fspath(path)
     try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _FLAGS, 0o600)
+    except OSError as error:
+        why = "no regular file" if error.errno == errno.ENXIO else (error.strerror or "").lower()
+        raise type(error)(error.errno, f"cannot write the {what}: {why}", name) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UsageError(f"{what} {name!r} is not a regular file")
         size = os.fstat(descriptor).st_size
         try:
             if os.write(descriptor, data) != len(data):
@@ -240,9 +258,7 @@ def _append_to(path: str | os.PathLike[str], data: bytes, sync: bool) -> None:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, size)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFullError(
-                    f"no room for the audit log {os.fspath(path)!r}: nothing is done unrecorded"
-                ) from None
+                raise DiskFullError(f"no room for the {what} {name!r}: make room there") from None
             raise
     finally:
         os.close(descriptor)
@@ -252,7 +268,7 @@ def _last_record(path: str) -> tuple[dict[str, Any] | None, bytes]:
     """Return a file's last record, and what of a line stands behind it.
 
     Raises DamagedError if its last whole line is no record."""
-    with open(path, "rb") as file:
+    with open(open_regular(path), "rb") as file:
         size = file.seek(0, os.SEEK_END)
         for back in (4 * MAX_LINE, MAX_TORN + 2 * MAX_LINE):
             file.seek(max(0, size - back))
@@ -276,7 +292,7 @@ def _last_record(path: str) -> tuple[dict[str, Any] | None, bytes]:
 def _log_and_part(files: list[str]) -> tuple[str, int]:
     """Return a log's id and the number of its last part, from that part's first record."""
     for name in reversed(files):
-        with open(name, "rb") as file:
+        with open(open_regular(name), "rb") as file:
             line = file.readline(MAX_LINE)
         with contextlib.suppress(ValueError):
             record = parse(line[:-1])

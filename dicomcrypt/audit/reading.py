@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from ..errors import DamagedError, UsageError
+from ..regular import open_regular
 from .records import MAX_LINE, ORIGIN, Verifier, parse, signature_of, signed_part
 
 #: A torn line may hold whatever the medium had there; more than this is no torn line.
 MAX_TORN = 1 << 20
 PathLike = str | os.PathLike[str]
+#: What every line of a log begins with, also one that was cut off later.
+_PIECE = b'{"at":"'
 
 
 @dataclass
@@ -80,7 +83,7 @@ class Walker:
         if not files:
             raise UsageError(f"there is no audit log {os.fspath(self.path)!r}")
         for number, name in enumerate(files):
-            with open(name, "rb") as file:
+            with open(open_regular(name), "rb") as file:
                 yield from self._part(file, name, last=number == len(files) - 1)
             self.report.parts += 1
         if self.report.first < 0 and not self.report.unfinished:
@@ -170,29 +173,37 @@ def read(path: PathLike) -> Iterator[dict[str, Any]]:
 
 
 def read_heads(path: PathLike) -> list[dict[str, Any]]:
-    """Return the heads that were written to a second place; lines that were cut off are left out.
+    """Return the heads that were written to a second place, at least one; the pieces of heads
+    that a failure cut off are left out.
 
-    Raises DamagedError for anything that is no head, UsageError if there is no such file."""
-    found = []
+    Raises DamagedError for anything that is no head and for a file without one, UsageError if
+    there is no such file."""
+    found, name = [], os.fspath(path)
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             number = 0
             while line := file.readline(MAX_LINE + 1):
                 number += 1
-                if not line.rstrip(b"\n").endswith(b'"}') and len(line) <= MAX_LINE:
+                if len(line) <= MAX_LINE and _is_piece(line.rstrip(b"\n")):
                     continue
                 try:
                     record = parse(line.removesuffix(b"\n"))
                 except ValueError as error:
-                    raise DamagedError(
-                        f"heads {os.fspath(path)!r}, line {number}: {error}") from None
+                    raise DamagedError(f"heads {name!r}, line {number}: {error}") from None
                 if record["kind"] != "head":
-                    raise DamagedError(f"heads {os.fspath(path)!r}, line {number}: it is no head")
+                    raise DamagedError(f"heads {name!r}, line {number}: it is no head")
                 found.append(record)
     except OSError as error:
-        raise UsageError(
-            f"cannot read heads {os.fspath(path)!r}: {(error.strerror or '').lower()}") from None
+        raise UsageError(f"cannot read heads {name!r}: {(error.strerror or '').lower()}") from None
+    if not found:
+        raise DamagedError(f"heads {name!r} holds no head, so that it proves nothing: is it the "
+                           "right file?")
     return found
+
+
+def _is_piece(line: bytes) -> bool:
+    """Whether a line is the beginning of one that a failure cut off."""
+    return _PIECE.startswith(line) or (line.startswith(_PIECE) and not line.endswith(b'"}'))
 
 
 def verify(

@@ -28,6 +28,10 @@ COMMANDS = {
 }
 
 
+#: Commands whose jobs on folders go on when they are given again.
+RESUMING = ("encrypt", "decrypt", "rewrap", "verify")
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are used.
 
@@ -83,12 +87,28 @@ def cli() -> None:
     """
 
 
+def _record_refusal(words: list[str]) -> None:
+    """Put into the audit log, if there is one, what was refused before its job began."""
+    from ..errors import DicomcryptError
+    from . import auditing
+    from .console import complain
+
+    try:
+        auditing.refused(words)
+    except (DicomcryptError, OSError) as error:
+        complain(f"the refusal is not in the audit log: {error}")
+
+
 def main() -> None:
     """Run the command line; the process ends with the status of architecture.md."""
     import signal
+    import warnings
 
+    from . import auditing
     from .console import complain
 
+    auditing.begun = False
+    warnings.filterwarnings("ignore", "Attribute's length")  # of long names in certificates
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as cleanly as by ctrl-C
     try:
         status = cli.main(prog_name="dicomcrypt", standalone_mode=False)
@@ -96,7 +116,9 @@ def main() -> None:
         from ..objects.atomic import remove_unfinished
 
         remove_unfinished()
-        complain("interrupted: the same command goes on where it stopped")
+        resumes = sys.argv[1:2] and sys.argv[1] in RESUMING
+        complain("interrupted: the same command goes on where it stopped" if resumes
+                 else "interrupted")
         status = 130
     except click.ClickException as error:
         error.show()
@@ -105,11 +127,13 @@ def main() -> None:
         sys.stderr.close()
         status = 1
     except Exception as error:
-        from ..errors import DicomcryptError
+        from ..errors import DicomcryptError, PolicyError
 
         if isinstance(error, DicomcryptError):
             complain(str(error))
             status = error.exit_status
+            if isinstance(error, PolicyError):
+                _record_refusal(sys.argv[1:3])
         elif isinstance(error, OSError):
             name = f"{os.fsdecode(error.filename)!r}: " if error.filename else ""
             complain(f"{name}{(error.strerror or str(error)).lower()}")

@@ -67,8 +67,13 @@ def _time(text: str | None) -> str | None:
 def events(log, since, until, action, objects, outcome) -> Iterator[dict]:
     """Yield the events of a log, by default the configured one, that pass the filters."""
     from ..audit import read
+    from ..audit.vocabulary import ACTIONS, OUTCOMES
 
     path = _log_path(log)
+    for what, given, known in (("action", action, ACTIONS), ("outcome", outcome, OUTCOMES)):
+        if unknown := sorted(set(given) - known):
+            raise UsageError(f"{unknown[0]!r} is no {what} of the log; there are "
+                             f"{', '.join(sorted(known))}")
     since, until = _time(since), _time(until)
     wanted = tuple(found.lower() for found in objects)
     if not all(re.fullmatch("[0-9a-f]{2,64}", found) for found in wanted):

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import config
-from ..errors import UsageError
+from ..errors import DiskFullError, UsageError
 
-_KEYS = {"log", "key", "heads", "sync"}
 #: Jobs of more files than this tell how many; up to it also which objects.
 MOST_OBJECTS = 16
 _OUTCOMES = {0: "ok", 1: "failed", 2: "usage", 3: "no-identity", 4: "damaged", 5: "refused",
@@ -24,8 +23,6 @@ def configured() -> dict[str, Any]:
     if not settings:
         return {}
     where = repr(str(config.config_path()))
-    if unknown := set(settings) - _KEYS:
-        raise UsageError(f"configuration {where}: [audit] has no {min(unknown)!r}")
     if not isinstance(settings.get("sync", True), bool):
         raise UsageError(f"configuration {where}: [audit] sync is neither true nor false")
     found = {}
@@ -55,11 +52,19 @@ def open_log(settings: dict[str, Any]):
     return AuditLog.open(settings["log"], signer, heads=settings["heads"], sync=settings["sync"])
 
 
+#: Commands that keep records, by their words; the others have nothing to refuse unrecorded.
+_RECORDED = {"encrypt": "encrypt", "decrypt": "decrypt", "verify": "verify", "rewrap": "rewrap",
+             "frame": "frame", "policy set": "policy.set"}
+#: Whether this command has begun a job, which tells how it ended.
+begun = False
+
+
 class Job:
     """A job's two records. Raises whatever keeps the log from being written: then the job does
     not begin."""
 
     def __init__(self, action: str, settings: dict[str, Any], **about: str) -> None:
+        global begun
         from ..audit import present_actor
 
         self._action, self._actor = action, present_actor()
@@ -67,6 +72,7 @@ class Job:
         self._log = open_log(settings)
         self.paths: list[str] = []
         self._log.record(action, actor=self._actor, outcome="started", details=self._about)
+        begun = True
 
     def saw(self, path: str | None) -> None:
         """Remember an object; only its random id gets into the log."""
@@ -79,10 +85,14 @@ class Job:
         if outcome == "failed" and details.get("done"):
             outcome = "partial"
         objects = self.paths if len(self.paths) <= MOST_OBJECTS else ()
-        self._log.record(self._action, actor=self._actor, outcome=outcome,
-                         objects=dict.fromkeys([*object_ids(objects), *ids]),
-                         details={**self._about, **details})
-        self._log.close()
+        try:
+            self._log.record(self._action, actor=self._actor, outcome=outcome,
+                             objects=dict.fromkeys([*object_ids(objects), *ids]),
+                             details={**self._about, **details})
+            self._log.close()
+        except DiskFullError as error:
+            raise DiskFullError(f"{error}; the job was begun, and how it ended ({outcome}) is not "
+                                "in the log or its heads") from None
 
 
 def status_of(error: BaseException | None) -> int:
@@ -100,6 +110,17 @@ def begin(action: str, **about: str) -> Job | None:
     """Begin a job's records; None if no log is configured. about: details of both."""
     settings = configured()
     return Job(action, settings, **about) if settings else None
+
+
+def refused(words: list[str]) -> None:
+    """Record what the policy refused a command (its first words) before its job began."""
+    action = _RECORDED.get(" ".join(words[:2])) or _RECORDED.get("".join(words[:1]))
+    if action is None or begun or not (settings := configured()):
+        return
+    from ..audit import present_actor
+
+    with open_log(settings) as log:
+        log.record(action, actor=present_actor(), outcome="refused")
 
 
 @contextlib.contextmanager

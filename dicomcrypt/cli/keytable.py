@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..errors import UsageError
+from ..regular import open_regular
 from . import options as opt
 
 unlocking = opt.shared(
@@ -340,7 +341,7 @@ def import_(file, message, message_passphrase_file, openpgp_key, as_json, **how)
 
 def _read(path: str, limit: int) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
         raise UsageError(f"cannot read {path!r}: {(error.strerror or '').lower()}") from None

@@ -12,7 +12,7 @@ ACTIONS = ["encrypt-to", "decrypt", "sign", "prescribe", "dispense", "serve", "i
 
 @click.group(epilog="""\b
 Examples:
-  dicomcrypt pki attribute issue anna.crt --ca ca/ --may prescribe --days 90 -o anna.attr
+  dicomcrypt pki attribute issue anna.crt --ca ca/ --may prescribe --days 90 -o anna.attr -p
   dicomcrypt pki attribute verify anna.attr --holder anna.crt --root ca/root.crt \\
       --intermediate ca/issuing.crt --intermediate ca/attribute.crt
 """)
@@ -22,8 +22,9 @@ def attribute() -> None:
 
 @attribute.command(epilog="""\b
 Examples:
-  dicomcrypt pki attribute issue anna.crt --ca ca/ --role physician -o anna.attr
-  dicomcrypt pki attribute issue anna.crt --ca ca/ --may prescribe --may dispense -o anna.attr
+  dicomcrypt pki attribute issue anna.crt --ca ca/ --role physician -o anna.attr -p
+  dicomcrypt pki attribute issue anna.crt --ca ca/ --may prescribe --may dispense -o anna.attr \\
+      --passphrase-file words
 """)
 @click.argument("holder", metavar="CERT")
 @pko.ca
@@ -38,19 +39,23 @@ Examples:
 @pko.quiet
 def issue(holder, folder, roles, permissions, begin, end, days, output, ask, passphrase_file,
           force, as_json, quiet):
-    """Issue an attribute certificate for the holder of a certificate."""
+    """Issue an attribute certificate for the holder of a certificate.
+
+    CERT is one of this authority's, or leads to a root of section [trust] of the configuration.
+    """
     from ..pki import attributes, files
     from ..pki.authority import Authority
     from .console import print_json, say
 
-    certificate = files.load_certificate(holder)
+    certificate, *between = files.load_certificates(holder)
     begin, end = pko.span(begin, end, days)
-    with Authority(folder) as authority:
+    with Authority(folder) as authority, pko.delivered(
+        output, lambda made: made.pem(), force=force
+    ) as deliver:
         made = attributes.of_authority(
             authority, certificate, pko.asker(ask, passphrase_file), roles=roles,
-            permissions=permissions, begin=begin, end=end,
+            permissions=permissions, begin=begin, end=end, intermediates=between, deliver=deliver,
         )
-    pko.write_public(output, made.pem(), force=force)
     if as_json:
         print_json({"attribute_certificate": output, **made.as_json()})
     elif not quiet:

@@ -14,9 +14,10 @@ from . import pki_options as pko
 
 @click.command(epilog="""\b
 Examples:
-  dicomcrypt pki init ca/ --organisation "Klinikum Nord"
-  dicomcrypt pki init ca/ --organisation "Klinikum Nord" --type ml-dsa-65
-  dicomcrypt pki init ca/ --organisation "Klinikum Nord" --root-passphrase-file /media/safe/root
+  dicomcrypt pki init ca/ --organisation "Klinikum Nord" -p          asks for the passphrase
+  dicomcrypt pki init ca/ --organisation "Klinikum Nord" --type ml-dsa-65 -p
+  dicomcrypt pki init ca/ --organisation "Klinikum Nord" --passphrase-file words \\
+      --root-passphrase-file /media/safe/root
 """)
 @click.argument("folder", metavar="FOLDER")
 @click.option("--organisation", required=True, metavar="TEXT", help="Whose authority it is.")
@@ -57,9 +58,11 @@ def init(folder, organisation, kind, root_passphrase_file, root_years, issuing_y
 
 @click.command(epilog="""\b
 Examples:
-  dicomcrypt pki issue anna.csr --ca ca/ --role physician --for both
-  dicomcrypt pki issue pacs.csr --ca ca/ --role application --for tls-server --dns pacs.example
-  dicomcrypt pki issue anna.pub.pem --ca ca/ --name Arzt --first-name Anna --for encryption
+  dicomcrypt pki issue anna.csr --ca ca/ --role physician --for both -p
+  dicomcrypt pki issue pacs.csr --ca ca/ --role application --for tls-server --dns pacs.example \\
+      --passphrase-file words
+  dicomcrypt pki issue anna.pub.pem --ca ca/ --name Arzt --first-name Anna \\
+      --for encryption -p
 """)
 @click.argument("request_file", metavar="REQUEST")
 @pko.ca
@@ -98,12 +101,12 @@ def issue(request_file, folder, uses, role, name, first_name, organisation, depa
     begin, end = pko.span(begin, end, days)
     public = found.public_key() if hasattr(found, "public_key") else found
     with Authority(folder) as authority:
-        made = authority.issue(
-            public, subject, uses, pko.asker(ask, passphrase_file), begin=begin, end=end,
-            hosts=_hosts(dns, ip),
-        )
         above = [authority.certificate("issuing")] if chain else []
-    pko.write_public(target, files.pem([made, *above]), force=force)
+        with pko.delivered(target, lambda c: files.pem([c, *above]), force=force) as deliver:
+            made = authority.issue(
+                public, subject, uses, pko.asker(ask, passphrase_file), begin=begin, end=end,
+                hosts=_hosts(dns, ip), deliver=deliver,
+            )
     _told(made, target, as_json, quiet, asked, others)
 
 
@@ -169,8 +172,8 @@ def _told(made, target, as_json, quiet, asked=None, others=()) -> None:
 
 @click.command(epilog="""\b
 Examples:
-  dicomcrypt pki renew SERIAL --ca ca/ -o anna-2028.crt
-  dicomcrypt pki renew SERIAL --ca ca/ --request new.csr -o anna.crt
+  dicomcrypt pki renew SERIAL --ca ca/ -o anna-2028.crt -p
+  dicomcrypt pki renew SERIAL --ca ca/ --request new.csr -o anna.crt --passphrase-file words
 """)
 @click.argument("serial", type=pko.Serial())
 @pko.ca
@@ -198,17 +201,20 @@ def renew(serial, folder, request_file, begin, end, days, output, ask, passphras
         public = found.public_key() if hasattr(found, "public_key") else found
     pko.not_there(output, force)
     begin, end = pko.span(begin, end, days)
-    with Authority(folder) as authority:
+    with Authority(folder) as authority, pko.delivered(
+        output, lambda c: files.pem([c]), force=force
+    ) as deliver:
         made = authority.renew(
-            serial, pko.asker(ask, passphrase_file), public=public, begin=begin, end=end
+            serial, pko.asker(ask, passphrase_file), public=public, begin=begin, end=end,
+            deliver=deliver,
         )
-    pko.write_public(output, files.pem([made]), force=force)
     _told(made, output, as_json, quiet)
 
 
 @click.command(epilog="""\b
 Examples:
   dicomcrypt pki revoke SERIAL --ca ca/ --reason keyCompromise
+  dicomcrypt pki revoke SERIAL --ca ca/ --reason keyCompromise --all-of-key
   dicomcrypt pki revoke SERIAL --ca ca/ --reason certificateHold
   dicomcrypt pki revoke SERIAL --ca ca/ --release
 
@@ -219,32 +225,51 @@ cessationOfOperation, certificateHold, privilegeWithdrawn, aACompromise.
 @click.argument("serial", type=pko.Serial())
 @pko.ca
 @click.option("--reason", default="unspecified", show_default=True, metavar="REASON")
+@click.option("--all-of-key", is_flag=True,
+              help="Revoke all other certificates of the same key too.")
 @click.option("--release", is_flag=True, help="Take it from hold.")
 @pko.as_json
 @pko.quiet
-def revoke(serial, folder, reason, release, as_json, quiet):
+def revoke(serial, folder, reason, all_of_key, release, as_json, quiet):
     """Revoke a certificate or an attribute certificate, or put it on hold.
 
-    It is told to others by the next list: run `dicomcrypt pki crl` after it.
+    It is told to others by the next list: run `dicomcrypt pki crl` after it. Who has a key can use
+    it with each of its certificates: revoke all of them with --all-of-key.
     """
     from ..pki.authority import Authority
-    from .console import print_json, say
+    from .console import complain, print_json, say
 
+    if release and all_of_key:
+        raise UsageError("--release and --all-of-key cannot both be meant")
     with Authority(folder) as authority:
-        row = authority.release(serial) if release else authority.revoke(serial, reason)
-    del row["der"]
+        rows = [authority.release(serial) if release else authority.revoke(serial, reason)]
+        others = authority.others_of_key(serial) if reason == "keyCompromise" or all_of_key else []
+        if all_of_key:
+            rows += [authority.revoke(int(row["serial"], 16), reason) for row in others]
+            others = []
+    left = [row["serial"] for row in others]
+    for row in rows:
+        del row["der"]
     if as_json:
-        print_json(row)
-    elif not quiet:
-        say(f"certificate {row['serial']}: {row['status']}"
-            f"{'' if release else f' ({reason})'}; make the next list with `dicomcrypt pki crl`")
+        print_json({**rows[0], "also": [row["serial"] for row in rows[1:]], "same_key": left})
+        return
+    for row in rows:
+        if not quiet:
+            say(f"certificate {row['serial']}: {row['status']}"
+                f"{'' if release else f' ({reason})'}")
+    for other in left:
+        complain(f"certificate {other} is of the same key and still valid: revoke it too, or all "
+                 "with --all-of-key")
+    for issuer in dict.fromkeys(row["issuer"] for row in rows):
+        if not quiet:
+            say(f"make the next list with `dicomcrypt pki crl --ca {folder} --issuer {issuer}`")
 
 
 @click.command(epilog="""\b
 Examples:
-  dicomcrypt pki crl --ca ca/                       writes ca/issuing.crl
-  dicomcrypt pki crl --ca ca/ --days 7 -o public/klinikum.crl
-  dicomcrypt pki crl --ca ca/ --issuer root         needs the root's passphrase
+  dicomcrypt pki crl --ca ca/ -p                    writes ca/issuing.crl
+  dicomcrypt pki crl --ca ca/ --days 7 -o public/klinikum.crl --passphrase-file words
+  dicomcrypt pki crl --ca ca/ --issuer root -p      needs the root's passphrase
 """)
 @pko.ca
 @click.option("--issuer", type=click.Choice(["issuing", "root", "attribute"]), default="issuing",
@@ -253,19 +278,26 @@ Examples:
               help="How long it is good for.")
 @click.option("-o", "--output", metavar="FILE", help="Write it there too.")
 @opt.passphrase
-@opt.force
+@click.option("-f", "--force", is_flag=True, help="Overwrite what exists; go on from a list that "
+              "is newer than the database.")
 @pko.as_json
 @pko.quiet
 def crl(folder, issuer, days, output, ask, passphrase_file, force, as_json, quiet):
-    """Sign the next list of revoked certificates: complete, its number growing."""
+    """Sign the next list of revoked certificates: complete, its number growing.
+
+    If the list in FOLDER is newer than the database, as when that was restored from an old copy,
+    nothing is signed, unless --force says to go on from that list; its entries are kept then.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from ..pki.authority import Authority
     from .console import print_json, say
 
+    if output is not None:
+        pko.not_there(output, force)
     with Authority(folder) as authority:
-        made = authority.make_crl(issuer, pko.asker(ask, passphrase_file), days=days)
+        made = authority.make_crl(issuer, pko.asker(ask, passphrase_file), days=days, force=force)
         path = str(authority.folder / f"{issuer}.crl")
     if output is not None:
         pko.write_public(output, made.public_bytes(Encoding.PEM), force=force)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import DirectoryError, UsageError
+from ..regular import open_regular
 from . import options as opt
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _read(path: str, kind: str | None) -> Any:
     from cryptography import x509
 
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             data = file.read((1 << 24) + 1)
     except OSError as error:
         raise UsageError(f"cannot read {path!r}: {(error.strerror or '').lower()}") from None

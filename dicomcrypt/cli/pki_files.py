@@ -13,10 +13,11 @@ from . import pki_options as pko
 
 @click.command(epilog="""\b
 Examples:
-  dicomcrypt pki request -o anna --name Arzt --first-name Anna --email anna@klinikum.example
+  dicomcrypt pki request -o anna --name Arzt --first-name Anna \\
+      --email anna@klinikum.example -p
   dicomcrypt pki request -o pacs --name "PACS gateway" --organisation "Klinikum Nord" \\
       --type p256 --no-passphrase
-  dicomcrypt pki request -o anna --name Arzt --type x25519     a bare key, which cannot sign
+  dicomcrypt pki request -o anna --name Arzt --type x25519 -p      a bare key, which cannot sign
 """)
 @click.option("-o", "--output", required=True, metavar="NAME",
               help="The key goes to NAME.key, the request to NAME.csr.")
@@ -36,7 +37,7 @@ def request(output, kind, name, first_name, organisation, department, email, rol
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     from ..keys.keyfile import write_private
-    from ..pki import files, names, profiles
+    from ..pki import names, profiles, sealing
     from .console import print_json, say
 
     if no_passphrase and (ask or passphrase_file is not None):
@@ -52,6 +53,7 @@ def request(output, kind, name, first_name, organisation, department, email, rol
     target = f"{output}.csr" if signing else f"{output}.pub.pem"
     pko.not_there(target, force)
     key = profiles.generate(kind)
+    profiles.require_kind(key.public_key())
     if signing:
         builder = x509.CertificateSigningRequestBuilder().subject_name(subject.x509_name())
         if subject.email:
@@ -62,7 +64,7 @@ def request(output, kind, name, first_name, organisation, department, email, rol
         made = builder.sign(key, profiles.signing_hash(key)).public_bytes(Encoding.PEM)
     else:
         made = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    write_private(f"{output}.key", files.private_pem(key, words), force=force)
+    write_private(f"{output}.key", sealing.private_pem(key, words), force=force)
     pko.write_public(target, made, force=force)
     facts = {"key": f"{output}.key", "request": target, "type": kind, "sealed": words is not None}
     if as_json:
@@ -133,8 +135,8 @@ def _request_facts(name: str) -> dict:
         return {"key": key_name(found)}
     try:
         asked = names.holder_fields(found.subject, found.extensions)
-    except ValueError as error:
-        raise files.malformed(f"request {name!r}", error) from None
+    except ValueError:
+        raise files.malformed(f"request {name!r}") from None
     role = asked.pop("role")
     return {**asked, "role_asked_for": role and str(role),
             "subject": found.subject.rfc4514_string(), "key": key_name(found.public_key())}
@@ -160,7 +162,7 @@ Examples:
   dicomcrypt pki verify anna.crt --at 2026-03-01      trust as the configuration says
 
 \b
-Exit status: 0 it is taken, 5 it is refused, and a sentence says why.
+Exit status: 0 it is taken, 5 it is refused, 4 it is malformed; and a sentence says why.
 """)
 @click.argument("certificate", metavar="CERT")
 @pko.trust
@@ -208,7 +210,7 @@ def verify(context, certificate, roots, intermediates, crls, require_crl, moment
 
 @click.command(epilog="""\b
 Examples:
-  dicomcrypt pki match anna.key anna.crt
+  dicomcrypt pki match anna.key anna.crt -p
   dicomcrypt pki match anna.key anna.crt --passphrase-file words
 """)
 @click.argument("key", metavar="KEY")
@@ -236,7 +238,7 @@ def match(key, certificate, ask, passphrase_file, as_json, quiet):
 
 @click.command(epilog="""\b
 Examples:
-  dicomcrypt pki export anna.crt --key anna.key --chain ca/issuing.crt -o anna.p12
+  dicomcrypt pki export anna.crt --key anna.key --chain ca/issuing.crt -o anna.p12 -p
   dicomcrypt pki export anna.crt --format der -o anna.cer
   dicomcrypt pki export anna.crt --format chain --chain ca/issuing.crt \\
       --chain ca/root.crt -o all.pem
@@ -254,20 +256,20 @@ Examples:
 @pko.quiet
 def export(certificate, form, key, chain, output, ask, passphrase_file, p12_passphrase_file, force,
            quiet):
-    """Write a certificate for other programs: PKCS#12 with its key, PEM, DER, or the chain."""
-    from cryptography.hazmat.primitives.serialization import (
-        BestAvailableEncryption,
-        Encoding,
-        pkcs12,
-    )
+    """Write a certificate for other programs: PKCS#12 with its key, PEM, DER, or the chain.
+
+    The chain is what is in CERT's file behind it (`pki issue --chain`), and --chain.
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding
 
     from ..keys.keyfile import write_private
-    from ..pki import files, names
+    from ..pki import files, names, sealing
     from ..pki.gate import matches
     from .console import say
 
-    found = files.load_certificate(certificate)
-    above = [c for path in chain for c in files.load_certificates(path)]
+    found, *between = files.load_certificates(certificate)
+    given = [c for path in chain for c in files.load_certificates(path)]
+    above = [c for c in dict.fromkeys([*between, *given]) if c != found]
     if form == "p12":
         if key is None:
             raise UsageError("PKCS#12 is for a key with its certificate: give --key FILE")
@@ -277,14 +279,9 @@ def export(certificate, form, key, chain, output, ask, passphrase_file, p12_pass
         words = opt.read_passphrase(
             p12_passphrase_file is None, p12_passphrase_file, confirm=True
         )
-        try:
-            data = pkcs12.serialize_key_and_certificates(
-                found.subject.rfc4514_string().encode(), secret, found, above or None,
-                BestAvailableEncryption((words or "").encode()),
-            )  # fmt: skip
-        except TypeError:
-            raise UsageError("a key of this kind does not fit into PKCS#12: keep it as PEM") \
-                from None
+        data = sealing.pkcs12(
+            found.subject.rfc4514_string().encode(), secret, found, above, words or ""
+        )
         write_private(output, data, force=force)
     else:
         if key is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -75,7 +76,10 @@ def span(begin, end, days) -> tuple[datetime.datetime | None, datetime.datetime 
     if end is not None:
         raise UsageError("--end and --days say the same: give one of them")
     start = begin if begin is not None else datetime.datetime.now(datetime.UTC)
-    return begin, start + datetime.timedelta(days=days)
+    try:
+        return begin, start + datetime.timedelta(days=days)
+    except OverflowError:
+        raise UsageError("dates of certificates are of the years 1950 to 9999") from None
 
 
 def asker(ask: bool, passphrase_file: str | None) -> Callable[[], str | None]:
@@ -108,6 +112,25 @@ def write_public(path: str, data: bytes, *, force: bool) -> None:
 
     with AtomicFile(path, force=force) as file:
         file.raw.write(data)
+        file.commit(mode=default_mode())
+
+
+@contextlib.contextmanager
+def delivered(
+    path: str, content: Callable[[Any], bytes], *, force: bool
+) -> Iterator[Callable[[Any], None]]:
+    """Open the file that something issued goes to, before it is issued, and give what fills it.
+
+    It gets its name when everything inside went well: nothing is issued that nobody gets."""
+    from ..objects.atomic import AtomicFile, default_mode
+
+    with AtomicFile(path, force=force) as file:
+
+        def deliver(issued: Any) -> None:
+            file.raw.write(content(issued))
+            os.fsync(file.descriptor)
+
+        yield deliver
         file.commit(mode=default_mode())
 
 

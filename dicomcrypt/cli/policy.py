@@ -8,9 +8,14 @@ from pathlib import Path
 import click
 
 from ..errors import DicomcryptError, UsageError
+from ..regular import open_regular
 from . import auditing
 from . import options as opt
 
+allow_unknown = click.option(
+    "--allow-unknown", multiple=True, metavar="NAME", help="An algorithm of a plug-in, which the "
+    "registry does not have; repeatable.",
+)
 CAUTION = "a policy restricts algorithms; it validates nothing and certifies nothing"
 _HEADS = ("algorithm", "kind", "state", "from bits", "below", "why")
 
@@ -128,7 +133,7 @@ def _algorithms(path: str) -> list[tuple[str, str, int | None]]:
     from ..container.layout import looks_like_object
     from ..policy.signing import read_bounded
 
-    with click.open_file(path, "rb") as file:
+    with open(open_regular(path), "rb") as file:
         start = file.read(8)
     if looks_like_object(start):
         return _of_object(path)
@@ -188,9 +193,10 @@ Examples:
 @opt.passphrase
 @click.option("-o", "--output", metavar="FILE.sig",
               help="Where the signature goes; by default FILE.sig.")
+@allow_unknown
 @opt.force
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def sign(file, key, ask, passphrase_file, output, force, as_json):
+def sign(file, key, ask, passphrase_file, output, allow_unknown, force, as_json):
     """Sign a policy document, after checking it."""
     from ..objects.atomic import AtomicFile, default_mode
     from ..policy import document as documents
@@ -198,6 +204,7 @@ def sign(file, key, ask, passphrase_file, output, force, as_json):
     from .console import print_json, say
 
     found = documents.parse(_document(file))
+    documents.check_names(found, allow_unknown)
     signer = load_signer(key, opt.read_passphrase(ask, passphrase_file, confirm=False))
     target = output or str(Path(file).with_suffix(".sig"))
     with AtomicFile(target, force=force) as out:
@@ -226,8 +233,9 @@ its owner says. From then on only policies of that signer with a higher sequence
 @click.option("--signer", required=True, metavar="FILE",
               help="The signer's certificate or public key, PEM or DER.")
 @click.option("--trust-signer", is_flag=True, help="Pin this signer, where none is pinned yet.")
+@allow_unknown
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def set_(file, signature, signer, trust_signer, as_json):
+def set_(file, signature, signer, trust_signer, allow_unknown, as_json):
     """Put a signed policy into force.
 
     A policy restricts algorithms; it validates nothing.
@@ -239,6 +247,7 @@ def set_(file, signature, signer, trust_signer, as_json):
     from .console import print_json, say
 
     found = documents.parse(_document(file))
+    documents.check_names(found, allow_unknown)
     path = source.store_path()
     if path is None:
         raise UsageError("there is no configuration to keep a policy beside: DICOMCRYPT_CONFIG is "

@@ -1,7 +1,7 @@
 """Certificates that a command is given, judged by the roots that are trusted.
 
 Recipients by certificate must be valid; they, signers and what they signed must lead to a root
-where there are any: section [trust] of the configuration, and --trust-root.
+where there are any: section [trust] of the configuration, --trust-root, --trust-intermediate.
 """
 
 from __future__ import annotations
@@ -14,15 +14,23 @@ import click
 _GIVEN, _TRUST, _SAID = (f"dicomcrypt.trust.{what}" for what in ("given", "trust", "said"))
 
 
-def _keep(context: click.Context, _: click.Parameter, value: tuple[str, ...]) -> None:
-    context.meta[_GIVEN] = value
+def _keep(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    context.meta[f"{_GIVEN}.{parameter.name}"] = value
 
 
-option = click.option(
-    "--trust-root", multiple=True, metavar="FILE", expose_value=False, callback=_keep,
-    help="Root certificate to which the certificates of recipients and signers must lead, "
-    "beside [trust] roots of the configuration; repeatable.",
-)  # fmt: skip
+def option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options --trust-root and --trust-intermediate."""
+    between = click.option(
+        "--trust-intermediate", multiple=True, metavar="FILE", expose_value=False, callback=_keep,
+        help="Certificate of an authority between those and a root, where it does not come with "
+        "them; repeatable.",
+    )  # fmt: skip
+    root = click.option(
+        "--trust-root", multiple=True, metavar="FILE", expose_value=False, callback=_keep,
+        help="Root certificate to which the certificates of recipients and signers must lead, "
+        "beside [trust] roots of the configuration; repeatable.",
+    )  # fmt: skip
+    return root(between(command))
 
 
 def trusted() -> Any | None:
@@ -32,15 +40,17 @@ def trusted() -> Any | None:
     context = click.get_current_context(silent=True)
     meta: dict[str, Any] = {} if context is None else context.meta
     if _TRUST not in meta:
-        given = meta.get(_GIVEN, ())
+        given = meta.get(f"{_GIVEN}.trust_root", ())
+        between = meta.get(f"{_GIVEN}.trust_intermediate", ())
         found = None
-        if given or config.section("trust"):
+        if given or between or config.section("trust"):
             from ..pki.checking import Trust
 
-            told, more = Trust.from_config(), Trust.from_files(given)
+            told, more = Trust.from_config(), Trust.from_files(given, between)
             roots = told.roots + more.roots
             if roots:
-                found = Trust(roots, told.intermediates, told.crls, told.require_crl)
+                found = Trust(roots, told.intermediates + more.intermediates, told.crls,
+                              told.require_crl)
         meta[_TRUST] = found
     return meta[_TRUST]
 

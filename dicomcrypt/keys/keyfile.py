@@ -217,10 +217,14 @@ def write_private(path: str | os.PathLike[str], data: bytes, *, force: bool = Fa
     temporary = target.with_name(f".{target.name}.{os.urandom(6).hex()}.part")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = error.filename or os.fspath(path)
+            raise
         if force:
             os.replace(temporary, target)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 import time
 import unicodedata
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from ..container.stanza import PASSPHRASE_TYPES, Identity, Recipient, Stanza, parse_stanzas
 from ..errors import DamagedError, NoIdentityError, ThrottledError, UsageError
 from ..keys.passphrase import Passphrase
+from ..keys.permission import check_decryption, check_encryption
 from .store import ACCESS, ATTEMPTS, Store
 
 #: The scope of stanzas that wrap a table's key; no object has it.
@@ -43,7 +45,8 @@ def _binding(table_id: bytes, name: bytes) -> bytes:
 
 
 def wrap_key(key: bytes, recipient: Recipient, table_id: bytes, name: bytes) -> bytes:
-    """Return an access row's value."""
+    """Return an access row's value; raises PolicyError for what the policy does not let encrypt."""
+    check_encryption([recipient])
     return recipient.wrap(key, TABLE_SCOPE, _binding(table_id, name)).pack()
 
 
@@ -71,6 +74,7 @@ def unwrap_by_password(store: Store, table_id: bytes, login: str, password: str)
     key = entered.unwrap(stanza, _binding(table_id, name))
     if key is None:
         raise NoIdentityError("wrong login or password for the key table")
+    check_decryption(entered, stanza)
     store.delete(ATTEMPTS, bucket)
     return key
 
@@ -92,6 +96,7 @@ def unwrap_by_identity(
             if identity.matches(stanza):
                 key = identity.unwrap(stanza, _binding(table_id, name))
                 if key is not None:
+                    check_decryption(identity, stanza)
                     return key
     raise NoIdentityError("no identity fits the key table: is it one that was given access?")
 
@@ -117,7 +122,7 @@ def _spend(store: Store, bucket: bytes) -> None:
     if until > now:
         seconds = (until - now) / 1000
         raise ThrottledError(
-            f"too many wrong passwords: wait {int(seconds) + 1} s and try again", seconds
+            f"too many wrong passwords: wait {math.ceil(seconds)} s and try again", seconds
         )
 
 

@@ -58,7 +58,7 @@ def to_json(table_id: bytes, entries: Iterable[tuple[KeyInfo, bytes]]) -> bytes:
 def from_json(text: bytes) -> list[Entry]:
     """Parse a message's content; raises UsageError, never showing what it read."""
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=_each_once)
         if content["format"] != FORMAT:
             raise UsageError("the message holds no keys of a key table that this knows")
         found = [_entry(item) for item in content["keys"]]
@@ -70,6 +70,14 @@ def from_json(text: bytes) -> list[Entry]:
         ) from None
     if len({entry.id for entry in found}) != len(found):
         raise UsageError("the message holds a key twice")
+    return found
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError for one that says something twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError
     return found
 
 

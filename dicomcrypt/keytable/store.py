@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import DamagedError, DiskFullError, JobBusyError, OutputExistsError, UsageError
+from ..regular import open_regular
 
 HEAD, ACCESS, ENTRIES, DOCUMENTS, ATTEMPTS = "head", "access", "entries", "documents", "attempts"
 SPACES = (HEAD, ACCESS, ENTRIES, DOCUMENTS, ATTEMPTS)
@@ -237,7 +238,7 @@ class SqliteStore:
 def _check_file(path: str) -> None:
     """Look at the first bytes before SQLite does."""
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             start = file.read(100)
     except OSError as error:
         raise UsageError(f"cannot read key table {path!r}: {(error.strerror or '').lower()}"

@@ -136,10 +136,12 @@ class AtomicFile:
     def __enter__(self) -> AtomicFile:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.raw.close()
         if not self._done:
             self._remove()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = self.path  # a full disk says nothing of what it is full for
 
     def _remove(self) -> None:
         with contextlib.suppress(OSError):

@@ -5,30 +5,18 @@ from __future__ import annotations
 import errno
 import io
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from ..errors import DamagedError, UsageError
+from ..regular import open_regular
 
 #: How much a sink collects: an object of a CT image, to be written in one piece.
 FLUSH = 640 * 1024
 #: What is read at a time of a file's two ends, where header, tags, trailer and index stand.
 EDGE = 32 * 1024
-
-
-def open_regular(path: str | bytes | os.PathLike[str]) -> int:
-    """Open a regular file for reading, without ever waiting for a pipe; return its descriptor."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        name = os.fsdecode(path)
-        hint = ": give - for standard input" if name.startswith("/dev/") else ""
-        raise UsageError(f"{name!r} is not a regular file{hint}")
-    return descriptor
 
 
 def patiently(read: Callable[[], Any]) -> Any:

@@ -9,7 +9,7 @@ those of `signatures`.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,11 +102,15 @@ def issue(
             raise UsageError(f"{action!r} is no action; there are {', '.join(ACTIONS)}")
     if not roles and not permissions:
         raise UsageError("an attribute certificate needs a role or a permission")
-    begin = names.utc(begin) if begin is not None else names.now()
-    end = names.utc(end) if end is not None else begin + datetime.timedelta(days=365)
-    end = min(end, holder.not_valid_after_utc, authority.not_valid_after_utc)
+    last, given = min(holder.not_valid_after_utc, authority.not_valid_after_utc), end is not None
+    begin, end = names.period(begin, end, 365)
+    if given and end > last:
+        raise UsageError("the attribute certificate would outlive its holder's certificate or its "
+                         f"issuer's, which ends on {last:%Y-%m-%d}: give an earlier end")
+    end = min(end, last)
     if not begin < end:
-        raise UsageError("an attribute certificate's validity must begin before it ends")
+        raise UsageError("an attribute certificate's validity must begin before it ends, and its "
+                         f"holder's or issuer's certificate ends on {last:%Y-%m-%d}")
     attributes = []
     if roles:
         values = [
@@ -162,8 +166,8 @@ def load(path: str) -> AttributeCertificate:
         body = data.partition(_BEGIN)[2].partition(_END)[0]
         try:
             data = base64.b64decode(b"".join(body.split()), validate=True)
-        except binascii.Error as error:
-            raise files.malformed(where, error) from None
+        except binascii.Error:
+            raise files.malformed(where) from None
     elif data[:1] != b"\x30":
         raise UsageError(f"{where} holds none: neither PEM nor DER")
     return parse(data, where)
@@ -180,8 +184,8 @@ def parse(der: bytes, where: str = "the attribute certificate") -> AttributeCert
             found = _take(whole, der)
             _ = name_text(found.issuer), name_text(found.holder_issuer)
             return found
-    except (*_ERRORS, *files.PARSE_ERRORS) as error:
-        raise files.malformed(where, error) from None
+    except (*_ERRORS, *files.PARSE_ERRORS):
+        raise files.malformed(where) from None
 
 
 def _take(whole: Any, der: bytes) -> AttributeCertificate:
@@ -323,12 +327,22 @@ def _may_issue(certificate: x509.Certificate) -> bool:
 
 
 def of_authority(
-    authority: Any, holder: x509.Certificate, passphrase: Any, **options: Any
+    authority: Any, holder: x509.Certificate, passphrase: Any, *,
+    deliver: Callable[[AttributeCertificate], None] | None = None,
+    intermediates: Iterable[x509.Certificate] = (), **options: Any,
 ) -> AttributeCertificate:
-    """Issue by an `Authority`'s attribute authority, and note it in its database."""
+    """Issue by an `Authority`'s attribute authority, and note it in its database.
+
+    The holder's certificate must be taken: by the authority's own root, or one of section [trust]
+    of the configuration; with intermediates if it came with some. deliver: as of `Authority.issue`.
+    Raises PolicyError (also CertificateRefusedError) for a holder or authority that was revoked,
+    and for a key that is no longer secret."""
     from .authority import new_serial
     from .database import stamp
 
+    authority.standing("attribute")
+    authority.standing("issuing")
+    _check_holder(authority, holder, intermediates)
     key = authority.unlock("attribute", passphrase)
     made = issue(holder, authority.certificate("attribute"), key, serial=new_serial(), **options)
     facts = names.facts(holder)
@@ -339,6 +353,22 @@ def of_authority(
             uses=" ".join(made.permissions), begin=stamp(made.begin), end=stamp(made.end),
             issued=stamp(names.now()), der=made.der,
         )  # fmt: skip
+        if deliver is not None:
+            deliver(made)
     return made
 
 
+def _check_holder(
+    authority: Any, holder: x509.Certificate, intermediates: Iterable[x509.Certificate]
+) -> None:
+    """Raise PolicyError unless a certificate is one that an authority may speak about."""
+    told = Trust.from_config()
+    trust = Trust(
+        (authority.certificate("root"), *told.roots),
+        (authority.certificate("issuing"), *told.intermediates), told.crls,
+    )
+    check_certificate(holder, trust, purpose="any", intermediates=intermediates,
+                      moment=max(names.now(), holder.not_valid_before_utc))
+    if holder.issuer == authority.certificate("issuing").subject:
+        authority.stands(holder.serial_number, "the holder's certificate")
+    authority.require_unbroken(holder.public_key())

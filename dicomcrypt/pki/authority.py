@@ -25,21 +25,27 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from ..errors import OutputExistsError, PolicyError, UsageError
+from ..errors import (
+    DamagedError,
+    OutputExistsError,
+    PolicyError,
+    UsageError,
+)
 from ..keys.keyfile import write_private
-from . import files, names
-from .database import Database, moment, stamp
-from .profiles import SIGNING_KINDS, generate, key_usage, signing_hash, use_extensions, weakness
+from ..regular import others_may
+from . import files, lists, names, profiles, sealing
+from .database import Database, stamp
+from .gate import matches
+from .lists import REASONS
+from .profiles import SIGNING_KINDS, generate, key_usage, use_extensions
+from .revocation import number_of
 
 ISSUERS = ("root", "issuing", "attribute")
-REASONS = {
-    flag.value: flag
-    for flag in x509.ReasonFlags
-    if flag not in (x509.ReasonFlags.unspecified, x509.ReasonFlags.remove_from_crl)
-}
 _HOLD = "certificateHold"
+_COMPROMISED = ("keyCompromise", "cACompromise", "aACompromise")
 _DAY = datetime.timedelta(days=1)
 Ask = Callable[[], str | None]
+Deliver = Callable[[x509.Certificate], None]
 
 
 def new_serial() -> int:
@@ -48,10 +54,27 @@ def new_serial() -> int:
 
 
 def _authority_name(organisation: str, what: str) -> x509.Name:
+    short = organisation.encode()[: 63 - len(what)].decode(errors="ignore").rstrip()
     return x509.Name([
         x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation),
-        x509.NameAttribute(NameOID.COMMON_NAME, f"{organisation} {what}"[:64]),
+        x509.NameAttribute(NameOID.COMMON_NAME, f"{short} {what}"),
     ])  # fmt: skip
+
+
+def _checked_url(url: str) -> str:
+    """Return where a list is; raises UsageError for what nobody could fetch it from."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https", "ldap", "ldaps") and bool(parts.hostname)
+        fits = fits and parts.username is None and parts.password is None
+    except ValueError:
+        fits = False
+    if not fits or len(url) > 2000 or not all("!" <= ch <= "~" for ch in url):
+        raise UsageError("the address of a revocation list is one of http, https, ldap or ldaps, "
+                         "in ASCII, without spaces and log-ins")
+    return url
 
 
 class Authority:
@@ -59,6 +82,9 @@ class Authority:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
+        if others_may(self.folder, 0o022):
+            raise UsageError(f"authority {str(self.folder)!r} may be written by others: take that "
+                             "right away with chmod 700")
         self.database = Database(str(self.folder / "ca.sqlite"))
 
     def __enter__(self) -> Authority:
@@ -75,8 +101,47 @@ class Authority:
         return [self.certificate("issuing"), self.certificate("root")]
 
     def unlock(self, issuer: str, passphrase: Ask) -> Any:
-        """Return an issuer's private key; NoIdentityError for a wrong passphrase."""
-        return files.load_private_key(self.folder / f"{issuer}.key", passphrase)
+        """Return an issuer's private key.
+
+        Raises NoIdentityError for a wrong passphrase, PolicyError if the policy does not let it
+        sign, DamagedError if it is not that of the issuer's certificate."""
+        certificate = self.certificate(issuer)
+        profiles.require_signing(certificate.public_key())
+        path = self.folder / f"{issuer}.key"
+        key = files.load_private_key(path, passphrase)
+        if not matches(key, certificate):
+            raise DamagedError(f"{str(path)!r} is not the key of {issuer}.crt beside it: restore "
+                               "the two that belong together")
+        return key
+
+    def standing(self, issuer: str) -> None:
+        """Raise PolicyError if an issuer was revoked: what it signs then counts for nobody."""
+        self.stands(self.certificate(issuer).serial_number, f"the {issuer} authority")
+
+    def stands(self, serial: int, what: str) -> None:
+        """Raise PolicyError if a certificate that was issued here is revoked or on hold."""
+        row = self.database.find(serial)
+        if row["status"] != "valid":
+            raise PolicyError(f"{what} (serial {serial:x}) is "
+                              f"{'on hold' if row['status'] == 'hold' else 'revoked'}: nothing is "
+                              "issued by it or for it")
+
+    def of_key(self, public: Any) -> Iterator[dict[str, Any]]:
+        """Yield the rows of all certificates of a public key, whatever their status."""
+        wanted = files.public_der(public)
+        for row in self.database.certificates(
+            "kind <> 'attributes' AND instr(der, ?) > 0", [wanted]
+        ):
+            if files.public_der(self.database.certificate_of(row).public_key()) == wanted:
+                yield row
+
+    def require_unbroken(self, public: Any) -> None:
+        """Raise PolicyError for a key of which a certificate was revoked because it is no longer
+        secret."""
+        for row in self.of_key(public):
+            if row["status"] == "revoked" and row["reason"] in _COMPROMISED:
+                raise PolicyError(f"this key is no longer secret: its certificate {row['serial']} "
+                                  f"was revoked ({row['reason']}); ask for a new key")
 
     # ---- making one ----------------------------------------------------------
 
@@ -98,6 +163,7 @@ class Authority:
         if not 1 <= issuing_years <= root_years <= 50:
             raise UsageError("the root lives 1 to 50 years, and the issuing authority no longer")
         organisation = names.Subject(organisation).name
+        crl_url = _checked_url(crl_url) if crl_url else None
         if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
             raise OutputExistsError(f"{os.fspath(folder)!r} exists: choose another folder")
         part = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
@@ -122,6 +188,7 @@ class Authority:
             start + issuing_years * 365 * _DAY, ends["root"]
         )
         keys = {issuer: generate(kind) for issuer in ISSUERS}
+        profiles.require_signing(keys["root"])
         titles = {"root": "Root CA", "issuing": "Issuing CA", "attribute": "Attribute Authority"}
         above = {"root": "root", "issuing": "root", "attribute": "issuing"}
         database = Database(str(folder / "ca.sqlite"), create=True)
@@ -147,9 +214,11 @@ class Authority:
                 _record(database, one, above[issuer], "authority", [issuer])
                 write_private(folder / f"{issuer}.crt", files.pem([one]))
                 words = root_passphrase if issuer == "root" else passphrase
-                write_private(folder / f"{issuer}.key", files.private_pem(keys[issuer], words))
+                write_private(folder / f"{issuer}.key", sealing.private_pem(keys[issuer], words))
             for issuer in ISSUERS:
-                _write_list(folder, database, issuer, made[issuer], keys[issuer], 30 * _DAY)
+                database.add_list(issuer, 1, stamp(start), stamp(start + 30 * _DAY))
+                crl = lists.sign(database, issuer, made[issuer], keys[issuer], 1, 30 * _DAY)
+                lists.keep(folder, issuer, crl)
 
     # ---- certificates --------------------------------------------------------
 
@@ -157,19 +226,22 @@ class Authority:
         self, public: Any, subject: names.Subject, uses: Sequence[str], passphrase: Ask, *,
         begin: datetime.datetime | None = None, end: datetime.datetime | None = None,
         hosts: Sequence[x509.GeneralName] = (), renews: int | None = None,
+        deliver: Deliver | None = None,
     ) -> x509.Certificate:
         """Issue a certificate for a public key. What it says is the operator's decision alone.
 
         hosts: DNS names and addresses, for TLS servers. begin, end: by default now, and two years.
-        Raises UsageError, PolicyError for a weak key, NoIdentityError for a wrong passphrase."""
-        weak = weakness(public)
+        deliver: is called with the certificate before it is noted as issued; what it raises undoes
+        everything. Raises UsageError, NoIdentityError for a wrong passphrase, PolicyError for a key
+        that is weak, no longer secret or not permitted, and if the authority was revoked."""
+        weak = profiles.weakness(public)
         if weak is not None:
             raise PolicyError(f"no certificate is issued for {weak[1]}")
+        self.standing("issuing")
+        self.require_unbroken(public)
+        profiles.require_uses(public, uses)
         issuer = self.certificate("issuing")
-        begin = names.utc(begin) if begin is not None else names.now()
-        end = names.utc(end) if end is not None else begin + 730 * _DAY
-        if not begin < end:
-            raise UsageError("a certificate's validity must begin before it ends")
+        begin, end = names.period(begin, end, 730)
         if end > issuer.not_valid_after_utc:
             raise UsageError(
                 "the certificate would outlive its issuer, which ends on "
@@ -193,11 +265,14 @@ class Authority:
                 begin=begin, end=end, extensions=extensions,
             )
             _record(self.database, certificate, "issuing", "certificate", uses, renews=renews)
+            if deliver is not None:
+                deliver(certificate)
         return certificate
 
     def renew(
         self, serial: int, passphrase: Ask, *, public: Any = None,
         begin: datetime.datetime | None = None, end: datetime.datetime | None = None,
+        deliver: Deliver | None = None,
     ) -> x509.Certificate:
         """Issue a certificate again for the same holder and uses, and a new key if one is given.
 
@@ -207,7 +282,7 @@ class Authority:
             raise UsageError(f"{serial:x} is no holder's certificate: only those are renewed")
         if row["status"] != "valid":
             raise PolicyError(f"certificate {serial:x} is revoked: issue another by a new request")
-        old = x509.load_der_x509_certificate(row["der"])
+        old = self.database.certificate_of(row)
         subject = names.facts(old).as_subject()
         try:
             found = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -215,12 +290,12 @@ class Authority:
         except x509.ExtensionNotFound:
             hosts = []
         if end is None:
-            start = names.utc(begin) if begin is not None else names.now()
-            end = start + (old.not_valid_after_utc - old.not_valid_before_utc)
+            length = (old.not_valid_after_utc - old.not_valid_before_utc).days or 1
+            begin, end = names.period(begin, None, length)
             end = min(end, self.certificate("issuing").not_valid_after_utc)
         return self.issue(
             public if public is not None else old.public_key(), subject, row["uses"].split(),
-            passphrase, begin=begin, end=end, hosts=hosts, renews=serial,
+            passphrase, begin=begin, end=end, hosts=hosts, renews=serial, deliver=deliver,
         )
 
     def revoke(self, serial: int, reason: str) -> dict[str, Any]:
@@ -236,33 +311,75 @@ class Authority:
             if row["kind"] == "authority" and row["issuer"] == "root" and row["uses"] == "root":
                 raise UsageError("a root cannot be revoked: take it out of everyone's trust")
             status = "hold" if reason == _HOLD else "revoked"
-            self.database.set_status(serial, status, stamp(names.now()), reason)
-            return self.database.find(serial)
+            return self.database.set_status(serial, status, stamp(names.now()), reason)
+
+    def others_of_key(self, serial: int) -> list[dict[str, Any]]:
+        """Return the rows of other certificates of the same key that are not revoked."""
+        row = self.database.find(serial)
+        if row["kind"] == "attributes":
+            return []
+        public = self.database.certificate_of(row).public_key()
+        return [other for other in self.of_key(public)
+                if other["serial"] != row["serial"] and other["status"] != "revoked"]
 
     def release(self, serial: int) -> dict[str, Any]:
         """Take a certificate from hold; UsageError if it is not on hold."""
         with self.database.change():
             if self.database.find(serial)["status"] != "hold":
                 raise UsageError(f"certificate {serial:x} is not on hold")
-            self.database.set_status(serial, "valid", None, None)
-            return self.database.find(serial)
+            return self.database.set_status(serial, "valid", None, None)
 
     def make_crl(
-        self, issuer: str, passphrase: Ask, *, days: int = 30
+        self, issuer: str, passphrase: Ask, *, days: int = 30, force: bool = False
     ) -> x509.CertificateRevocationList:
-        """Sign an issuer's next revocation list, complete, and keep it in the folder."""
+        """Sign an issuer's next revocation list, complete, and keep it in the folder.
+
+        Raises PolicyError if the list in the folder is newer than the database, as when that was
+        restored from an old copy; force: then go on from its number, and keep its entries."""
         if not 1 <= days <= 3650:
             raise UsageError("a revocation list is good for 1 to 3650 days")
         key, certificate = self.unlock(issuer, passphrase), self.certificate(issuer)
+        before, made = lists.kept(self.folder, issuer, certificate), names.now()
         with self.database.change():
-            return _write_list(self.folder, self.database, issuer, certificate, key, days * _DAY)
+            last = self.database.last_list(issuer)
+            kept = number_of(before) if before is not None else None
+            if kept is not None and kept > last:
+                # Another process may have made it meanwhile; it is the database that tells.
+                if not force:
+                    raise PolicyError(
+                        f"the revocation list {issuer}.crl has number {kept}, and the database "
+                        f"knows of {last} only: was it restored from an old copy? restore the "
+                        "newest one, or give --force to go on from that list and keep its entries"
+                    )
+                self._take_over(issuer, before)
+            number = max(last, kept or 0) + 1
+            self.database.add_list(issuer, number, stamp(made), stamp(made + days * _DAY))
+        # The number is spent before the list is in the folder: no list ever has it twice.
+        with self.database.change():
+            crl = lists.sign(self.database, issuer, certificate, key, number, days * _DAY,
+                               before if force else None)
+            there = lists.kept(self.folder, issuer, certificate)
+            if there is None or (number_of(there) or 0) < number:
+                lists.keep(self.folder, issuer, crl)
+        return crl
+
+    def _take_over(self, issuer: str, crl: x509.CertificateRevocationList) -> None:
+        """Note as revoked what a list names and the database has as valid."""
+        named = {f"{entry.serial_number:x}": entry for entry in crl}
+        for row in list(self.database.certificates("issuer = ?", [issuer])):
+            if row["status"] == "valid" and (entry := named.get(row["serial"])) is not None:
+                reason = lists.reason_of(entry)
+                self.database.set_status(
+                    int(row["serial"], 16), "hold" if reason == _HOLD else "revoked",
+                    stamp(entry.revocation_date_utc), reason,
+                )  # fmt: skip
 
     def listing(
         self, *, status: str | None = None, role: str | None = None, text: str | None = None
     ) -> Iterator[dict[str, Any]]:
         """Yield rows without their DER, `status` being valid, expired, hold or revoked."""
         now = stamp(names.now())
-        for row in self.database.rows("SELECT * FROM certificates ORDER BY issued, serial"):
+        for row in self.database.certificates():
             del row["der"]
             if row["status"] == "valid" and row["end"] < now:
                 row["status"] = "expired"
@@ -298,7 +415,7 @@ def _certificate(
     )
     for value, critical in extensions:
         builder = builder.add_extension(value, critical)
-    return builder.sign(key, signing_hash(key))
+    return builder.sign(key, profiles.signing_hash(key))
 
 
 def _record(
@@ -313,34 +430,3 @@ def _record(
         renews=None if renews is None else f"{renews:x}",
         der=certificate.public_bytes(serialization.Encoding.DER),
     )  # fmt: skip
-
-
-def _write_list(
-    folder: Path, database: Database, issuer: str, certificate: x509.Certificate, key: Any,
-    length: datetime.timedelta,
-) -> x509.CertificateRevocationList:
-    """Sign a list. A transaction is open: the list of the newest number is the one that stays."""
-    made = names.now()
-    number = database.next_list(issuer, stamp(made), stamp(made + length))
-    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(certificate.public_key())
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(certificate.subject)
-        .last_update(made)
-        .next_update(made + length)
-        .add_extension(x509.CRLNumber(number), False)
-        .add_extension(identifier, False)
-    )
-    for row in database.rows(
-        "SELECT serial, revoked, reason FROM certificates "
-        "WHERE issuer = ? AND status <> 'valid' ORDER BY revoked, serial", [issuer],
-    ):  # fmt: skip
-        entry = x509.RevokedCertificateBuilder().serial_number(int(row["serial"], 16))
-        entry = entry.revocation_date(moment(row["revoked"]))
-        if row["reason"] in REASONS:
-            entry = entry.add_extension(x509.CRLReason(REASONS[row["reason"]]), False)
-        builder = builder.add_revoked_certificate(entry.build())
-    crl = builder.sign(key, signing_hash(key))
-    path = folder / f"{issuer}.crl"
-    write_private(path, crl.public_bytes(serialization.Encoding.PEM), force=True)
-    return crl

@@ -23,7 +23,7 @@ from .signatures import algorithm_name, is_taken
 #: What does not keep a key's holder from what was encrypted to it once: it is said, not refused.
 OLD_DATA = frozenset({
     "expired", "not-yet-valid", "revoked", "no-crl", "crl-expired", "crl-not-yet-valid",
-    "crl-signature", "crl-unsupported", "weak-key", "algorithm", "usage",
+    "crl-signature", "crl-unsupported", "crl-conflict", "weak-key", "algorithm", "usage",
 })  # fmt: skip
 #: The most certificates that come with a message and are looked at.
 MAX_INTERMEDIATES = 64
@@ -147,7 +147,7 @@ def check_certificate(
         found = list(_problems(path, trust, purpose, wanted, moment, remarks))
         refused = [p for p in found if p.reason not in spared]
         if not refused:
-            remarks = [p.sentence.partition(": ")[0] for p in found] + remarks
+            remarks = [p.sentence.rpartition(": ")[0] for p in found] + remarks  # without advice
             stated = names.role_of(certificate.extensions)
             return CheckedCertificate(
                 certificate, tuple(path), purpose, moment, stated, remarks
@@ -301,5 +301,5 @@ def _library(
         else:
             yield Problem("not-conforming", f"{what} is not as RFC 5280 wants it ({text}): "
                           "ask for another")
-    except files.PARSE_ERRORS as error:
-        raise files.malformed(what, error) from None
+    except files.PARSE_ERRORS:
+        raise files.malformed(what) from None

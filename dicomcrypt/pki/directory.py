@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DirectoryError, UsageError
+from ..regular import others_may
 from . import directory_queries as queries
 from . import ldap_client as ldap
 from .directory_cache import Cache, cache_path
@@ -92,7 +93,10 @@ class Directory:
         return ldap.tls_context(self.ca) if self.secure else None
 
     def password(self) -> str:
-        """The first line of the password file; raises UsageError."""
+        """The first line of the password file; raises UsageError, also where others may read it."""
+        if others_may(self.password_file or "", 0o077):
+            raise UsageError(f"password file {self.password_file!r} may be read or written by "
+                             "others: take that right away with chmod 600")
         try:
             with open(self.password_file or "", encoding="utf-8-sig") as file:
                 line = file.readline(1025).rstrip("\r\n")

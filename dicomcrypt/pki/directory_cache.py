@@ -34,8 +34,6 @@ def cache_path() -> Path | None:
     from .. import config
 
     told = config.section(SECTION)
-    if unknown := set(told) - {"path"}:
-        raise UsageError(f"configuration: [{SECTION}] has no {min(unknown)!r}")
     where = config.config_path()
     if where is None or told.get("path") == "":
         return None

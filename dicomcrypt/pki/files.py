@@ -12,8 +12,10 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed448, ed25519
 
 from ..errors import CertificateRefusedError, NoIdentityError, UsageError
+from ..regular import open_regular
 
 #: The most that is read of a file of certificates or keys, and of one of revocation lists.
 MAX_FILE, MAX_CRL_FILE = 1 << 20, 64 << 20
@@ -24,6 +26,7 @@ PARSE_ERRORS = (
     ValueError, TypeError, KeyError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion,
     x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
 )  # fmt: skip
+_EDDSA = (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)
 _warnings = threading.Lock()
 
 
@@ -34,27 +37,30 @@ def quiet() -> Iterator[None]:
 
     with _warnings, warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        warnings.filterwarnings("ignore", "Attribute's length")
         yield
 
 
 def read(path: str | os.PathLike[str], what: str, limit: int = MAX_FILE) -> bytes:
     """Read a file; raises UsageError naming it and what was meant to be in it."""
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
         reason = (error.strerror or "").lower()
         raise UsageError(f"cannot read {what} {os.fspath(path)!r}: {reason}") from None
     if len(data) > limit:
-        raise UsageError(f"{os.fspath(path)!r} is too large for a {what}")
+        raise UsageError(f"{what} {os.fspath(path)!r} is too large")
     return data
 
 
 # ---- certificates ------------------------------------------------------------
 
 
-def malformed(where: str, why: object = "") -> CertificateRefusedError:
-    tail = f" ({str(why).splitlines()[0][:120]})" if str(why) else ""
+def malformed(where: str, why: str = "") -> CertificateRefusedError:
+    """The error for what is no whole certificate, list or request. why: a sentence of ours; what a
+    parser says of its bytes helps nobody."""
+    tail = f" ({why})" if why else ""
     return CertificateRefusedError(
         f"{where} is malformed{tail}: was it copied whole? ask for it again", "malformed"
     )
@@ -81,8 +87,8 @@ def examine(certificate: x509.Certificate, where: str = "the certificate") -> x5
             _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
             serial = certificate.serial_number
             whole_bytes = _whole_signature(certificate)
-    except PARSE_ERRORS as error:
-        raise malformed(where, error) from None
+    except PARSE_ERRORS:
+        raise malformed(where) from None
     if not whole_bytes:
         raise malformed(where, "its signature is not of whole bytes")
     if serial <= 0 or serial.bit_length() > 160:
@@ -95,8 +101,8 @@ def examine(certificate: x509.Certificate, where: str = "the certificate") -> x5
         raise CertificateRefusedError(
             f"{where} is for a key of a kind that is not known here", "algorithm"
         ) from None
-    except PARSE_ERRORS as error:
-        raise malformed(where, error) from None
+    except PARSE_ERRORS:
+        raise malformed(where) from None
     return certificate
 
 
@@ -122,8 +128,8 @@ def parse_certificates(data: bytes, where: str) -> list[x509.Certificate]:
                 raise UsageError(f"{where} holds no certificate: neither PEM nor DER")
         except UsageError:
             raise
-        except PARSE_ERRORS as error:
-            raise malformed(where, error) from None
+        except PARSE_ERRORS:
+            raise malformed(where) from None
     return [examine(certificate, where) for certificate in found]
 
 
@@ -165,8 +171,8 @@ def parse_crls(data: bytes, where: str) -> list[x509.CertificateRevocationList]:
                     raise malformed(where, "its signature is not of whole bytes")
         except (UsageError, CertificateRefusedError):
             raise
-        except PARSE_ERRORS as error:
-            raise malformed(where, error) from None
+        except PARSE_ERRORS:
+            raise malformed(where) from None
     return found
 
 
@@ -183,6 +189,8 @@ def load_request(path: str | os.PathLike[str]) -> x509.CertificateSigningRequest
     """Read a request (PKCS#10), or the bare public key of a kind that cannot sign a request.
 
     Raises UsageError for anything else, PolicyError for a request not signed by its key."""
+    from .signatures import algorithm_name, is_taken
+
     where, data = f"request {os.fspath(path)!r}", read(path, "request")
     try:
         if b"-----BEGIN PUBLIC KEY-----" in data:
@@ -195,8 +203,13 @@ def load_request(path: str | os.PathLike[str]) -> x509.CertificateSigningRequest
             load = x509.load_pem_x509_csr if pem_form else x509.load_der_x509_csr
             request = load(data)
             _ = request.extensions, request.subject.rfc4514_string(), request.public_key()
+            if not (is_taken(request) or isinstance(request.public_key(), _EDDSA)):
+                raise CertificateRefusedError(
+                    f"{where} is signed with {algorithm_name(request)}, which is not taken: "
+                    "ask for one signed with SHA-256 or better", "algorithm",
+                )
             signed = request.is_signature_valid
-    except UsageError:
+    except (UsageError, CertificateRefusedError):
         raise
     except PARSE_ERRORS:
         raise UsageError(f"{where} is malformed: PKCS#10 in PEM or DER is meant") from None
@@ -240,18 +253,6 @@ def parse_private_key(
         return load(data, words.encode())
     except PARSE_ERRORS:
         raise NoIdentityError(f"{where}: the passphrase is wrong") from None
-
-
-def private_pem(key: Any, passphrase: str | None) -> bytes:
-    """PKCS#8, encrypted if there is a passphrase."""
-    seal: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if passphrase is not None:
-        if not 0 < len(passphrase.encode()) <= 1023:  # what OpenSSL reads
-            raise UsageError("a key's passphrase has 1 to 1023 bytes")
-        seal = serialization.BestAvailableEncryption(passphrase.encode())
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, seal
-    )
 
 
 def public_der(key: Any) -> bytes:

@@ -73,12 +73,15 @@ class LdapFailure(DirectoryError):
 
 def split_url(url: str) -> tuple[str, str, int]:
     """Return scheme, host and port of ldap://HOST[:PORT] or ldaps://...; raises UsageError."""
+    if "@" in url:
+        raise UsageError("a directory's address holds a log-in, which is not shown here: take it "
+                         "out, and give bind_dn and password_file (--bind-dn, --password-file)")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         raise UsageError(f"directory {url!r}: not an address: give ldaps://HOST[:PORT]") from None
-    rest = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+    rest = parts.path.strip("/") or parts.query or parts.fragment
     if parts.scheme not in PORTS or not parts.hostname or rest:
         raise UsageError(f"directory {url!r}: give ldaps://HOST[:PORT] or ldap://HOST[:PORT]")
     return parts.scheme, parts.hostname, port or PORTS[parts.scheme]

@@ -27,6 +27,7 @@ PERMISSIONS = x509.ObjectIdentifier(f"{ARC}.3")
 #: Extended key usage: whoever has it may issue attribute certificates.
 ATTRIBUTE_AUTHORITY = x509.ObjectIdentifier(f"{ARC}.4")
 
+_YEARS = "dates of certificates are of the years 1950 to 9999"
 _EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253})")
 
 
@@ -56,7 +57,28 @@ PROFESSIONS = {
 def utc(moment: datetime.datetime) -> datetime.datetime:
     """Return a moment in UTC, to the second; one without a zone is meant in UTC."""
     zoned = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-    return zoned.astimezone(datetime.UTC).replace(microsecond=0)
+    try:
+        return zoned.astimezone(datetime.UTC).replace(microsecond=0)
+    except OverflowError:
+        raise UsageError(_YEARS) from None
+
+
+def period(
+    begin: datetime.datetime | None, end: datetime.datetime | None, days: int
+) -> tuple[datetime.datetime, datetime.datetime]:
+    """Return when a validity begins, by default now, and ends, by default after so many days.
+
+    Raises UsageError for years that a certificate cannot state, and if it ends first."""
+    begin = utc(begin) if begin is not None else now()
+    try:
+        end = utc(end) if end is not None else begin + datetime.timedelta(days=days)
+    except OverflowError:
+        raise UsageError(_YEARS) from None
+    if min(begin.year, end.year) < 1950:
+        raise UsageError(_YEARS)
+    if not begin < end:
+        raise UsageError("a validity must begin before it ends")
+    return begin, end
 
 
 def now() -> datetime.datetime:
@@ -65,16 +87,18 @@ def now() -> datetime.datetime:
 
 def _checked(what: str, text: str, most: int = 64) -> str:
     text = unicodedata.normalize("NFC", text.strip())
-    if len(text) > most:
-        raise UsageError(f"the {what} is longer than {most} characters")
     if any(unicodedata.category(ch) in ("Cc", "Cf", "Cs", "Zl", "Zp") for ch in text):
         raise UsageError(f"the {what} has characters that cannot be printed")
+    # RFC 5280 counts characters; the library that writes certificates counts bytes.
+    if len(text.encode()) > most:
+        raise UsageError(f"the {what} is longer than {most} bytes (letters with accents have two, "
+                         "others up to four)")
     return text
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Whom a certificate is for. Texts of up to 64 characters; raises UsageError for others."""
+    """Whom a certificate is for. Texts of up to 64 bytes; raises UsageError for others."""
 
     name: str
     first_name: str = ""

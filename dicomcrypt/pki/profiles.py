@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa,
 from cryptography.hazmat.primitives.asymmetric import x25519 as xdh
 from cryptography.x509.oid import ExtendedKeyUsageOID as Eku
 
+from .. import policy
 from ..errors import UsageError
+from ..policy import names as names_of
 from .names import ATTRIBUTE_AUTHORITY
 
 DOCUMENT_SIGNING = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")  # RFC 9336
@@ -58,10 +60,40 @@ def key_name(key: Any) -> str:
 
 
 def signing_hash(key: Any) -> hashes.HashAlgorithm | None:
-    """The hash that a private key signs certificates with; None if its kind has its own."""
-    if isinstance(key, ec.EllipticCurvePrivateKey):
+    """The hash that a key signs certificates with; None if its kind has its own."""
+    if isinstance(key, (ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey)):
         return {256: hashes.SHA256(), 384: hashes.SHA384()}.get(key.curve.key_size, hashes.SHA512())
-    return hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None
+    return hashes.SHA256() if isinstance(key, (rsa.RSAPrivateKey, rsa.RSAPublicKey)) else None
+
+
+def require_signing(key: Any) -> None:
+    """Raise PolicyError unless the policy lets a private or public key, and what it signs
+    certificates with, sign."""
+    public = key.public_key() if hasattr(key, "public_key") else key
+    named = names_of.of_key(public, signs=True)
+    chosen = signing_hash(public)
+    rules = policy.current()
+    rules.require(named.algorithm, "sign", named.bits)
+    if isinstance(public, rsa.RSAPublicKey):
+        rules.require(f"rsa-pkcs1v15-{chosen.name}", "sign", named.bits)
+    elif chosen is not None:
+        rules.require(f"ecdsa-{chosen.name}", "sign")
+
+
+def require_kind(key: Any) -> None:
+    """Raise PolicyError unless the policy lets a new public key do what its kind is for."""
+    signs = can_sign(key)
+    named = names_of.of_key(key, signs=signs)
+    policy.current().require(named.algorithm, "sign" if signs else "encrypt", named.bits)
+
+
+def require_uses(key: Any, uses: Iterable[str]) -> None:
+    """Raise PolicyError unless the policy lets a public key be used for all of these."""
+    for use in uses:
+        for signs, use_of_it in ((True, "sign"), (False, "encrypt")):
+            if PROFILES[use].signs if signs else PROFILES[use].seals:
+                named = names_of.of_key(key, signs=signs)
+                policy.current().require(named.algorithm, use_of_it, named.bits)
 
 
 def weakness(key: Any) -> tuple[str, str] | None:

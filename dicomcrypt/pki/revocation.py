@@ -82,14 +82,26 @@ class Lists:
             else:
                 remarks.append(f"not checked for revocation: no revocation list of {name}")
             return
-        crl = max(found, key=lambda one: one.last_update_utc)
-        revoked = crl.get_revoked_certificate_by_serial_number(serial)
-        problem = None if revoked is None else _judge(revoked, what, moment)
-        if problem is not None:
-            yield problem
-            return
+        newest = []
+        for lists in _by_scope(found):
+            crl = _newest(lists)
+            if crl is None:
+                yield Problem(
+                    "crl-conflict",
+                    f"of the revocation lists of {name} one has the higher number, and another the "
+                    "later date: fetch them again, or ask the authority which one counts",
+                )
+                return
+            newest.append(crl)
+        for crl in newest:
+            revoked = crl.get_revoked_certificate_by_serial_number(serial)
+            problem = None if revoked is None else _judge(revoked, what, moment)
+            if problem is not None:
+                yield problem
+                return
+        crl = max(newest, key=lambda one: one.last_update_utc)
         now, end = names.now(), crl.next_update_utc
-        if crl.last_update_utc > max(now, moment) + SKEW:
+        if crl.last_update_utc - SKEW > max(now, moment):
             yield Problem(
                 "crl-not-yet-valid",
                 f"the revocation list of {name} is of {day(crl.last_update_utc)}, which is to "
@@ -177,6 +189,44 @@ def _unsupported(crl: x509.CertificateRevocationList, name: str) -> Problem | No
     return None
 
 
+def _by_scope(
+    lists: list[x509.CertificateRevocationList],
+) -> Iterator[list[x509.CertificateRevocationList]]:
+    """Yield lists that are for the same certificates: only they are numbered together."""
+    found: dict[bytes, list[x509.CertificateRevocationList]] = {}
+    for crl in lists:
+        try:
+            point = crl.extensions.get_extension_for_class(x509.IssuingDistributionPoint).value
+            scope = point.public_bytes()
+        except x509.ExtensionNotFound:
+            scope = b""
+        found.setdefault(scope, []).append(crl)
+    yield from found.values()
+
+
+def number_of(crl: x509.CertificateRevocationList) -> int | None:
+    """A list's number; None if it has none."""
+    try:
+        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _newest(
+    lists: list[x509.CertificateRevocationList],
+) -> x509.CertificateRevocationList | None:
+    """Return the list that counts: of the highest number, and without numbers of the latest date
+    (RFC 5280, 5.2.3); None if numbers and dates contradict each other."""
+    latest = max(lists, key=lambda one: (one.last_update_utc, number_of(one) or 0))
+    top = number_of(latest)
+    if top is not None:
+        for crl in lists:
+            number = number_of(crl)
+            if number is not None and number > top:
+                return None
+    return latest
+
+
 def _covers(
     crl: x509.CertificateRevocationList, authority: bool, attribute: bool, points: Any
 ) -> bool:
@@ -216,7 +266,8 @@ def _judge(
     # What was signed before counts, unless someone else may have had the key by then.
     stolen = reason in (x509.ReasonFlags.key_compromise, x509.ReasonFlags.ca_compromise,
                         x509.ReasonFlags.aa_compromise)  # fmt: skip
-    if not stolen and revoked.revocation_date_utc > moment:
+    # A date that is to come does not wait: whoever put it on the list meant it (as openssl does).
+    if not stolen and moment < revoked.revocation_date_utc <= names.now():
         return None
     why = _REASONS.get(reason)
     return Problem(

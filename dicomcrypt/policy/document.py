@@ -6,8 +6,10 @@ blanks, ASCII. So a file may be laid out for people.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -20,7 +22,9 @@ from .rules import (
     Policy,
     Rule,
     ceiling,
+    kind_of,
     preset,
+    registry,
     weaker,
 )
 
@@ -136,6 +140,17 @@ def check(found: dict[str, Any]) -> Document:
     ) or ("signers" in found and not signers):
         raise UsageError("the policy's signers are no SHA-256 of public keys, in hexadecimal")
     return Document(found, name, issuer, sequence, valid_from, tuple(signers))
+
+
+def check_names(document: Document, allowed: Collection[str] = ()) -> None:
+    """Raise UsageError for algorithms that the registry does not have: a rule for a mistyped name
+    changes nothing. allowed: names of plug-ins, which are meant."""
+    for algorithm in document.data.get("algorithms", {}):
+        if not kind_of(algorithm) and algorithm not in allowed:
+            close = difflib.get_close_matches(algorithm, registry()["kinds"], 1)
+            hint = f": is {close[0]} meant?" if close else ""
+            raise UsageError(f"the policy names an unknown algorithm {algorithm!r}{hint} (give "
+                             f"--allow-unknown {algorithm} for one of a plug-in)")
 
 
 def _check_algorithms(found: Any, base: dict[str, Rule]) -> None:

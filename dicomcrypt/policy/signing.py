@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 from ..errors import UsageError
+from ..regular import open_regular
 
 _MIN_RSA = 2048
 _LIMIT = 1 << 20
@@ -130,7 +131,7 @@ def parse_public(data: bytes) -> Any:
 def read_bounded(path: str | os.PathLike[str], what: str, limit: int = _LIMIT) -> bytes:
     """Read a small file; raises UsageError naming it."""
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
         raise UsageError(

@@ -17,7 +17,6 @@ from ..errors import PolicyError, UsageError
 from .rules import Policy, preset
 
 FILE_NAME = "policy.json"
-_KEYS = {"file", "preset", "signer"}
 
 _told: Policy | None = None
 _found: tuple[tuple, Policy] | None = None
@@ -34,9 +33,6 @@ def use(policy: Policy | None) -> None:
 
 def _settings() -> dict[str, str]:
     settings = config.section("policy")
-    if unknown := set(settings) - _KEYS:
-        raise UsageError(f"configuration {str(config.config_path())!r}: [policy] has no "
-                         f"{min(unknown)!r}")
     for key, value in settings.items():
         if not isinstance(value, str):
             raise UsageError(f"configuration {str(config.config_path())!r}: [policy] {key} is no "

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ..errors import DamagedError, PolicyError, UsageError
+from ..regular import open_regular
 from . import document as documents
 from .document import Document, canonical, parse_json
 from .rules import Policy
@@ -51,7 +52,7 @@ class FileStore:
 
     def get_document(self, name: str) -> bytes | None:
         try:
-            with open(self.path, "rb") as file:
+            with open(open_regular(self.path), "rb") as file:
                 if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o022:
                     raise PolicyError(f"policy {str(self.path)!r} may be written by others: "
                                       "take that right away with chmod 600")

@@ -99,7 +99,7 @@ def test_what_cannot_be_recorded_is_not_done(call, place, keys, dicom):
     assert call(*words).status == 4
     log.unlink()
     log.mkdir()
-    assert call(*words).status == 1
+    assert call(*words).status == 2
     log.rmdir()
     (place / "c/audit.key").chmod(0o644)
     readable = call(*words)
@@ -211,3 +211,59 @@ def test_an_interrupted_job_says_so(call, place, keys, dicom, monkeypatch):
     done = call("encrypt", dicom, "-r", keys / "doctor.pub", "-o", place / "a.dcmx")
     assert done.status == 130
     assert events(place) == [("encrypt", "started"), ("encrypt", "interrupted")]
+
+
+def test_heads_without_a_head_are_no_proof(call, place, keys, dicom):
+    call("encrypt", dicom, "-r", keys / "doctor.pub", "-o", place / "a.dcmx")
+    (place / "empty").touch()
+    for heads in (place / "empty", "/dev/null"):
+        done = call("audit", "verify", "--trust", place / "audit.pem", "--heads", heads)
+        assert done.status in (2, 4)
+        assert "whole" not in done.err
+
+
+def test_what_the_policy_refuses_is_recorded_without_a_job(call, place, keys, dicom):
+    with open(place / "c/config.toml", "a") as file:
+        file.write('[policy]\npreset = "fips"\n')
+    done = call("encrypt", dicom, "-r", keys / "classical.pub", "-o", place / "a.dcmx")
+    assert done.status == 5
+    assert events(place) == [("encrypt", "refused")]
+    assert call("audit", "verify", *trusted(place)).status == 0
+
+
+def test_words_that_the_log_does_not_have(call, place, keys, dicom):
+    call("encrypt", dicom, "-r", keys / "doctor.pub", "-o", place / "a.dcmx")
+    for option, known in (("--action", "encrypt"), ("--outcome", "refused")):
+        done = call("audit", "show", option, "encrpyt")
+        assert done.status == 2
+        assert known in done.err
+    assert call("audit", "show", "--action", "encrypt").status == 0
+
+
+def test_a_missing_place_for_heads_is_told_before_the_job(call, place, keys, dicom):
+    text = (place / "c/config.toml").read_text()
+    (place / "c/config.toml").write_text(text.replace("../heads", "../none/heads"))
+    done = call("encrypt", dicom, "-r", keys / "doctor.pub", "-o", place / "a.dcmx")
+    assert done.status == 1
+    assert "none/heads" in done.err
+    assert "heads" in done.err
+    assert not (place / "a.dcmx").exists()
+
+
+def test_an_end_that_finds_no_room_says_that_the_job_was_begun(call, place, keys, dicom,
+                                                              monkeypatch):
+    from dicomcrypt.audit import AuditLog
+    from dicomcrypt.errors import DiskFullError
+
+    record = AuditLog.record
+
+    def full(self, action, **fields):
+        if fields["outcome"] != "started":
+            raise DiskFullError("no room for the audit log: make room there")
+        return record(self, action, **fields)
+
+    monkeypatch.setattr(AuditLog, "record", full)
+    done = call("encrypt", dicom, "-r", keys / "doctor.pub", "-o", place / "a.dcmx")
+    assert done.status == 1
+    assert "how it ended (ok) is not in the log" in done.err
+    assert (place / "a.dcmx").exists()

@@ -222,3 +222,17 @@ def test_without_a_configuration_there_is_no_place(call, place, officer, monkeyp
     words = signed(call, place)
     monkeypatch.setenv("DICOMCRYPT_CONFIG", "")
     assert call("policy", "set", *words, "--trust-signer").status == 2
+
+
+def test_algorithms_that_nobody_has_are_named(call, place, officer):
+    path = write(place, algorithms={"x25591": {"state": "refused"}})
+    words = ("policy", "sign", path, "-k", f"{officer}.key", "-f")
+    done = call(*words)
+    assert done.status == 2
+    assert "'x25591': is x25519 meant?" in done.err
+    assert call(*words, "--allow-unknown", "x25591").status == 0
+    set_ = ("policy", "set", path, "--signature", place / "h.sig", "--signer",
+            f"{officer}.pem", "--trust-signer")
+    assert call(*set_).status == 2
+    assert not (place / "policy.json").exists()
+    assert call(*set_, "--allow-unknown", "x25591").status == 0

@@ -191,3 +191,11 @@ def test_the_policy_judges_signatures_too(place, call, keys):
     assert done.status == 5, done.err
     assert "ed25519 is not permitted to sign" in done.err
     assert call("verify", "ed.dcmx", "-i", keys / "doctor.key").status == 0  # it reads on
+
+
+def test_a_root_and_what_lies_between_on_the_command_line(call, place, keys):
+    (place / "alone.crt").write_bytes(ISSUING.leaf("Anna Arzt").pem())
+    words = ("encrypt", place / "plain.bin", "-r", place / "alone.crt", "--allow-classical", "-o",
+             place / "out.dcmx", "--trust-root", place / "root.crt")
+    assert call(*words).status == 5
+    assert call(*words, "--trust-intermediate", place / "issuing.crt").status == 0

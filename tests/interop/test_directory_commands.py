@@ -76,10 +76,11 @@ def test_nothing_is_published_without_a_good_log_in(world, tmp_path):
         dp.publish_certificate(admin(world), nobody)
     empty = tmp_path / "empty"
     empty.write_text("\n")
+    empty.chmod(0o600)
     with pytest.raises(UsageError, match="no password in its first line"):
         dp.publish_certificate(
             dataclasses.replace(admin(world), password_file=str(empty)), world.ada)
-    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone").mkdir(mode=0o700)
     with pytest.raises(UsageError, match="cannot read password file"):
         dp.publish_certificate(
             dataclasses.replace(admin(world), password_file=str(tmp_path / "gone")), world.ada)
@@ -179,7 +180,7 @@ def test_a_cache_is_not_believed(world, mortal):
 
 @pytest.mark.parametrize(("settings_", "message"), [
     ({"url": "http://x"}, "give ldaps://"), ({"url": "ldap://"}, "give ldaps://"),
-    ({"url": "ldap://h:99999"}, "not an address"), ({"url": "ldap://u@h"}, "give ldaps://"),
+    ({"url": "ldap://h:99999"}, "not an address"), ({"url": "ldap://u@h"}, "log-in"),
     ({"url": "ldap://h/dc=x??sub"}, "give ldaps://"), ({"base": ""}, "give the base"),
     ({"timeout": 0}, "time-out"), ({"timeout": float("nan")}, "time-out"),
     ({"url": "ldaps://h", "start_tls": True}, "without start_tls"),
@@ -236,6 +237,7 @@ def test_a_missing_library_is_named(monkeypatch):
 def configuration(world, tmp_path, monkeypatch):
     shutil.copy(world.ca, tmp_path / "ca.pem")
     (tmp_path / "password").write_text("secret\n")
+    (tmp_path / "password").chmod(0o600)
     path = tmp_path / "config.toml"
     path.write_text(f"""
 [directories.hospital]

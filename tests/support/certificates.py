@@ -161,7 +161,7 @@ class Maker:
         return self.certificate.public_bytes(serialization.Encoding.DER)
 
     def key_pem(self, passphrase: str | None = None) -> bytes:
-        from dicomcrypt.pki.files import private_pem
+        from dicomcrypt.pki.sealing import private_pem
 
         return private_pem(self.key, passphrase)
 

@@ -39,8 +39,10 @@ def world(tmp_path_factory):
     w.crl = w.authority.crl(w.bob.serial_number)
     w.ca, w.foreign_ca = str(folder / "ca.pem"), str(folder / "foreign.pem")
     (folder / "ca.pem").write_bytes(ca.pem(tls.certificate))
+    (folder / "ca.pem").chmod(0o600)  # one test takes it for a password file
     (folder / "foreign.pem").write_bytes(ca.pem(foreign.certificate))
     (folder / "password").write_text("secret\n")
+    (folder / "password").chmod(0o600)
     w.password = str(folder / "password")
     one, two, liar = (f"dc={n},dc=test" for n in ("trust1", "trust2", "liar"))
 

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from dicomcrypt import config
@@ -17,7 +19,7 @@ def test_sections_and_files_relative_to_the_configuration(written):
     assert config.section("trust")["roots"][0] == "root.pem"
     assert config.files("trust", "roots") == [str(written.parent / "root.pem"), "/etc/other.pem"]
     assert config.files("recipients", "default") == [str(written.parent / "a")]
-    assert config.section("nothing") == {}
+    assert config.section("groups") == {}
     assert config.files("trust", "crls") == []
 
 
@@ -57,10 +59,42 @@ def test_too_large(written):
 
 
 def test_names_as_they_stand_there_and_switches(written):
-    written.write_text('[recipients]\ndefault = ["@ct", "a.pub"]\nwarn = false\nodd = "no"\n')
+    written.write_text('[recipients]\ndefault = ["@ct", "a.pub"]\nwarn_recovery = false\n')
     assert config.names("recipients", "default") == ["@ct", "a.pub"]
     assert config.beside("a.pub") == str(written.parent / "a.pub")
-    assert config.flag("recipients", "warn", True) is False
-    assert config.flag("recipients", "none", True) is True
-    with pytest.raises(UsageError, match=r"config\.toml.*odd is true or false"):
-        config.flag("recipients", "odd", True)
+    assert config.flag("recipients", "warn_recovery", True) is False
+    assert config.flag("trust", "require_crl", True) is True
+    written.write_text('[trust]\nrequire_crl = "no"\n')
+    with pytest.raises(UsageError, match=r"config\.toml.*require_crl is true or false"):
+        config.flag("trust", "require_crl", True)
+
+
+@pytest.mark.parametrize(("text", "named"), [
+    ("[trusts]\n", "trusts"), ("roots = 3\n", "roots"), ("[trust]\nrequire_crls = true\n",
+    "require_crls"), ("[recipients]\nrecover = 'a'\n", "recover"),
+    ("[pkcs11]\nmodules = 'a'\n", "modules"), ("[directory_cache]\npaths = ''\n", "paths"),
+    ("[audit]\nlogs = 'a'\n", "logs"), ("[policy]\npresets = 'a'\n", "presets"),
+])  # fmt: skip
+def test_what_is_not_known_is_refused_whatever_is_asked_for(written, text, named):
+    written.write_text(text)
+    for asked in ("trust", "recipients"):
+        with pytest.raises(UsageError, match=rf"config\.toml.*'{named}'"):
+            config.section(asked)
+
+
+def test_free_names_and_third_parties(written):
+    written.write_text("[groups]\nct = 'a.pub'\n[plugins.card]\nreader = 3\n"
+                       "[directories.one]\nurl = 'ldaps://x'\n")
+    assert config.section("plugins") == {"card": {"reader": 3}}
+    assert config.names("groups", "ct") == ["a.pub"]
+
+
+def test_hostile_files(written):
+    for text in ("a = " + "[" * 100_000, "a = " + "9" * 100_000):
+        written.write_text(text)
+        with pytest.raises(UsageError, match=r"config\.toml"):
+            config.section("trust")
+    written.unlink()
+    os.mkfifo(written)
+    with pytest.raises(UsageError, match="not a regular file"):
+        config.section("trust")

@@ -292,7 +292,7 @@ def test_a_full_disk_leaves_nothing_of_a_record(path, monkeypatch):
     log = AuditLog.open(path, sync=False)
     write = os.write
     monkeypatch.setattr(writing.os, "write", lambda fd, data: write(fd, data[:40]))
-    with pytest.raises(DiskFullError, match="unrecorded"):
+    with pytest.raises(DiskFullError, match="no room for the audit log"):
         log.record("read", actor="uid:1", outcome="ok")
     assert path.read_bytes() == before
     monkeypatch.undo()
@@ -383,3 +383,37 @@ def test_heads_files(path, tmp_path, signer):
         read_heads(elsewhere)
     with pytest.raises(UsageError, match="cannot read"):
         read_heads(tmp_path / "none")
+
+
+@pytest.mark.parametrize("content", [b"", b"no head\n", b"\n\n", b'{"at":"2027'])
+def test_a_file_without_heads_proves_nothing(tmp_path, content):
+    (tmp_path / "heads").write_bytes(content)
+    with pytest.raises(DamagedError):
+        read_heads(tmp_path / "heads")
+
+
+def test_pipes_and_devices_are_not_waited_for(path, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    fill(path, 1)
+    for name in (tmp_path / "pipe", "/dev/null"):
+        with pytest.raises(UsageError, match="not a regular file"):
+            read_heads(name)
+    with pytest.raises(UsageError, match="not a regular file"):
+        verify(tmp_path / "pipe")
+    with pytest.raises((OSError, UsageError)):
+        AuditLog.open(tmp_path / "pipe")
+
+
+def test_heads_that_cannot_be_written_are_told_before_anything_is_done(path, tmp_path):
+    with pytest.raises(OSError, match="heads of the audit log") as caught:
+        AuditLog.open(path, heads=tmp_path / "none/heads")
+    assert caught.value.filename == os.fspath(tmp_path / "none/heads")
+    with pytest.raises(UsageError, match="heads of the audit log"):
+        AuditLog.open(path, heads="/dev/null")
+
+
+def test_a_log_that_others_may_write_is_refused(path):
+    fill(path, 1)
+    path.chmod(0o620)
+    with pytest.raises(UsageError, match="written by others"):
+        AuditLog.open(path)

@@ -65,7 +65,7 @@ def test_delays_grow_to_thirty_seconds(locked, clock, login):
 def test_while_waiting_the_right_password_is_not_tried_either(locked, clock):
     for _ in range(5):
         guess(locked)
-    with pytest.raises(ThrottledError, match="wait 2 s and try again") as raised:
+    with pytest.raises(ThrottledError, match="wait 1 s and try again") as raised:
         locked.unlock("anna", "right")
     assert raised.value.exit_status == 3
     clock.now += 1
