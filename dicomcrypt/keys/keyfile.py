@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..container.layout import looks_like_object
-from ..errors import NoIdentityError, OutputExistsError, PolicyError, UsageError
-from .hpke import HpkeIdentity, HpkeRecipient
+from ..errors import DamagedError, NoIdentityError, OutputExistsError, PolicyError, UsageError
+from .hpke import HpkeIdentity, HpkeRecipient, usable
 from .hybrid import HybridIdentity
 from .x25519 import X25519Identity
 
@@ -108,16 +108,22 @@ def _keys(text: str, prefix: str, maker: Callable, what: str) -> list:
 
 def parse_recipients(text: str) -> list[HpkeRecipient]:
     """Parse a recipient file's text; one recipient a line."""
-    return _keys(text, _RECIPIENT, lambda kind: kind.recipient_type, "recipient")
+    return [usable(r) for r in
+            _keys(text, _RECIPIENT, lambda kind: kind.recipient_type, "recipient")]
 
 
 def read_key_file(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of a key file; raises UsageError naming it."""
+    """Return the bytes of a key file; raises UsageError naming it.
+
+    A pipe is read to its end, as `<(...)` of a shell gives one; a signal ends the wait for it."""
     try:
         with open(path, "rb") as file:
             data = file.read(_LIMIT + 1)
     except OSError as error:
-        raise UsageError(f"cannot read key file {os.fspath(path)!r}: {error.strerror}") from None
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"cannot read key file {os.fspath(path)!r}: {reason}") from None
+    except ValueError:
+        raise UsageError("the name of a key file holds a NUL character") from None
     if len(data) > _LIMIT:
         raise UsageError(f"{os.fspath(path)!r} is too large for a key file")
     return data
@@ -128,7 +134,7 @@ def naming(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
     """Put the file's name before what was found wrong in it."""
     try:
         yield
-    except (UsageError, PolicyError, NoIdentityError) as error:
+    except (UsageError, PolicyError, NoIdentityError, DamagedError) as error:
         raise type(error)(f"{what} {os.fspath(path)!r}: {error}") from None
 
 
@@ -195,8 +201,8 @@ def read_secret_line(path: str | os.PathLike[str], what: str) -> str:
 
 
 def secret_line(file: IO[str], name: str) -> str:
-    """Return the first line of an open file; raises UsageError if it is empty, too long or not
-    UTF-8."""
+    """Return the first line of an open file; raises UsageError if it is empty, too long, not
+    UTF-8, or holds a NUL."""
     try:
         line = file.readline(65537).rstrip("\r\n")
     except UnicodeDecodeError:
@@ -205,7 +211,15 @@ def secret_line(file: IO[str], name: str) -> str:
         raise UsageError(f"the first line of {name} is too long")
     if not line:
         raise UsageError(f"the first line of {name} is empty")
-    return line
+    return secret_text(line, f"the first line of {name}")
+
+
+def secret_text(text: str, name: str) -> str:
+    """Return a passphrase or PIN as it was entered; raises UsageError for one with a NUL: other
+    programs end texts there."""
+    if "\0" in text:
+        raise UsageError(f"{name} holds a NUL character")
+    return text
 
 
 def write_private(path: str | os.PathLike[str], data: bytes, *, force: bool = False) -> None:

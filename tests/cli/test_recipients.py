@@ -217,7 +217,7 @@ def test_addresses_are_asked_of_the_directories(call, study, tmp_path, monkeypat
     asked = []
     certificate = make.certificate(KIND, uses=USES, email="doc@hospital.example")
 
-    def find_by_email(address):
+    def find_by_email(address, *, check):
         asked.append(address)
         return [certificate] if address == "doc@hospital.example" else []
 
@@ -231,6 +231,9 @@ def test_addresses_are_asked_of_the_directories(call, study, tmp_path, monkeypat
     done = call("encrypt", study, "-f", "-r", "nobody@hospital.example")
     assert (done.status, "no certificate for" in done.err) == (2, True)
     assert asked == ["doc@hospital.example"] * 2 + ["nobody@hospital.example"]
-    monkeypatch.setitem(sys.modules, "dicomcrypt.pki.directory", None)
+    monkeypatch.undo()
+    monkeypatch.setenv("DICOMCRYPT_CONFIG", "")
     done = call("encrypt", study, "-f", "-r", "doc@hospital.example")
-    assert (done.status, "no directories are configured" in done.err) == (2, True)
+    assert done.status == 2
+    assert "[directories.NAME] in the configuration" in done.err
+    assert "--directory" not in done.err
