@@ -15,7 +15,7 @@ import binascii
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -82,11 +82,11 @@ def identity_text(identity: HpkeIdentity) -> str:
     )
 
 
-def _lines(text: str) -> Iterable[str]:
-    for line in text.splitlines():
+def _lines(text: str, first: int) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(), first):
         line = line.strip()
         if line and not line.startswith("#"):
-            yield line
+            yield number, line
 
 
 def parse_identities(text: str) -> list[HpkeIdentity]:
@@ -94,22 +94,25 @@ def parse_identities(text: str) -> list[HpkeIdentity]:
     return _keys(text, _IDENTITY, lambda kind: kind, "identity")
 
 
-def _keys(text: str, prefix: str, maker: Callable, what: str) -> list:
-    try:
-        found = [maker(kind)(key) for kind, key in (_parse_line(x, prefix) for x in _lines(text))]
-    except ValueError as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"the {what}'s key is not valid") from None
+def _keys(text: str, prefix: str, maker: Callable, what: str, first: int = 1) -> list:
+    found = []
+    for number, line in _lines(text, first):
+        try:
+            kind, key = _parse_line(line, prefix)
+            found.append(maker(kind)(key))
+        except (UsageError, PolicyError) as error:
+            raise type(error)(f"line {number}: {error}") from None
+        except ValueError:
+            raise UsageError(f"line {number}: the {what}'s key is not valid") from None
     if not found:
         raise UsageError(f"no {what} in it")
     return found
 
 
-def parse_recipients(text: str) -> list[HpkeRecipient]:
-    """Parse a recipient file's text; one recipient a line."""
-    return [usable(r) for r in
-            _keys(text, _RECIPIENT, lambda kind: kind.recipient_type, "recipient")]
+def parse_recipients(text: str, first: int = 1) -> list[HpkeRecipient]:
+    """Parse a recipient file's text; one recipient a line. first: the number of its first line."""
+    return _keys(text, _RECIPIENT, lambda kind: lambda key: usable(kind.recipient_type(key)),
+                 "recipient", first)
 
 
 def read_key_file(path: str | os.PathLike[str]) -> bytes:
@@ -131,11 +134,16 @@ def read_key_file(path: str | os.PathLike[str]) -> bytes:
 
 @contextlib.contextmanager
 def naming(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Put the file's name before what was found wrong in it."""
+    """Put the file's name before what was found wrong in it, unless a file that it names has put
+    its own there."""
     try:
         yield
     except (UsageError, PolicyError, NoIdentityError, DamagedError) as error:
-        raise type(error)(f"{what} {os.fspath(path)!r}: {error}") from None
+        if getattr(error, "of_file", False):
+            raise
+        named = type(error)(f"{what} {os.fspath(path)!r}: {error}")
+        named.of_file = True  # type: ignore[union-attr]
+        raise named from None
 
 
 def looks_foreign(data: bytes) -> bool:

@@ -78,8 +78,9 @@ def recipients_in(data: bytes, ask: Ask | None = None) -> list[Any]:
 
 def identities_in(data: bytes, ask: Ask | None = None) -> list[Any]:
     """Return the identities of a file of private keys; a certificate beside a key becomes its
-    recipient's `certificate`, whatever it says. Raises as `recipients_in`."""
-    found = read(data, ask)
+    recipient's `certificate`, whatever it says; one that is malformed is passed over, since the key
+    is what decrypts. Raises as `recipients_in`."""
+    found = read(data, ask, lenient=True)
     if not found.private_keys:
         raise UsageError("no private key in it")
     identities = [identity_of(key) for key in found.private_keys]
@@ -197,19 +198,21 @@ def _spki_of(certificate: x509.Certificate) -> bytes | None:
 # ---- files ----------------------------------------------------------------
 
 
-def read(data: bytes, ask: Ask | None = None, *, private: bool = True) -> Found:
+def read(
+    data: bytes, ask: Ask | None = None, *, private: bool = True, lenient: bool = False
+) -> Found:
     """Take a PEM, DER or PKCS #12 file apart; raises as `recipients_in`.
 
     private: whether private keys are looked for; otherwise one that is there raises UsageError,
-    unless PKCS #12 has it beside a certificate."""
+    unless PKCS #12 has it beside a certificate. lenient: pass over malformed certificates."""
     with warnings.catch_warnings():  # what is odd but read, such as a serial number of zero
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        return _read(data, ask, private)
+        return _read(data, ask, private, lenient)
 
 
-def _read(data: bytes, ask: Ask | None, private: bool) -> Found:
+def _read(data: bytes, ask: Ask | None, private: bool, lenient: bool) -> Found:
     if _BEGIN in data:
-        return _read_pem(data, ask, private)
+        return _read_pem(data, ask, private, lenient)
     shape = _shape(data)
     for load, place in ((x509.load_der_x509_certificate, 0), (load_der_public_key, 1)):
         try:
@@ -224,7 +227,7 @@ def _read(data: bytes, ask: Ask | None, private: bool) -> Found:
         found[place].append(sound(made))
         return found
     if shape == "pkcs12":
-        return _read_pkcs12(data, ask)
+        return _read_pkcs12(data, ask, lenient)
     if shape == "certificate":
         raise DamagedError("the certificate is malformed: was it copied whole?")
     if shape == "public":
@@ -285,7 +288,7 @@ def sound(made: Any) -> Any:
     return made
 
 
-def _read_pem(data: bytes, ask: Ask | None, private: bool) -> Found:
+def _read_pem(data: bytes, ask: Ask | None, private: bool, lenient: bool) -> Found:
     found, parts = Found([], [], []), data.split(_BEGIN)[1:]
     if len(parts) > MOST_BLOCKS:
         raise UsageError(f"over {MOST_BLOCKS} keys and certificates in one file")
@@ -309,12 +312,17 @@ def _read_pem(data: bytes, ask: Ask | None, private: bool) -> Found:
                 found.private_keys.append(_private_key(load_pem_private_key, block, ask))
             elif label not in (b"EC PARAMETERS", b"DH PARAMETERS"):
                 raise UsageError(f"a PEM block of the kind {name!r} is no key and no certificate")
+        except DamagedError:
+            if not lenient:
+                raise
         except DicomcryptError:
             raise
         except UnsupportedAlgorithm:
             raise PolicyError(f"block {number} ({name}) is of a kind that is not known here: "
                               f"{WHICH}") from None
         except _FAULTS:
+            if lenient and label in _CERTIFICATES:
+                continue
             kind = DamagedError if label in _CERTIFICATES else UsageError
             raise kind(f"block {number} ({name}) is {_CUT}") from None
     return found
@@ -342,7 +350,7 @@ def _private_key(load: Callable, data: bytes, ask: Ask | None) -> Any:
         raise UsageError("the key is encrypted in a way that is not known here") from None
 
 
-def _read_pkcs12(data: bytes, ask: Ask | None) -> Found:
+def _read_pkcs12(data: bytes, ask: Ask | None, lenient: bool) -> Found:
     for secret in (None, b""):
         try:
             packed = guarded.call(pkcs12.load_pkcs12, data, secret)
@@ -350,7 +358,7 @@ def _read_pkcs12(data: bytes, ask: Ask | None) -> Found:
             raise
         except _FAULTS:
             continue
-        return _unpacked(packed)
+        return _unpacked(packed, lenient)
     if ask is None:
         raise UsageError("the PKCS #12 file is under a passphrase, or damaged")
     secret = ask().encode()
@@ -360,14 +368,20 @@ def _read_pkcs12(data: bytes, ask: Ask | None) -> Found:
         raise
     except _FAULTS:
         raise NoIdentityError("wrong passphrase, or the PKCS #12 file is damaged") from None
-    return _unpacked(packed)
+    return _unpacked(packed, lenient)
 
 
-def _unpacked(packed: pkcs12.PKCS12KeyAndCertificates) -> Found:
+def _unpacked(packed: pkcs12.PKCS12KeyAndCertificates, lenient: bool) -> Found:
     meant = packed.cert.certificate if packed.cert is not None else None
     others = [c.certificate for c in packed.additional_certs]
     if len(others) > MOST_BLOCKS:
         raise UsageError(f"over {MOST_BLOCKS} certificates in one file")
-    certificates = [sound(c) for c in ([meant] if meant is not None else []) + others]
+    certificates = []
+    for one in ([meant] if meant is not None else []) + others:
+        try:
+            certificates.append(sound(one))
+        except DamagedError:
+            if not lenient:
+                raise
     keys = [packed.key] if packed.key is not None else []
     return Found(certificates, [], keys, meant)
