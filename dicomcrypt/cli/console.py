@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import DicomcryptError
 from . import auditing
 from .outcome import exit_status
 
@@ -60,7 +61,10 @@ def ask_secret(what: str, otherwise: str, *, confirm: bool = False) -> str:
     """Ask for a secret on the terminal, without echo. otherwise: what to do without a terminal."""
     if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError(f"no terminal to ask for the {printable(what)} on: {otherwise}")
-    return click.prompt(printable(what), hide_input=True, confirmation_prompt=confirm, err=True)
+    from ..keys.keyfile import secret_text
+
+    text = click.prompt(printable(what), hide_input=True, confirmation_prompt=confirm, err=True)
+    return secret_text(text, f"the {what}")
 
 
 def print_json(value: Any) -> None:
@@ -239,9 +243,12 @@ class Report:
                 "seconds": round(seconds, 6),
                 "exit_status": 130 if kind is KeyboardInterrupt else self.exit_status(),
             }  # fmt: skip
-            if isinstance(error, Exception):
+            if kind is KeyboardInterrupt:
+                summary["error"] = "interrupted"
+            elif error is not None and kind is not SystemExit:
+                known = isinstance(error, DicomcryptError | OSError)
                 summary["exit_status"] = getattr(error, "exit_status", 1)
-                summary["error"] = str(error)
+                summary["error"] = str(error) if known else type(error).__name__
             if self.warnings:
                 summary["warnings"] = self.warnings
             click.echo(f'], "summary": {json.dumps(summary)}}}')

@@ -118,7 +118,6 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
     if by_passphrase:
         passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
         everybody.append(Passphrase(passphrase, kdf=kdf))
-    warnings = [] if spare or no_recovery or "-" in inputs else recovery_warnings(told)
     signer = opt.load_signer(sign_with, sign_passphrase_file)
     targets = pair(inputs, output, lambda path: path + SUFFIX, "encrypt", make=not dry_run)
     whole_tree = len(targets) > 1 or os.path.isdir(targets[0][0])
@@ -127,6 +126,7 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
                           opt.load_recipient_files(pixels_to)),
         batch=whole_tree, allow_classical=allow_classical, allow_mixed=allow_mixed,
     )  # fmt: skip
+    warnings = [] if spare or no_recovery or "-" in inputs else recovery_warnings(told)
     number = method_number(method)
     if "-" in targets[0]:
         with auditing.job("encrypt", targets[0][1]):
@@ -280,8 +280,8 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
     """Decrypt objects, or whole folders of them.
 
     A file appears under its name when its last byte was verified, or not at all. A signature that
-    is there is verified, always. A folder's job
-    that was interrupted or killed goes on when the same command is given again.
+    is there is verified, always; --json says who signed. A folder's job that was interrupted or
+    killed goes on when the same command is given again.
     """
     from ..objects.files import SUFFIX
     from ..trees.pool import Outcome, default_jobs
@@ -312,17 +312,18 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
     settings = DecryptOptions(part, force, resume, unsafe_links, not no_sync, policy)
 
     def one(source: str, target: str) -> Outcome:
-        from ..objects.files import decrypt_path, decrypted_before, object_meta, open_path
+        from ..objects.files import decrypted_before, object_meta, open_path, write_plain
 
-        if resume and os.path.lexists(target) and part == "all":
-            opened, file = open_path(source, identities, policy=policy)
-            with contextlib.closing(file):
-                done = decrypted_before(target, object_meta(opened)[0])
-            if done:
+        opened, file = open_path(source, identities, policy=policy)
+        with contextlib.closing(file):
+            if resume and os.path.lexists(target) and part == "all" and \
+                    decrypted_before(target, object_meta(opened)[0]):
                 return Outcome(source, "skipped", message="decrypted before")
-        size = decrypt_path(source, target, identities, part=part, force=force,
-                            progress=report.follow(source), policy=policy)
-        return Outcome(source, "done", target, os.path.getsize(source), size)
+            size = write_plain(opened, target, part=part, force=force,
+                               progress=report.follow(source))
+        signature = policy.facts(opened)
+        return Outcome(source, "done", target, os.path.getsize(source), size,
+                       details={"signature": signature} if signature else None)
 
     several = len(targets) > 1
     if several and journal is not None:

@@ -156,6 +156,8 @@ def frame(path, number, identity_files, ask, passphrase_file, output, require_si
             out.commit(mode=default_mode())
         facts = {"frame": number, "frames": obj.frame_count, "output": output,
                  "bytes_read": source.bytes_read, "object_bytes": source.size()}
+        if (signature := policy.facts(obj.container)) is not None:
+            facts["signature"] = signature
     if as_json:
         print_json(facts)
     else:

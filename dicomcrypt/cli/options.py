@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 
 import click
@@ -131,6 +132,8 @@ def load_signature_policy(require: bool, signers: tuple[str, ...]) -> Any:
 
     # A signer who is given needs nobody to vouch for him.
     if not signers:
+        if require:
+            trust.remark_unknown_signers()
         return signature_policy(require, check=trust.signature_check())
     from ..keys.signing import load_signer_keys
 
@@ -189,6 +192,7 @@ def load_identity_files(
         return api.decrypt(blob, [Passphrase(of_key())])
 
     for reference in files:
+        one_source_of_pin(reference)
         found += identities(reference, open_sealed=open_sealed, passphrase=of_key, pin=read_pin)
     if (ask or passphrase_file is not None) and not used:
         found.append(Passphrase(entered_passphrase()))
@@ -197,13 +201,29 @@ def load_identity_files(
     return found
 
 
+def _pin_file() -> str | None:
+    context = click.get_current_context(silent=True)
+    return context.meta.get("dicomcrypt.pin_file") if context is not None else None
+
+
+def one_source_of_pin(reference: str) -> None:
+    """Refuse --pin-file beside a URI that says itself where its PIN is."""
+    from ..keys.references import scheme
+
+    if _pin_file() is None or scheme(reference) != "pkcs11" or os.path.lexists(reference):
+        return
+    from ..keys.tokenuri import parse
+
+    if parse(reference).pin_file is not None:
+        raise UsageError("--pin-file and the pin-source of a pkcs11: URI: give one of them")
+
+
 def read_pin(token: str) -> str:
     """Return the PIN of a token, from --pin-file or the terminal."""
     from ..keys.keyfile import read_secret_line
     from .console import ask_secret
 
-    context = click.get_current_context(silent=True)
-    file = context.meta.get("dicomcrypt.pin_file") if context is not None else None
+    file = _pin_file()
     if file is not None:
         return read_secret_line(file, "PIN file")
     return ask_secret(f"PIN of token {token!r}", "give --pin-file FILE")
@@ -212,8 +232,12 @@ def read_pin(token: str) -> str:
 def find_email(address: str) -> list[Any]:
     """Return the certificates that the configured directories have for an address; of those
     that do not pass, the next directory's count."""
+    from .. import config
     from ..pki.directory import find_by_email
 
+    if not config.section("directories"):
+        raise UsageError(f"cannot look up {address!r}: no directory is known; describe one as "
+                         "[directories.NAME] in the configuration")
     return find_by_email(address, check=trust.directory_check())
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from ..errors import CertificateRefusedError, DamagedError, UsageError
+
 _GIVEN, _TRUST, _SAID = (f"dicomcrypt.trust.{what}" for what in ("given", "trust", "said"))
 
 
@@ -48,6 +50,9 @@ def trusted() -> Any | None:
 
             told, more = Trust.from_config(), Trust.from_files(given, between)
             roots = told.roots + more.roots
+            if not roots and (told.crls or told.require_crl):
+                raise UsageError("configuration: [trust] has crls or require_crl, but no roots: "
+                                 "nothing would be checked; name roots, or give --trust-root FILE")
             if roots:
                 found = Trust(roots, told.intermediates + more.intermediates, told.crls,
                               told.require_crl)
@@ -76,7 +81,8 @@ def check_recipients(recipients: Iterable[Any]) -> None:
 
 
 def remark_identities(identities: Iterable[Any]) -> None:
-    """Say if a key's certificate has expired: what was encrypted to it once can be read still."""
+    """Say what is wrong with a key's certificate, if it is that it has expired or anything else:
+    what was encrypted to it once can be read still."""
     from .console import complain
 
     for identity in identities:
@@ -85,20 +91,31 @@ def remark_identities(identities: Iterable[Any]) -> None:
         if certificate is not None:
             from ..pki.checking import Trust, check_certificate
 
-            checked = check_certificate(certificate, trusted() or Trust((certificate,)),
-                                        purpose="decrypt", intermediates=recipient.chain)
-            for remark in checked.remarks:
+            trust = trusted() or Trust((certificate,))
+            try:
+                remarks = check_certificate(certificate, trust, purpose="decrypt",
+                                            intermediates=recipient.chain).remarks
+            except (CertificateRefusedError, DamagedError) as error:
+                remarks = [str(error).rpartition(": ")[0] or str(error)]  # without advice
+            for remark in remarks:
                 if "revocation" not in remark and "not revoked" not in remark:
                     complain(f"{remark}; old data can still be decrypted")
 
 
 def check_signer(signer: Any) -> None:
-    """Raise CertificateRefusedError if the certificate of --sign-with leads to no trusted root."""
-    trust = trusted()
-    if trust is not None:
-        from ..pki.checking import check_certificate
+    """Raise CertificateRefusedError if the certificate of --sign-with is not one to sign with, or
+    leads to no root where there are any."""
+    from ..pki.checking import Trust, check_certificate
 
-        check_certificate(signer.certificate, trust, purpose="sign", intermediates=signer.chain)
+    trust = trusted() or Trust((signer.certificate,))
+    check_certificate(signer.certificate, trust, purpose="sign", intermediates=signer.chain)
+
+
+def remark_unknown_signers() -> None:
+    """Say that a signature which anybody can make is all that is demanded, if it is."""
+    if trusted() is None:
+        _say_once("nobody vouches for signers: --require-signature is met by anybody's own "
+                  "certificate; say whose by --signer FILE or --trust-root FILE", in_json=True)
 
 
 def signature_check() -> Callable[[Any], None] | None:
@@ -121,13 +138,14 @@ def directory_check() -> Callable[[Any], None] | None:
     return lambda certificate: check_certificate(certificate, trust, purpose="encrypt")
 
 
-def _say_once(message: str) -> None:
+def _say_once(message: str, *, in_json: bool = False) -> None:
     from .console import complain
 
     context = click.get_current_context(silent=True)
     if context is None:
         return
-    options = context.params
-    if _SAID not in context.meta and not options.get("as_json") and not options.get("quiet"):
+    options, said = context.params, context.meta.setdefault(_SAID, set())
+    silent = options.get("quiet") or (options.get("as_json") and not in_json)
+    if message not in said and not silent:
         complain(message)
-    context.meta[_SAID] = True
+    said.add(message)

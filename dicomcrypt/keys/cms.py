@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 
 from .. import policy
-from ..errors import DamagedError, UsageError
+from ..errors import DamagedError, PolicyError, UsageError
 
 MAX_CERTIFICATES = 16
 _RSA_BITS = range(2048, 8193)
@@ -201,26 +201,32 @@ _OTHERS = {
 
 
 def signature_algorithm(key: Any) -> Algorithm:
-    """Return how a public key's signatures are made; raises UsageError for keys that make none."""
+    """Return how a public key's signatures are made; raises UsageError for kinds that make none,
+    PolicyError for RSA of other sizes and other curves."""
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size not in _RSA_BITS:
-            raise UsageError(f"an RSA key of {key.key_size} bits cannot sign: from 2048 to 8192")
+            raise PolicyError(f"an RSA key of {key.key_size} bits cannot sign: from 2048 to 8192")
         return _RSA
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
         return _CURVES[key.curve.name]
     for kind, algorithm in _OTHERS.items():
         if isinstance(key, kind):
             return algorithm
-    raise UsageError("this kind of key cannot sign objects: use RSA, P-256, P-384, P-521, "
-                     "Ed25519 or ML-DSA")
+    refused = PolicyError if isinstance(key, ec.EllipticCurvePublicKey) else UsageError
+    raise refused("this kind of key cannot sign objects: use RSA, P-256, P-384, P-521, "
+                  "Ed25519 or ML-DSA")
 
 
 def certificate_key(certificate: x509.Certificate) -> Any:
-    """Return the public key; raises UsageError for one that cannot be used."""
+    """Return the public key; raises PolicyError for one of a kind that is not known here,
+    DamagedError for a malformed one."""
     try:
         return certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
-        raise UsageError("the certificate's public key cannot be used") from None
+    except UnsupportedAlgorithm:
+        raise PolicyError("the certificate's public key is of a kind that is not known here") \
+            from None
+    except (ValueError, TypeError, x509.InvalidVersion):
+        raise DamagedError("the certificate's public key is malformed") from None
 
 
 def public_der(key: Any) -> bytes:
@@ -306,8 +312,11 @@ def _verify(manifest: bytes, cms: bytes) -> Signature:
         certificate.issuer.public_bytes(), certificate.serial_number
     ):
         raise _wrong("it names another certificate")
-    key = certificate_key(certificate)
-    algorithm = signature_algorithm(key)
+    try:
+        key = certificate_key(certificate)
+        algorithm = signature_algorithm(key)
+    except PolicyError as error:  # nobody can have made it
+        raise _wrong(str(error)) from None
     policy.current().require(algorithm.name, "verify", getattr(key, "key_size", None))
     if [_raw(d) for d in data.digest_algorithms.as_list()] != [algorithm.digest_identifier] or (
         _raw(signer.digest_algorithm), _raw(signer.signature_algorithm)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, Suite
 
-from ..container.stanza import Stanza, stanza_info
+from ..container.stanza import FULL, Stanza, stanza_info
+from ..errors import PolicyError
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -51,11 +52,22 @@ class HpkeRecipient:
         return type(self), (self.public_bytes,)
 
     def wrap(self, key: bytes, scope: int, binding: bytes) -> Stanza:
-        """Wrap 32 bytes of key into a stanza."""
+        """Wrap 32 bytes of key into a stanza; raises PolicyError for a key that gives no secret,
+        such as a point of X25519 of low order (RFC 7748 section 6.1)."""
         info = stanza_info(self.stanza_type, scope, binding)
         suite = Suite(self.kem, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-        body = suite.encrypt(key, self._key, info=info)
+        try:
+            body = suite.encrypt(key, self._key, info=info)
+        except ValueError:
+            raise PolicyError(f"nothing can be encrypted to the key {self.hint.hex()}: it is "
+                              "damaged, or made to give no secret") from None
         return Stanza(self.stanza_type, scope, self.hint, body)
+
+
+def usable(recipient: Any) -> Any:
+    """Return a recipient; raises PolicyError if nothing can be encrypted to its key."""
+    recipient.wrap(bytes(32), FULL, bytes(16))
+    return recipient
 
 
 class HpkeIdentity:

@@ -15,13 +15,13 @@ import binascii
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from ..container.layout import looks_like_object
-from ..errors import NoIdentityError, OutputExistsError, PolicyError, UsageError
-from .hpke import HpkeIdentity, HpkeRecipient
+from ..errors import DamagedError, NoIdentityError, OutputExistsError, PolicyError, UsageError
+from .hpke import HpkeIdentity, HpkeRecipient, usable
 from .hybrid import HybridIdentity
 from .x25519 import X25519Identity
 
@@ -82,11 +82,11 @@ def identity_text(identity: HpkeIdentity) -> str:
     )
 
 
-def _lines(text: str) -> Iterable[str]:
-    for line in text.splitlines():
+def _lines(text: str, first: int) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(), first):
         line = line.strip()
         if line and not line.startswith("#"):
-            yield line
+            yield number, line
 
 
 def parse_identities(text: str) -> list[HpkeIdentity]:
@@ -94,30 +94,39 @@ def parse_identities(text: str) -> list[HpkeIdentity]:
     return _keys(text, _IDENTITY, lambda kind: kind, "identity")
 
 
-def _keys(text: str, prefix: str, maker: Callable, what: str) -> list:
-    try:
-        found = [maker(kind)(key) for kind, key in (_parse_line(x, prefix) for x in _lines(text))]
-    except ValueError as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"the {what}'s key is not valid") from None
+def _keys(text: str, prefix: str, maker: Callable, what: str, first: int = 1) -> list:
+    found = []
+    for number, line in _lines(text, first):
+        try:
+            kind, key = _parse_line(line, prefix)
+            found.append(maker(kind)(key))
+        except (UsageError, PolicyError) as error:
+            raise type(error)(f"line {number}: {error}") from None
+        except ValueError:
+            raise UsageError(f"line {number}: the {what}'s key is not valid") from None
     if not found:
         raise UsageError(f"no {what} in it")
     return found
 
 
-def parse_recipients(text: str) -> list[HpkeRecipient]:
-    """Parse a recipient file's text; one recipient a line."""
-    return _keys(text, _RECIPIENT, lambda kind: kind.recipient_type, "recipient")
+def parse_recipients(text: str, first: int = 1) -> list[HpkeRecipient]:
+    """Parse a recipient file's text; one recipient a line. first: the number of its first line."""
+    return _keys(text, _RECIPIENT, lambda kind: lambda key: usable(kind.recipient_type(key)),
+                 "recipient", first)
 
 
 def read_key_file(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of a key file; raises UsageError naming it."""
+    """Return the bytes of a key file; raises UsageError naming it.
+
+    A pipe is read to its end, as `<(...)` of a shell gives one; a signal ends the wait for it."""
     try:
         with open(path, "rb") as file:
             data = file.read(_LIMIT + 1)
     except OSError as error:
-        raise UsageError(f"cannot read key file {os.fspath(path)!r}: {error.strerror}") from None
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"cannot read key file {os.fspath(path)!r}: {reason}") from None
+    except ValueError:
+        raise UsageError("the name of a key file holds a NUL character") from None
     if len(data) > _LIMIT:
         raise UsageError(f"{os.fspath(path)!r} is too large for a key file")
     return data
@@ -125,11 +134,16 @@ def read_key_file(path: str | os.PathLike[str]) -> bytes:
 
 @contextlib.contextmanager
 def naming(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Put the file's name before what was found wrong in it."""
+    """Put the file's name before what was found wrong in it, unless a file that it names has put
+    its own there."""
     try:
         yield
-    except (UsageError, PolicyError, NoIdentityError) as error:
-        raise type(error)(f"{what} {os.fspath(path)!r}: {error}") from None
+    except (UsageError, PolicyError, NoIdentityError, DamagedError) as error:
+        if getattr(error, "of_file", False):
+            raise
+        named = type(error)(f"{what} {os.fspath(path)!r}: {error}")
+        named.of_file = True  # type: ignore[union-attr]
+        raise named from None
 
 
 def looks_foreign(data: bytes) -> bool:
@@ -195,8 +209,8 @@ def read_secret_line(path: str | os.PathLike[str], what: str) -> str:
 
 
 def secret_line(file: IO[str], name: str) -> str:
-    """Return the first line of an open file; raises UsageError if it is empty, too long or not
-    UTF-8."""
+    """Return the first line of an open file; raises UsageError if it is empty, too long, not
+    UTF-8, or holds a NUL."""
     try:
         line = file.readline(65537).rstrip("\r\n")
     except UnicodeDecodeError:
@@ -205,7 +219,15 @@ def secret_line(file: IO[str], name: str) -> str:
         raise UsageError(f"the first line of {name} is too long")
     if not line:
         raise UsageError(f"the first line of {name} is empty")
-    return line
+    return secret_text(line, f"the first line of {name}")
+
+
+def secret_text(text: str, name: str) -> str:
+    """Return a passphrase or PIN as it was entered; raises UsageError for one with a NUL: other
+    programs end texts there."""
+    if "\0" in text:
+        raise UsageError(f"{name} holds a NUL character")
+    return text
 
 
 def write_private(path: str | os.PathLike[str], data: bytes, *, force: bool = False) -> None:

@@ -118,14 +118,15 @@ class References:
     def _text(self, text: str, folder: str, group: str | None) -> list[Any]:
         found: list[Any] = []
         here, seen = None, group is None
-        for line in text.splitlines():
+        for number, line in enumerate(text.splitlines(), 1):
             line = line.strip()
             if not line or line.startswith("#"):
                 continue
             word, _, rest = line.partition(" ")
             rest = rest.strip()
             if word not in _WORDS:
-                made = lambda line=line: self._counted(parse_recipients(line))  # noqa: E731
+                made = lambda line=line, n=number: self._counted(  # noqa: E731
+                    parse_recipients(line, n))
             elif not rest:
                 raise UsageError(f"a line {word!r} without what it means")
             elif word == "group":

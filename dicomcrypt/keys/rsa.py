@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 LEAST_BITS, MOST_BITS = 2048, 16384
-KEY_SIZE = 32
+KEY_SIZE, MOST_EXPONENT_BITS = 32, 64
 
 
 def _oaep() -> OAEP:
@@ -67,7 +67,13 @@ class RsaRecipient:
         return type(self), (self.public_bytes,)
 
     def wrap(self, key: bytes, scope: int, binding: bytes) -> Stanza:
-        """Wrap 32 bytes of key into a stanza; what binds it to its object is the slot's MAC."""
+        """Wrap 32 bytes of key into a stanza; what binds it to its object is the slot's MAC.
+
+        Raises PolicyError for a key whose exponent is none: even, or of over 64 bits."""
+        exponent = self._key.public_numbers().e
+        if exponent.bit_length() > MOST_EXPONENT_BITS or not exponent & 1:
+            raise PolicyError("an RSA key with an exponent that nobody makes: its owner may not be "
+                              "able to decrypt")
         return Stanza(RSA, scope, self.hint, self._key.encrypt(key, _oaep()))
 
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import datetime
 import os
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.serialization import pkcs12
 
 from .. import policy
-from ..errors import NoIdentityError, PolicyError, UsageError
+from ..errors import DamagedError, PolicyError, UsageError
 from .cms import MAX_CERTIFICATES, build_cms, certificate_key, public_der, signature_algorithm
+from .keyfile import looks_foreign, naming, read_key_file
 
-_LIMIT = 1 << 20
 _DER = serialization.Encoding.DER
-_PRIVATE = re.compile(
-    rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----[ \r]*\n?", re.DOTALL
-)
-_BAD_KEY = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
 class Signer:
@@ -36,7 +29,9 @@ class Signer:
     def __init__(
         self, key: Any, certificate: x509.Certificate, chain: Sequence[x509.Certificate] = ()
     ) -> None:
-        public = certificate_key(certificate)
+        from .x509 import sound
+
+        public = certificate_key(sound(certificate))
         self.algorithm = signature_algorithm(public).name
         policy.current().require(self.algorithm, "sign", getattr(public, "key_size", None))
         if public_der(key.public_key()) != public_der(public):
@@ -86,31 +81,45 @@ class Signer:
         certificate_path: None if the certificate stands in the key's file; the signer's is the
         one that fits the key. passphrase: asked for only if the file needs one. chain: files
         with further certificates. Raises UsageError naming the file, NoIdentityError for a wrong
-        passphrase, and what `Signer` raises."""
+        passphrase, DamagedError for a malformed certificate, and what `Signer` raises."""
         shown = repr(os.fspath(key_path))
-        data = _read(key_path)
-        try:
-            if b"-----BEGIN" in data:
-                key = _pem_key(data, passphrase, shown)
-                found = _certificates(data)
-            else:
-                key, found = _pkcs12(data, passphrase, shown)
-            if certificate_path is not None:
-                shown = repr(os.fspath(certificate_path))
-                found = _certificates(_read(certificate_path)) + found
-            for path in chain:
-                shown = repr(os.fspath(path))
-                found += _certificates(_read(path))
-        except _BAD_KEY as error:
-            if isinstance(error, UsageError):
-                raise
-            raise UsageError(f"{shown} cannot be read as a key or certificate") from None
-        shown = repr(os.fspath(key_path))
-        public = public_der(key.public_key())
-        fitting = [c for c in found if public_der(certificate_key(c)) == public]
+
+        def ask() -> str:
+            if passphrase is None:
+                raise UsageError("it is under a passphrase: give it")
+            return passphrase() if callable(passphrase) else passphrase
+
+        with naming("signing key", key_path):
+            found = _read(key_path, ask)
+            if not found.private_keys:
+                raise UsageError("it holds no signing key: PKCS#12 or PEM with the private key is "
+                                 "meant")
+        key, certificates = found.private_keys[0], found.certificates
+        if certificate_path is not None:
+            certificates = _certificates(certificate_path) + certificates
+        for path in chain:
+            certificates += _certificates(path)
+        public = key.public_key()
+        if not hasattr(public, "verify"):
+            raise UsageError(f"{shown}: this kind of key cannot sign")
+        own = public_der(public)
+        fitting = [c for c in certificates if _public_der(c) == own]
         if not fitting:
             raise UsageError(f"{shown}: no certificate of the signing key: give it beside the key")
-        return cls(key, fitting[0], [c for c in found if c not in fitting])
+        return cls(key, max(fitting, key=_fitness), [c for c in certificates if c not in fitting])
+
+
+def _fitness(certificate: x509.Certificate) -> tuple[bool, datetime.datetime]:
+    """Of several certificates of a key the newest that is valid is meant."""
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return begin <= datetime.datetime.now(datetime.UTC) <= end, begin
+
+
+def _public_der(certificate: x509.Certificate) -> bytes | None:
+    try:
+        return public_der(certificate_key(certificate))
+    except (PolicyError, DamagedError):
+        return None  # of a kind that cannot be the signer's
 
 
 def _unpickled(private: bytes, certificate: bytes, chain: Sequence[bytes]) -> Signer:
@@ -119,85 +128,43 @@ def _unpickled(private: bytes, certificate: bytes, chain: Sequence[bytes]) -> Si
     return Signer(key, load(certificate), [load(c) for c in chain])
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_LIMIT + 1)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {os.fspath(path)!r}: {(error.strerror or str(error)).lower()}"
-        ) from None
-    if len(data) > _LIMIT:
-        raise UsageError(f"{os.fspath(path)!r} is too large for a key or certificate")
-    return data
+def _read(path: str | os.PathLike[str], ask: Callable[[], str] | None = None) -> Any:
+    """What a file of keys and certificates holds (`keys.x509.Found`); DER other than PKCS #12 is
+    one certificate. Raises as `keys.x509.read`."""
+    from .x509 import Found, is_pkcs12, read
+
+    data = read_key_file(path)
+    if ask is not None and b"-----BEGIN " not in data and not is_pkcs12(data):
+        return Found([], [], [])
+    if not looks_foreign(data):
+        return Found([], [], [])
+    return read(data, ask, private=ask is not None)
 
 
-def _certificates(data: bytes) -> list[x509.Certificate]:
-    """The certificates of a PEM or DER file; raises ValueError."""
-    if b"-----BEGIN" not in data:
-        return [x509.load_der_x509_certificate(data)]
-    if b"-----BEGIN CERTIFICATE-----" not in data:
-        return []
-    return x509.load_pem_x509_certificates(data)
-
-
-def _phrase(passphrase: str | Callable[[], str] | None, shown: str) -> bytes:
-    if passphrase is None:
-        raise UsageError(f"the signing key {shown} is under a passphrase: give it")
-    return (passphrase() if callable(passphrase) else passphrase).encode("utf-8")
-
-
-def _pem_key(data: bytes, passphrase: str | Callable[[], str] | None, shown: str) -> Any:
-    block = _PRIVATE.search(data)
-    if block is None:
-        raise UsageError(f"{shown} holds no private key")
-    secret = None
-    if b"ENCRYPTED" in block[0]:
-        secret = _phrase(passphrase, shown)
-    try:
-        return serialization.load_pem_private_key(block[0], secret)
-    except ValueError:
-        if secret is None:
-            raise
-        raise NoIdentityError(f"the passphrase of the signing key {shown} is wrong") from None
-
-
-def _pkcs12(
-    data: bytes, passphrase: str | Callable[[], str] | None, shown: str
-) -> tuple[Any, list[x509.Certificate]]:
-    key = certificate = None
-    try:
-        key, certificate, more = pkcs12.load_key_and_certificates(data, None)
-    except ValueError:
-        secret = _phrase(passphrase, shown)
-        try:
-            key, certificate, more = pkcs12.load_key_and_certificates(data, secret)
-        except ValueError:
-            raise NoIdentityError(
-                f"the passphrase of {shown} is wrong, or it is no PKCS#12 file"
-            ) from None
-    if key is None:
-        raise UsageError(f"{shown} holds no private key")
-    return key, [c for c in (certificate, *more) if c is not None]
+def _certificates(path: str | os.PathLike[str]) -> list[x509.Certificate]:
+    """The certificates of a file; raises UsageError naming it if there is none."""
+    with naming("certificate", path):
+        found = _read(path).certificates
+        if not found:
+            raise UsageError("it holds no certificate")
+        return found
 
 
 def load_signer_keys(path: str | os.PathLike[str]) -> list[bytes]:
-    """Read whose signatures are wanted: the public keys of a file with certificates (PEM, DER)
-    or one public key (PEM), each as SubjectPublicKeyInfo.
+    """Read whose signatures are wanted: the public keys of a file with certificates or public keys
+    (PEM, DER), each as SubjectPublicKeyInfo.
 
-    Another certificate of the same key counts as well. Raises UsageError naming the file."""
-    data, shown = _read(path), repr(os.fspath(path))
-    try:
-        found = [certificate_key(c) for c in _certificates(data)]
-        if not found:
-            found = [serialization.load_pem_public_key(data)]
-        for key in found:
+    Another certificate of the same key counts as well. Raises UsageError naming the file,
+    PolicyError for a key whose signatures are too weak, DamagedError for a malformed
+    certificate."""
+    with naming("signer", path):
+        found = _read(path)
+        keys = [certificate_key(c) for c in found.certificates] or found.public_keys
+        if not keys:
+            raise UsageError("it holds no certificate and no public key")
+        for key in keys:
             signature_algorithm(key)
-    except UsageError as error:
-        raise UsageError(f"{shown}: {error}") from None
-    except _BAD_KEY:
-        raise UsageError(f"{shown} holds no certificate and no public key") from None
-    return [public_der(key) for key in found]
+        return [public_der(key) for key in keys]
 
 
 def _check_certificate(certificate: x509.Certificate) -> None:
@@ -212,7 +179,5 @@ def _check_certificate(certificate: x509.Certificate) -> None:
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:
         return
-    except ValueError:
-        raise UsageError(f"the signing certificate of {who} cannot be read") from None
     if not (usage.digital_signature or usage.content_commitment):
         raise PolicyError(f"the certificate of {who} is not for signing: its key usage forbids it")

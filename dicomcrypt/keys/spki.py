@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ..container.stanza import MLKEM768, MLKEM1024, P256, P384, P521
-from ..errors import UsageError
-from .hpke import HpkeIdentity, HpkeRecipient
+from ..errors import PolicyError, UsageError
+from .hpke import HpkeIdentity, HpkeRecipient, usable
 from .rsa import RsaIdentity, RsaRecipient
 from .x25519 import X25519Identity, X25519Recipient
 
@@ -130,16 +130,18 @@ IDENTITIES = (P256Identity, P384Identity, P521Identity, Mlkem768Identity, Mlkem1
 def recipient_of(key: Any) -> HpkeRecipient | RsaRecipient:
     """Return the recipient of a library's public key.
 
-    Raises PolicyError for one that is too weak, UsageError for one that cannot be encrypted to.
+    Raises PolicyError for one that is too weak, or on another curve, UsageError for one of a kind
+    that cannot be encrypted to.
     """
     if isinstance(key, rsa.RSAPublicKey):
-        return RsaRecipient(spki(key))
+        return usable(RsaRecipient(spki(key)))
     if isinstance(key, x25519.X25519PublicKey):
-        return X25519Recipient(key.public_bytes_raw())
+        return usable(X25519Recipient(key.public_bytes_raw()))
     for kind in IDENTITIES:
         if kind.recipient_type.fits(key):
-            return kind.recipient_type(spki(key))
-    raise UsageError(f"the key is {kind_of(key)}: {WHICH}")
+            return usable(kind.recipient_type(spki(key)))
+    refused = PolicyError if isinstance(key, ec.EllipticCurvePublicKey) else UsageError
+    raise refused(f"the key is {kind_of(key)}: {WHICH}")
 
 
 def identity_of(key: Any) -> HpkeIdentity | RsaIdentity:

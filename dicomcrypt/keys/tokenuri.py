@@ -64,7 +64,9 @@ def _attributes(text: str, separator: str, known: set[str]) -> dict[str, bytes]:
         if name == "pin-value":
             raise UsageError("a PIN does not belong into a URI, which other users can read: leave "
                              "pin-value out, and give --pin-file or pin-source=file:FILE")
-        if not equals or name not in known:
+        if not equals:
+            raise UsageError(f"{name!r} of a pkcs11: URI is no NAME=VALUE")
+        if name not in known:
             raise UsageError(f"attribute {name!r} of a pkcs11: URI is not known here")
         if name in found:
             raise UsageError(f"attribute {name!r} stands twice in a pkcs11: URI")

@@ -26,8 +26,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.utils import CryptographyDeprecationWarning
 
-from ..errors import DicomcryptError, NoIdentityError, PolicyError, UsageError
-from .spki import identity_of, recipient_of, spki
+from ..errors import DamagedError, DicomcryptError, NoIdentityError, PolicyError, UsageError
+from . import guarded
+from .spki import WHICH, identity_of, recipient_of, spki
 
 #: Asks for the passphrase of a file.
 Ask = Callable[[], str]
@@ -38,9 +39,12 @@ _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE")
 _PUBLIC = (b"PUBLIC KEY", b"RSA PUBLIC KEY")
 _PRIVATE = (b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY")
 _PSS_ONLY = x509.ObjectIdentifier("1.2.840.113549.1.1.10")
+_PKCS5, _PKCS12 = bytes.fromhex("2a864886f70d0105"), bytes.fromhex("2a864886f70d010c")
 _PSS_ONLY_DER = bytes.fromhex("06092a864886f70d01010a")
-_FAULTS = (ValueError, TypeError, UnsupportedAlgorithm, OverflowError, x509.DuplicateExtension,
-           x509.UnsupportedGeneralNameType, x509.InvalidVersion)
+_FAULTS = (ValueError, TypeError, KeyError, UnsupportedAlgorithm, OverflowError,
+           x509.DuplicateExtension, x509.UnsupportedGeneralNameType, x509.InvalidVersion)
+_PRIVATE_HERE = "a secret key is in it: give its certificate or public key alone"
+_CUT = "malformed, or of a kind that is not known here: was it copied whole?"
 
 
 class Found(NamedTuple):
@@ -50,7 +54,6 @@ class Found(NamedTuple):
     public_keys: list[Any]
     private_keys: list[Any]
     meant: x509.Certificate | None = None
-    packed: bool = False
 
 
 def recipients_in(data: bytes, ask: Ask | None = None) -> list[Any]:
@@ -58,11 +61,10 @@ def recipients_in(data: bytes, ask: Ask | None = None) -> list[Any]:
 
     ask: gives the passphrase of a PKCS #12 file that needs one. Of several certificates those of
     persons are meant, all of them; those of CAs are their chain.
-    Raises UsageError, PolicyError, NoIdentityError for a wrong passphrase.
+    Raises UsageError, PolicyError, NoIdentityError for a wrong passphrase, DamagedError for a
+    malformed certificate.
     """
-    found = read(data, ask)
-    if found.private_keys and not found.packed:
-        raise UsageError("a secret key is in it: give its certificate or public key alone")
+    found = read(data, ask, private=False)
     recipients = [recipient_of(key) for key in found.public_keys]
     if found.meant is not None:
         chain = [c for c in found.certificates if c != found.meant]
@@ -76,8 +78,9 @@ def recipients_in(data: bytes, ask: Ask | None = None) -> list[Any]:
 
 def identities_in(data: bytes, ask: Ask | None = None) -> list[Any]:
     """Return the identities of a file of private keys; a certificate beside a key becomes its
-    recipient's `certificate`, whatever it says. Raises as `recipients_in`."""
-    found = read(data, ask)
+    recipient's `certificate`, whatever it says; one that is malformed is passed over, since the key
+    is what decrypts. Raises as `recipients_in`."""
+    found = read(data, ask, lenient=True)
     if not found.private_keys:
         raise UsageError("no private key in it")
     identities = [identity_of(key) for key in found.private_keys]
@@ -101,7 +104,7 @@ def from_certificates(certificates: Sequence[x509.Certificate]) -> list[Any]:
     Certificates of CAs are passed over unless one stands alone; so is one that forbids
     encryption where another of the same subject allows it (people have one to sign with).
     """
-    leaves = [c for c in certificates if not is_authority(_sound(c))]
+    leaves = [c for c in certificates if not is_authority(sound(c))]
     if len(certificates) == 1:
         leaves = list(certificates)
     if not leaves:
@@ -158,7 +161,7 @@ def is_authority(certificate: x509.Certificate) -> bool:
 
 def addresses(certificate: x509.Certificate) -> set[str]:
     """The e-mail addresses that a certificate is for, in lower case."""
-    names = _extension(_sound(certificate), x509.SubjectAlternativeName)
+    names = _extension(sound(certificate), x509.SubjectAlternativeName)
     found = [] if names is None else names.get_values_for_type(x509.RFC822Name)
     found += [str(a.value) for a in
               certificate.subject.get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS)]
@@ -171,16 +174,18 @@ def _extension(certificate: x509.Certificate, kind: Any) -> Any:
     except x509.ExtensionNotFound:
         return None
     except _FAULTS:
-        raise UsageError(f"{named(certificate)} is malformed") from None
+        raise DamagedError(f"{named(certificate)} is malformed") from None
 
 
 def _key_of(certificate: x509.Certificate) -> Any:
     try:
         return certificate.public_key()
-    except _FAULTS:
-        raise UsageError(
-            f"{named(certificate)}: its key is malformed, or of a kind that is not known here"
+    except UnsupportedAlgorithm:
+        raise PolicyError(
+            f"{named(certificate)}: its key is of a kind that is not known here: {WHICH}"
         ) from None
+    except _FAULTS:
+        raise DamagedError(f"{named(certificate)}: its key is malformed") from None
 
 
 def _spki_of(certificate: x509.Certificate) -> bytes | None:
@@ -193,29 +198,75 @@ def _spki_of(certificate: x509.Certificate) -> bytes | None:
 # ---- files ----------------------------------------------------------------
 
 
-def read(data: bytes, ask: Ask | None = None) -> Found:
-    """Take a PEM, DER or PKCS #12 file apart; raises as `recipients_in`."""
+def read(
+    data: bytes, ask: Ask | None = None, *, private: bool = True, lenient: bool = False
+) -> Found:
+    """Take a PEM, DER or PKCS #12 file apart; raises as `recipients_in`.
+
+    private: whether private keys are looked for; otherwise one that is there raises UsageError,
+    unless PKCS #12 has it beside a certificate. lenient: pass over malformed certificates."""
     with warnings.catch_warnings():  # what is odd but read, such as a serial number of zero
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        return _read(data, ask)
+        return _read(data, ask, private, lenient)
 
 
-def _read(data: bytes, ask: Ask | None) -> Found:
+def _read(data: bytes, ask: Ask | None, private: bool, lenient: bool) -> Found:
     if _BEGIN in data:
-        return _read_pem(data, ask)
+        return _read_pem(data, ask, private, lenient)
+    shape = _shape(data)
     for load, place in ((x509.load_der_x509_certificate, 0), (load_der_public_key, 1)):
         try:
             made = load(data)
+        except UnsupportedAlgorithm:
+            raise PolicyError(f"the key is of a kind that is not known here: {WHICH}") from None
         except _FAULTS:
             continue
         if place:
             _refuse_pss(data)
         found = Found([], [], [])
-        found[place].append(_sound(made))
+        found[place].append(sound(made))
         return found
-    if _is_pkcs12(data):
-        return _read_pkcs12(data, ask)
+    if shape == "pkcs12":
+        return _read_pkcs12(data, ask, lenient)
+    if shape == "certificate":
+        raise DamagedError("the certificate is malformed: was it copied whole?")
+    if shape == "public":
+        raise UsageError(f"the public key is {_CUT}")
+    if not private:
+        raise UsageError(_PRIVATE_HERE if shape == "private" else f"a key or certificate, {_CUT}")
     return Found([], [], [_private_key(load_der_private_key, data, ask)])
+
+
+def is_pkcs12(data: bytes) -> bool:
+    """Whether DER or BER begins as PKCS #12 does (RFC 7292 section 4)."""
+    return _shape(data) == "pkcs12"
+
+
+def _shape(data: bytes) -> str:
+    """What DER begins like, though the rest of it may be missing: certificate, public, private,
+    pkcs12, or nothing that is known."""
+    at = _content(data, 0)
+    inner = data[at : at + 1]
+    if data[:1] != b"\x30":
+        return ""
+    if inner == b"\x02":
+        return "pkcs12" if data[at : at + 3] == b"\x02\x01\x03" else "private"
+    if inner != b"\x30":
+        return ""
+    below = _content(data, at)
+    if data[below : below + 1] == b"\xa0":
+        return "certificate"
+    if data[below : below + 1] != b"\x06":
+        return ""
+    # PKCS #5 and PKCS #12 name ways to encrypt a private key.
+    encrypted = data[below + 2 :].startswith((_PKCS5, _PKCS12))
+    return "private" if encrypted else "public"
+
+
+def _content(data: bytes, at: int) -> int:
+    """Where the content of the element begins that begins at `at`; BER allowed."""
+    length = data[at + 1] if len(data) > at + 1 else 0
+    return at + 2 + (length & 0x7F if length & 0x80 else 0)
 
 
 def _refuse_pss(der: bytes) -> None:
@@ -224,17 +275,20 @@ def _refuse_pss(der: bytes) -> None:
         raise PolicyError("the key is for RSA-PSS signatures alone")
 
 
-def _sound(made: Any) -> Any:
-    """Have all of a certificate parsed now: the library does some of it when it is asked."""
+def sound(made: Any) -> Any:
+    """Have all of a certificate parsed now: the library does some of it when it is asked.
+
+    Raises DamagedError."""
     if isinstance(made, x509.Certificate):
         try:
-            _ = made.subject, made.issuer, made.extensions, made.not_valid_after_utc
+            _ = made.extensions, made.not_valid_after_utc, made.not_valid_before_utc
+            _ = made.subject.rfc4514_string(), made.issuer.rfc4514_string()
         except _FAULTS:
-            raise UsageError(f"{named(made)} is malformed") from None
+            raise DamagedError(f"{named(made)} is malformed") from None
     return made
 
 
-def _read_pem(data: bytes, ask: Ask | None) -> Found:
+def _read_pem(data: bytes, ask: Ask | None, private: bool, lenient: bool) -> Found:
     found, parts = Found([], [], []), data.split(_BEGIN)[1:]
     if len(parts) > MOST_BLOCKS:
         raise UsageError(f"over {MOST_BLOCKS} keys and certificates in one file")
@@ -245,71 +299,89 @@ def _read_pem(data: bytes, ask: Ask | None) -> Found:
         if not label or end not in part:
             raise UsageError("a PEM block without its end: was it copied whole?")
         block = _BEGIN + part[: part.index(end)] + end + b"\n"
+        name = label.decode().lower()
         try:
             if label in _CERTIFICATES:
-                found.certificates.append(_sound(x509.load_pem_x509_certificate(block)))
+                found.certificates.append(sound(x509.load_pem_x509_certificate(block)))
             elif label in _PUBLIC:
                 _refuse_pss(base64.b64decode(b"".join(block.splitlines()[1:-1])))
                 found.public_keys.append(load_pem_public_key(block))
             elif label in _PRIVATE:
+                if not private:
+                    raise UsageError(_PRIVATE_HERE)
                 found.private_keys.append(_private_key(load_pem_private_key, block, ask))
             elif label not in (b"EC PARAMETERS", b"DH PARAMETERS"):
-                name = label.decode().lower()
                 raise UsageError(f"a PEM block of the kind {name!r} is no key and no certificate")
+        except DamagedError:
+            if not lenient:
+                raise
         except DicomcryptError:
             raise
+        except UnsupportedAlgorithm:
+            raise PolicyError(f"block {number} ({name}) is of a kind that is not known here: "
+                              f"{WHICH}") from None
         except _FAULTS:
-            name = label.decode().lower()
-            raise UsageError(f"block {number} ({name}) is malformed, or of a kind that is not "
-                             "known here: was it copied whole?") from None
+            if lenient and label in _CERTIFICATES:
+                continue
+            kind = DamagedError if label in _CERTIFICATES else UsageError
+            raise kind(f"block {number} ({name}) is {_CUT}") from None
     return found
 
 
 def _private_key(load: Callable, data: bytes, ask: Ask | None) -> Any:
     try:
-        return load(data, None)
+        return guarded.call(load, data, None)
+    except UsageError:
+        raise
     except TypeError:  # the library's word for a key under a passphrase
         pass
     except (ValueError, UnsupportedAlgorithm, OverflowError):
-        raise UsageError("the private key is malformed, or of a kind that is not known here: was "
-                         "it copied whole?") from None
+        raise UsageError(f"the private key is {_CUT}") from None
     if ask is None:
         raise UsageError("the private key is under a passphrase")
+    secret = ask().encode()
     try:
-        return load(data, ask().encode())
+        return guarded.call(load, data, secret)
+    except UsageError:
+        raise
     except (ValueError, TypeError):
         raise NoIdentityError("wrong passphrase, or the key is damaged") from None
     except (UnsupportedAlgorithm, OverflowError):
         raise UsageError("the key is encrypted in a way that is not known here") from None
 
 
-def _is_pkcs12(data: bytes) -> bool:
-    """A sequence that begins with the integer 3: PFX (RFC 7292 section 4), BER allowed."""
-    length = data[1] if len(data) > 1 else 0
-    at = 2 + (length & 0x7F if length & 0x80 else 0)
-    return data[at : at + 3] == b"\x02\x01\x03"
-
-
-def _read_pkcs12(data: bytes, ask: Ask | None) -> Found:
-    for password in (None, b""):
+def _read_pkcs12(data: bytes, ask: Ask | None, lenient: bool) -> Found:
+    for secret in (None, b""):
         try:
-            return _unpacked(pkcs12.load_pkcs12(data, password))
+            packed = guarded.call(pkcs12.load_pkcs12, data, secret)
+        except UsageError:
+            raise
         except _FAULTS:
             continue
+        return _unpacked(packed, lenient)
     if ask is None:
         raise UsageError("the PKCS #12 file is under a passphrase, or damaged")
+    secret = ask().encode()
     try:
-        return _unpacked(pkcs12.load_pkcs12(data, ask().encode()))
+        packed = guarded.call(pkcs12.load_pkcs12, data, secret)
+    except UsageError:
+        raise
     except _FAULTS:
         raise NoIdentityError("wrong passphrase, or the PKCS #12 file is damaged") from None
+    return _unpacked(packed, lenient)
 
 
-def _unpacked(packed: pkcs12.PKCS12KeyAndCertificates) -> Found:
+def _unpacked(packed: pkcs12.PKCS12KeyAndCertificates, lenient: bool) -> Found:
     meant = packed.cert.certificate if packed.cert is not None else None
     others = [c.certificate for c in packed.additional_certs]
     if len(others) > MOST_BLOCKS:
         raise UsageError(f"over {MOST_BLOCKS} certificates in one file")
-    certificates = [_sound(c) for c in ([meant] if meant is not None else []) + others]
+    certificates = []
+    for one in ([meant] if meant is not None else []) + others:
+        try:
+            certificates.append(sound(one))
+        except DamagedError:
+            if not lenient:
+                raise
     keys = [packed.key] if packed.key is not None else []
-    return Found(certificates, [], keys, meant, True)
-
+    return Found(certificates, [], keys, meant)

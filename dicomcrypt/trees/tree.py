@@ -315,6 +315,9 @@ def _decryptor(
             relative = plain_name(entry.relative, meta.name, opened.container.prefix.object_id)
             target = place(relative)
             common = {"relative": entry.relative, "seen": (entry.size, entry.mtime_ns)}
+            signature = options.policy.facts(opened)
+            if signature is not None:
+                common["details"] = {"signature": signature}
             replace, before = False, entry.before
             if before is not None:
                 part = os.path.join(os.path.dirname(target), before.part.encode())

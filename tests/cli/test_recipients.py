@@ -1,9 +1,14 @@
 """Who may be given as a recipient or identity on the command line, and what is said of it."""
 
 import json
+import os
+import subprocess
+import sys
+import threading
 
 import foreign_keys as make
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import dicomcrypt as dc
 
@@ -211,9 +216,10 @@ def test_without_anybody_it_is_a_usage_error(call, study, configure):
 # ---- addresses -----------------------------------------------------------------------
 
 
-def test_addresses_are_asked_of_the_directories(call, study, tmp_path, monkeypatch):
+def test_addresses_are_asked_of_the_directories(call, study, tmp_path, monkeypatch, configure):
     from dicomcrypt.pki import directory
 
+    configure("[directories.house]\n")
     asked = []
     certificate = make.certificate(KIND, uses=USES, email="doc@hospital.example")
 
@@ -230,6 +236,102 @@ def test_addresses_are_asked_of_the_directories(call, study, tmp_path, monkeypat
         done = call("encrypt", study, "-f", "-r", "nobody@hospital.example")
     assert (done.status, "no certificate for" in done.err) == (2, True)
     assert asked == ["doc@hospital.example"] * 2 + ["nobody@hospital.example"]
+    configure("")
     done = call("encrypt", study, "-f", "-r", "doc@hospital.example")
     assert done.status == 2
-    assert "directories" in done.err
+    assert "[directories.NAME] in the configuration" in done.err
+    assert "--directory" not in done.err
+
+
+def test_keys_that_give_no_secret_are_refused_by_name(call, study, tmp_path):
+    from cryptography.hazmat.primitives.asymmetric import rsa, x25519
+
+    from dicomcrypt.keys.hybrid import HybridIdentity
+    from dicomcrypt.keys.keyfile import _line
+
+    numbers = make.private("rsa-oaep-sha256").public_key().public_numbers()
+    hybrid = HybridIdentity.generate().recipient.public_bytes
+    cases = {
+        "ours": _line("dcmx-recipient-1", "x25519", bytes(32)).encode(),
+        "hybrid": _line("dcmx-recipient-1", "mlkem768-x25519", hybrid[:-32] + bytes(32)).encode(),
+        "point": x25519.X25519PublicKey.from_public_bytes(bytes(32)).public_bytes(
+            Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        "rsa": rsa.RSAPublicNumbers((1 << 300) + 1, numbers.n).public_key().public_bytes(
+            Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+    }
+    for name, data in cases.items():
+        (tmp_path / name).write_bytes(data)
+        done = call("encrypt", study, "-r", tmp_path / name, "--json")
+        assert done.status == 5, (name, done.err)
+        assert name in done.err.splitlines()[-1]
+        assert done.out == ""
+
+
+@pytest.mark.parametrize(("data", "status", "said"), [
+    (make.certificate(KIND).public_bytes(Encoding.DER)[:200], 4, "the certificate is malformed"),
+    (make.private_der(KIND, "x"), 2, "a secret key is in it"),
+    (make.private_pem(KIND, "x"), 2, "a secret key is in it"),
+    (make.private_der(KIND), 2, "a secret key is in it"),
+    (make.public_pem("secp256k1"), 5, "secp256k1"),
+    (make.public_pem("ed25519"), 2, "Ed25519"),
+    (b"# nobody\n\nsome junk\n", 2, "line 3: not a recipient line"),
+    (b"file a\0b\n", 2, "NUL"),
+], ids=["cut", "sealed der", "sealed pem", "private", "curve", "kind", "junk", "nul"])  # fmt: skip
+def test_what_is_wrong_with_a_recipient_file_is_said(call, study, tmp_path, data, status, said):
+    (tmp_path / "file").write_bytes(data)
+    done = call("encrypt", study, "-r", tmp_path / "file")
+    assert done.status == status, done.err
+    assert said in done.err
+    assert "no recovery" not in done.err  # the fault alone is said
+
+
+def test_a_chain_of_files_names_the_last(call, study, tmp_path):
+    for name, text in (("a", "file b"), ("b", "file c"), ("c", "junk")):
+        (tmp_path / name).write_text(text)
+    done = call("encrypt", study, "-r", tmp_path / "a")
+    assert done.err.count("recipient file") == 1
+    assert repr(str(tmp_path / "c")) in done.err
+
+
+def test_a_pin_comes_from_one_place(call, study, tmp_path):
+    done = call("decrypt", study, "-o", tmp_path / "x", "--pin-file", "pin", "-i",
+                "pkcs11:token=a?module-path=m.so&pin-source=file:pin")
+    assert (done.status, "give one of them" in done.err) == (2, True)
+    done = call("decrypt", study, "-o", tmp_path / "x", "-i", "pkcs11:token")
+    assert (done.status, "no NAME=VALUE" in done.err) == (2, True)
+
+
+def test_a_json_document_ends_whatever_happens(capsys):
+    from dicomcrypt.cli.console import Report
+
+    panic = type("PanicException", (BaseException,), {})
+    for error, said in ((dc.PolicyError("refused"), "refused"),
+                        (KeyboardInterrupt(), "interrupted"), (ValueError("secret"), "ValueError"),
+                        (panic("secret"), "PanicException")):
+        with pytest.raises(type(error)):
+            with Report("encrypt", as_json=True, quiet=False, verbose=False):
+                raise error
+        summary = json.loads(capsys.readouterr().out)["summary"]
+        assert summary["error"] == said
+        assert summary["exit_status"] != 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_a_key_may_come_from_a_pipe_and_the_wait_for_it_ends(call, study, people, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert call("encrypt", study, "-r", people / "doc.crt").status == 0
+    thread = threading.Thread(target=lambda: fifo.write_bytes((people / "doc.key").read_bytes()))
+    thread.start()
+    done = call("decrypt", f"{study}.dcmx", "-i", fifo, "-o", tmp_path / "back")
+    thread.join()
+    assert done.status == 0, done.err
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "dicomcrypt", "decrypt", f"{study}.dcmx", "-i", str(fifo)],
+        stderr=subprocess.PIPE,
+    )
+    writer = os.open(fifo, os.O_WRONLY)  # there when it is open at the other end
+    waiting.terminate()
+    assert waiting.wait(10) == 130
+    os.close(writer)
+    waiting.stderr.close()

@@ -196,7 +196,7 @@ def test_who_cannot_sign(call, hospital, keys, dicom, tmp_path):
     old = tmp_path / "old"
     key = signers.private_key("p256", "a")
     old.write_bytes(signers.key_pem(key) + signers.pem(signers.certificate(key, start=-9, end=-1)))
-    for path, status, said in ((old, 5, "expired"), (hospital / "root.pem", 2, "no private key"),
+    for path, status, said in ((old, 5, "expired"), (hospital / "root.pem", 2, "no signing key"),
                                (tmp_path / "none", 2, "cannot read")):
         done = call(*words, path)
         assert done.status == status

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from certificates import DAY, Maker, fresh_key
+from certificates import DAY, Maker, build, common_name, fresh_key, unknown_extension
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
@@ -124,8 +125,11 @@ def test_old_data_is_read_with_an_expired_or_revoked_certificates_key(place, cal
 @pytest.fixture
 def signed(place, call, keys):
     """Objects signed by several; nobody was trusted then."""
+    from dicomcrypt.cli import trust as module
     from dicomcrypt.keys import signing
 
+    patch = pytest.MonkeyPatch()
+    patch.setattr(module, "check_signer", lambda signer: None)
     checked = signing._check_certificate
     signing._check_certificate = lambda certificate: None
     try:
@@ -134,6 +138,7 @@ def signed(place, call, keys):
                         "--sign-with", f"{name}.pem")
             assert done.status == 0, done.err
     finally:
+        patch.undo()
         signing._check_certificate = checked
     return place
 
@@ -199,3 +204,116 @@ def test_a_root_and_what_lies_between_on_the_command_line(call, place, keys):
              place / "out.dcmx", "--trust-root", place / "root.crt")
     assert call(*words).status == 5
     assert call(*words, "--trust-intermediate", place / "issuing.crt").status == 0
+
+
+@pytest.mark.parametrize("section", ["require_crl = true", 'crls = ["lists.crl"]'])
+def test_lists_without_a_root_are_refused(place, call, section):
+    (place / "config.toml").write_text(f"[trust]\n{section}\n")
+    words = ["encrypt", "plain.bin", "-r", "good.crt", "-o", "a.dcmx"]
+    done = call(*words)
+    assert (done.status, "but no roots" in done.err) == (2, True)
+    assert "no roots" not in call(*words, "--trust-root", "root.crt").err
+
+
+@pytest.mark.parametrize("how", ["signer", "root", "nobody"])
+def test_a_signature_that_anybody_can_make_is_remarked(signed, call, keys, how):
+    words = {"signer": ["--signer", "good.crt"], "nobody": [],
+             "root": ["--trust-root", "root.crt"]}[how]
+    for command in (["decrypt", "-o", "back"], ["verify"], ["frame", "-o", "x.png"],
+                    ["decrypt", "-o", "back", "-f", "--json"]):
+        done = call(*command, "good.dcmx", "-i", keys / "doctor.key", "--require-signature", *words)
+        assert done.err.count("nobody vouches for signers") == (how == "nobody"), command
+    if how == "nobody":
+        done = call("verify", "-q", "good.dcmx", "-i", keys / "doctor.key", "--require-signature")
+        assert done.err == ""
+
+
+@pytest.mark.parametrize("jobs", [None, "1", "2"])
+def test_decrypt_says_in_json_who_signed(signed, call, keys, jobs):
+    what = ["good.dcmx"]
+    if jobs:
+        (signed / "tree").mkdir()
+        (signed / "tree" / "good.dcmx").write_bytes((signed / "good.dcmx").read_bytes())
+        what = ["tree", "-j", jobs]
+    done = call("decrypt", *what, "-i", keys / "doctor.key", "-o", "back", "--json")
+    assert done.status == 0, done.err
+    (row,) = json.loads(done.out)["files"]
+    assert row["signature"]["signer"] == "CN=Anna Arzt"
+
+
+def flawed(subject="Fay Flaw", **options):
+    """A certificate of a key, which a library or RFC 5280 may not like."""
+    secret = fresh_key()
+    made = build(common_name(subject), secret.public_key(), ISSUING.certificate.subject,
+                 ISSUING.key, **options)
+    return Maker(made, secret)
+
+
+FLAWS = {
+    "critical": {"extensions": [(unknown_extension(), True)]},
+    "other uses": {"extensions": [
+        (x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.TIME_STAMPING]), False)]},
+}  # fmt: skip
+
+
+def odd_forms():
+    """DER of certificates that no library makes: a doubled extension, a subject that is no text."""
+    leaf = flawed("Fay Flaw", extensions=[(unknown_extension("1.2.3.14"), False)])
+    plain = leaf.der()
+    double = plain.replace(bytes.fromhex("2a030e"), bytes.fromhex("551d0e"), 1)
+    at = plain.index(b"Fay Flaw")
+    text = plain[:at] + b"\xff\xfe\xfd\xff\xff\xff\xff\xff" + plain[at + 8 :]
+    serial = plain[:15] + bytes([plain[15] | 0x80]) + plain[16:]
+    return leaf, {"subject": text, "serial": serial, "double": double}
+
+
+def pem_of(der):
+    import base64
+
+    return (b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der)
+            + b"-----END CERTIFICATE-----\n")
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_who_signs_is_judged_without_a_root_too(place, call, keys, flaw):
+    leaf = flawed(**FLAWS[flaw])
+    (place / "fay.pem").write_bytes(leaf.key_pem() + leaf.pem())
+    done = call("encrypt", "plain.bin", "-r", keys / "doctor.pub", "-o", "a", "--sign-with",
+                "fay.pem")
+    assert done.status == 5, done.err
+    assert not (place / "a").exists()
+
+
+def test_ones_own_certificate_never_locks_out(place, call):
+    leaf, forms = odd_forms()
+    public = serialization.PublicFormat.SubjectPublicKeyInfo
+    (place / "fay.pub").write_bytes(leaf.key.public_key().public_bytes(PEM, public))
+    assert call("encrypt", "plain.bin", "-r", "fay.pub", "-o", "a").status == 0
+    stranger = Maker.root("Strange Root")
+    forms["stranger"] = stranger.leaf(key=leaf.key).der()
+    for flaw, options in FLAWS.items():
+        forms[flaw] = build(common_name("Fay"), leaf.key.public_key(),
+                            ISSUING.certificate.subject, ISSUING.key, **options).public_bytes(
+                                serialization.Encoding.DER)
+    for trusting in (False, True):
+        if trusting:
+            trust(place)
+        for name, der in forms.items():
+            (place / "fay.pem").write_bytes(leaf.key_pem() + pem_of(der))
+            done = call("decrypt", "a", "-i", "fay.pem", "-o", "back", "-f")
+            assert done.status == 0, (name, done.err)
+            if name == "critical":
+                assert done.err.count("is not understood here; old data can still be") == 1
+
+
+@pytest.mark.parametrize("form", ["subject", "serial", "double"])
+def test_malformed_certificates_are_one_line(place, call, keys, form):
+    leaf, forms = odd_forms()
+    (place / "fay.crt").write_bytes(pem_of(forms[form]))
+    (place / "fay.pem").write_bytes(leaf.key_pem() + pem_of(forms[form]))
+    to = ["encrypt", "plain.bin", "-o", "a", "-r", keys / "doctor.pub"]
+    for words in ([*to[:4], "-r", "fay.crt"], [*to, "--sign-with", "fay.pem"]):
+        done = call(*words)
+        assert done.status in (4, 5), done.err
+        assert "malformed" in done.err
+    assert not (place / "a").exists()
