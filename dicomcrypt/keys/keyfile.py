@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import copy
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -141,7 +142,8 @@ def naming(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
     except (UsageError, PolicyError, NoIdentityError, DamagedError) as error:
         if getattr(error, "of_file", False):
             raise
-        named = type(error)(f"{what} {os.fspath(path)!r}: {error}")
+        named = copy.copy(error)  # with its reason, if it has one
+        named.args = (f"{what} {os.fspath(path)!r}: {error}",)
         named.of_file = True  # type: ignore[union-attr]
         raise named from None
 

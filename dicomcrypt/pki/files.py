@@ -246,6 +246,12 @@ def parse_private_key(
         pass
     except PARSE_ERRORS:
         raise no_key from None
+    from ..keys.guarded import bound
+
+    try:
+        bound(data)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
     words = passphrase() if passphrase is not None else None
     if words is None:
         raise NoIdentityError(f"{where} is encrypted: give its passphrase")

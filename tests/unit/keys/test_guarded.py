@@ -10,8 +10,10 @@ import signers
 from cryptography.hazmat.primitives.serialization import load_der_private_key, pkcs12
 
 import dicomcrypt as dc
+from dicomcrypt.errors import CertificateRefusedError
 from dicomcrypt.keys import guarded
 from dicomcrypt.keys.signing import Signer
+from dicomcrypt.pki.files import load_private_key
 
 KIND = "hpke-p256"
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl")
@@ -78,6 +80,9 @@ def test_what_would_hash_for_ever_is_refused(words, tmp_path, monkeypatch):
     with pytest.raises(dc.UsageError, match="hashed") as caught:
         dc.load_identities(out, passphrase=lambda: "x")
     assert str(out) in str(caught.value)
+    if words[0] == "pkcs8":
+        with pytest.raises(dc.UsageError, match=r"private key .*hashed"):
+            load_private_key(out, lambda: "x")
 
 
 def test_a_file_of_many_rounds_ends_at_once(write):
@@ -183,3 +188,13 @@ def test_a_malformed_certificate_of_a_signer_is_one_line(write):
     path = write(signers.key_pem(key) + b"", "key.pem")
     with pytest.raises(dc.DamagedError, match="malformed"):
         Signer.load(path, write(odd, "odd.der"))
+
+
+def test_an_error_keeps_its_reason_where_a_file_is_named(write):
+    with pytest.raises(CertificateRefusedError, match=r"recipient file '.*refused") as caught:
+        dc.load_recipients(write(b"email a@b.example\n"), find_email=refuse)
+    assert caught.value.reason == "expired"
+
+
+def refuse(address):
+    raise CertificateRefusedError("refused", "expired")
