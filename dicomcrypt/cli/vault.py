@@ -77,7 +77,8 @@ unlocking = opt.shared(
     opt.identity,
 )
 selection = opt.shared(
-    click.option("--patient", multiple=True, metavar="ID", help="Patient ID; repeatable."),
+    click.option("--patient", multiple=True, metavar="ID",
+                 help="Patient ID, as it stands: nothing in it is a wildcard; repeatable."),
     click.option("--issuer", metavar="NAME", help="Issuer of the patient ID."),
     click.option("--study", multiple=True, metavar="UID", help="Study Instance UID; repeatable."),
     click.option("--series", multiple=True, metavar="UID",
@@ -117,7 +118,7 @@ def selected(vault: Any, patient, issuer, study, series, objects, everything, pa
     query = {"PatientID": patient, "IssuerOfPatientID": issuer, "StudyInstanceUID": study,
              "SeriesInstanceUID": series,
              "path": [os.fsencode(os.path.normpath(path)) for path in paths]}
-    query = {keyword: found for keyword, found in query.items() if found}
+    query = {keyword: found for keyword, found in query.items() if found not in (None, (), [])}
     if not query and not objects and not everything:
         raise UsageError("say which: --patient, --study, --series, --object, a path, or --all")
     try:

@@ -140,7 +140,7 @@ class AtomicFile:
         self.raw.close()
         if not self._done:
             self._remove()
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = self.path  # a full disk says nothing of what it is full for
 
     def _remove(self) -> None:

@@ -21,7 +21,7 @@ from .walk import Entry, Survey, in_shard
 
 Shard = tuple[int, int]
 #: Seconds after which a locked output is another job's.
-PATIENCE = 2.0
+PATIENCE = 0.3
 
 
 class Watch(Protocol):

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import AlreadyEncryptedError, DamagedError
+from ..errors import AlreadyEncryptedError, DamagedError, UnsafePathError, UsageError
 from ..objects.atomic import AtomicFile, taken_over
 from ..objects.readback import read_back
 from ..trees.checkpoint import Checkpoints
 from ..trees.job import Guarded, Output, Watch, run
+from ..trees.names import safe_relative
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import EARLY, entries_of
 from ..trees.walk import Entry, Survey
@@ -266,6 +267,16 @@ def add_tree(
     if prefix is None:
         prefix = "" if only is not None else os.path.basename(os.path.realpath(root))
     before = os.fsencode(prefix.strip("/")) + b"/" if prefix.strip("/") else b""
+    if before:
+        try:
+            safe_relative(before[:-1])
+        except UnsafePathError:
+            raise UsageError(f"--prefix {prefix!r}: a path without empty parts, . and ..") from None
+    real = os.path.realpath(root)
+    if real in [os.path.realpath(path) for path in vault.private_paths] or real.startswith(
+        os.path.realpath(vault.store.root) + os.sep
+    ):
+        raise UsageError(f"{root!r} is the vault itself, or a part of it")
     how = options.method, options.links, options.dedupe
     job = [b"vault add", repr(how).encode(), before, only or b"", vault.keys.vault_id]
     objects = vault.store.make_folder(OBJECTS)

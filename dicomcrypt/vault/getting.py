@@ -117,6 +117,7 @@ def get(
     A file appears under its name when its last byte was verified. Nothing is written outside
     `out`. Given again, a job that was killed goes on. Raises as `decrypt_tree` does.
     """
+    vault.refuse_inside(out)
     objects = os.path.join(vault.store.root, OBJECTS)
     tasks = places(rows)
     job = [b"vault get", vault.keys.vault_id, *(t.relative + t.object_id for t in tasks)]

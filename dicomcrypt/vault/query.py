@@ -35,9 +35,14 @@ class Query:
     2026-01-31) and times may be ranges: `A-B`, `A-`, `-B`. Names match without case and accents, in
     any of their representations; components that are left out at the end match everything:
     `mueller`, `mueller^h*`, `^hans`. A path matches itself and what lies in the folder of this
-    name. Raises UsageError for what cannot be a query."""
+    name. exact: nothing has another meaning than itself, and nothing may be empty: for those who
+    give away what matches. Raises UsageError for what cannot be a query."""
 
-    def __init__(self, keys: Mapping[str, str | bytes | Sequence[str | bytes] | None]) -> None:
+    def __init__(
+        self, keys: Mapping[str, str | bytes | Sequence[str | bytes] | None], *,
+        exact: bool = False,
+    ) -> None:
+        self._exact = exact
         self.conditions: list[Condition] = []
         self.by_uid = False  # whether the index of instance UIDs is wanted
         for keyword, wanted in keys.items():
@@ -48,7 +53,7 @@ class Query:
 
     def _add(self, keyword: str, texts: list[str | bytes]) -> None:
         if keyword == "path":
-            found = [_path(os.fsencode(text)) for text in texts]
+            found = [_path(os.fsencode(text), exact=self._exact) for text in texts]
         elif keyword not in TEXT.values():
             raise UsageError(f"{keyword!r} is no key of the catalogue")
         else:
@@ -56,9 +61,12 @@ class Query:
             plain = [_text(text) for text in texts]
             if keyword in _UIDS:
                 plain = [uid.strip() for text in plain for uid in text.split("\\")]
-            match = _matcher(keyword)
+            if self._exact and "" in plain:
+                raise UsageError(f"an empty {keyword} names nothing: give --all if all is meant")
+            match = _same if self._exact and keyword not in _UIDS else _matcher(keyword)
             self.by_uid |= keyword == "SOPInstanceUID"
-            found = [None if text in ("", "*") else match(column, text) for text in plain]
+            found = [None if text in ("", "*") and not self._exact else match(column, text)
+                     for text in plain]
         if None in found:
             return  # universal
         either = [condition for condition in found if condition is not None]
@@ -97,6 +105,10 @@ def _matcher(keyword: str) -> Callable[[str, str], Condition]:
     if keyword in _CODES:
         return lambda column, text: _like(column, text.upper())
     return _like
+
+
+def _same(column: str, text: str) -> Condition:
+    return f"{column} = ?", [text]
 
 
 def _glob(text: str) -> str:
@@ -193,10 +205,12 @@ def _name(column: str, text: str) -> Condition:
     return f"{column} IN (SELECT id FROM people WHERE {both})", values  # noqa: S608
 
 
-def _path(path: bytes) -> Condition | None:
-    if path in (b"", b"*"):
+def _path(path: bytes, *, exact: bool = False) -> Condition | None:
+    if exact and path in (b"", b"."):
+        raise UsageError("an empty path names nothing: give --all if all is meant")
+    if path in (b"", b"*") and not exact:
         return None
-    if b"*" in path or b"?" in path:
+    if not exact and (b"*" in path or b"?" in path):
         pattern = re.sub(rb"\*+", b"*", path.replace(b"[", b"[[]"))
         return ("CAST(ifnull(g.folder, x'') || o.name AS TEXT) GLOB CAST(? AS TEXT)", [pattern])
     path = path.rstrip(b"/")

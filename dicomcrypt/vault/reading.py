@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..container.reader import Container
 from ..errors import DamagedError, MissingBlobError
 from ..trees.opening import Opener
+from .query import Query
 from .rows import Row
 from .stanza import VaultIdentity
 from .vault import OBJECTS, Vault, object_name
@@ -46,7 +47,7 @@ def blob_path(object_id: bytes) -> bytes:
 def select(
     vault: Vault, query: dict[str, Any] | None = None, *, objects: Sequence[bytes] = (),
 ) -> Iterator[Row]:
-    """Yield the rows of what matches a query (as of `Catalogue.rows`), or of these objects.
+    """Yield the rows of what a query names (nothing in it is a wildcard), or of these objects.
 
     Raises MissingBlobError for an object that is not there."""
     for object_id in objects:
@@ -55,7 +56,7 @@ def select(
             raise MissingBlobError(f"the vault has no object {object_id.hex()}")
         yield from (row for _, row in found)
     if query or not objects:
-        for _, row in vault.catalogue.rows(query=query or {}):
+        for _, row in vault.catalogue.rows(query=Query(query or {}, exact=True)):
             yield row
 
 

@@ -117,6 +117,7 @@ def share(
     Nothing is decrypted, so nothing is verified either but the headers. Raises UsageError for
     recipients that may not stand together, JobBusyError, DiskFullError, WorkerLostError.
     """
+    vault.refuse_inside(out)
     check_recipients({FULL: recipients}, allow_classical=allow_classical, allow_mixed=allow_mixed)
     objects = os.path.join(vault.store.root, OBJECTS)
     survey = Listed(each_object(rows))

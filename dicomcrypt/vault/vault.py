@@ -199,6 +199,13 @@ class Vault:
         return VaultRecipient(self.keys.vault_id, g, self.keys.derive(g, "stanza"), record_id,
                               record_key)
 
+    def refuse_inside(self, path: str | os.PathLike[str]) -> None:
+        """Raise UsageError for an output that would lie in the vault, or be its key table."""
+        real = os.path.realpath(path)
+        root = os.path.realpath(self.store.root)
+        if real == root or real.startswith(root + os.sep):
+            raise UsageError(f"{os.fspath(path)!r} lies in the vault: give another place")
+
     @property
     def private_paths(self) -> tuple[str, ...]:
         """What lies beside the store and belongs to it: never to be added to itself."""

@@ -194,7 +194,8 @@ def test_the_same_command_twice_at_once_is_refused_and_harms_nothing(
     tmp_path, tree, keys, start, command, leftovers
 ):
     out = tmp_path / "safe"
-    words = ["encrypt", tree, "-r", keys / "doctor.pub", "-o", out, "-j", "1"]
+    # every object is read back, so that the first is still there when the second begins
+    words = ["encrypt", tree, "-r", keys / "doctor.pub", "-o", out, "-j", "1", "--verify"]
     first = start(*words)
     begun(out, first)
     second = start(*words)

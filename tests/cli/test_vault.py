@@ -158,3 +158,45 @@ def test_a_killed_add_goes_on_with_nothing_lost_and_nothing_double(
         done = call("vault", "add", vault, tmp_path / "in", "-i", keys / "doctor.key", "-q")
         assert done.status == 0, done.err
     _checked(call, vault, keys, plain, tmp_path / "back")
+
+
+@pytest.mark.parametrize("words", [
+    ["--patient", ""], ["--patient", "*"], ["--patient", "1CT?"], ["--study", ""], [""], ["*"],
+    ["--issuer", "", "--patient", "1CT1"],
+])  # fmt: skip
+@pytest.mark.parametrize("verb", ["get", "share"])
+def test_what_names_nothing_gives_nothing_away(tmp_path, call, keys, corpus, verb, words):
+    source, vault = tmp_path / "in", tmp_path / "vault"
+    source.mkdir()
+    for name in ("CT_small.dcm", "MR_small.dcm"):
+        shutil.copy(next(p for p in corpus if p.name == name), source / name)
+    how = ["-i", keys / "doctor.key"]
+    call("vault", "create", vault, "-r", keys / "doctor.pub")
+    assert call("vault", "add", vault, source, *how).status == 0
+    more = ["--to", keys / "other.pub"] if verb == "share" else []
+    done = call("vault", verb, vault, *words, *more, *how, "-o", tmp_path / "out")
+    assert done.status == 2, done.err
+    assert not (tmp_path / "out").exists()
+    assert call("vault", verb, vault, "--patient", "1CT1", *more, *how, "-o",
+                tmp_path / "out").status == 0
+    assert len([p for p in (tmp_path / "out").rglob("*") if p.is_file()]) == 1
+
+
+def test_nothing_is_written_into_the_vault_itself(tmp_path, call, keys, corpus):
+    source, vault = tmp_path / "in", tmp_path / "vault"
+    source.mkdir()
+    shutil.copy(next(p for p in corpus if p.name == "CT_small.dcm"), source)
+    how = ["-i", keys / "doctor.key"]
+    call("vault", "create", vault, "-r", keys / "doctor.pub")
+    assert call("vault", "add", vault, source, *how).status == 0
+    for out in (vault, vault / "objects" / "00"):
+        for words in (["get", vault, "--all"], ["share", vault, "--all", "--to",
+                                                keys / "other.pub"]):
+            done = call("vault", *words, *how, "-o", out, "-f")
+            assert (done.status, "lies in the vault" in done.err) == (2, True)
+    for path in (vault, vault / "objects", f"{vault}.keys"):
+        done = call("vault", "add", vault, path, *how)
+        assert (done.status, "the vault itself" in done.err) == (2, True)
+    for prefix in ("../up", "a//b", ".", "a/../../b"):
+        assert call("vault", "add", vault, source, "--prefix", prefix, *how).status == 2
+    assert call("vault", "check", vault, *how).status in (0, None)

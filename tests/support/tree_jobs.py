@@ -187,3 +187,14 @@ def echo_factory(prefix, tell):
         return Outcome(prefix + os.fsdecode(entry.relative), "done", bytes_in=entry.size)
 
     return Guarded(work, b"")
+
+
+def asking_factory(tell, ask):
+    """A worker that asks the job's process at every seventh entry."""
+
+    def work(entry):
+        if int(entry.relative) % 7 == 0:
+            return Outcome("x", "done", message=str(ask(int(entry.relative))))
+        return Outcome("x", "done", message=str(-int(entry.relative)))
+
+    return Guarded(work, b"")

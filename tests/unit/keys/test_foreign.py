@@ -99,19 +99,15 @@ def test_what_is_not_32_bytes_under_rsa_is_no_key():
         assert identity.unwrap(recipient.wrap(bytes(size), 1, CORE), CORE) is None
 
 
-def unwrapped_elsewhere(pipe):
-    identity, stanza = pipe.recv()
-    pipe.send(identity.unwrap(stanza, CORE))
-
-
 def test_keys_reach_a_spawned_worker_through_a_pipe():
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     kind = "rsa-oaep-sha256"
     identity = spki.identity_of(make.private(kind))
-    worker = context.Process(target=unwrapped_elsewhere, args=(theirs,), daemon=True)
+    worker = context.Process(target=make.unwrap_elsewhere, args=(theirs,), daemon=True)
     worker.start()
-    ours.send((identity, identity.recipient.wrap(KEY, 1, CORE)))
+    theirs.close()
+    ours.send((identity, identity.recipient.wrap(KEY, 1, CORE), CORE))
     assert ours.recv() == KEY
     worker.join(30)
 

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from tree_jobs import asking_factory
 
 from dicomcrypt.errors import UsageError
-from dicomcrypt.trees.job import Guarded, run
-from dicomcrypt.trees.pool import Outcome
+from dicomcrypt.trees.job import run
 from dicomcrypt.trees.walk import Entry, Survey
 
 COUNT = 2000  # many chunks
-
-
-def _asker(tell, ask):
-    def work(entry):
-        if int(entry.relative) % 7 == 0:
-            return Outcome("x", "done", message=str(ask(int(entry.relative))))
-        return Outcome("x", "done", message=str(-int(entry.relative)))
-
-    return Guarded(work, b"")
 
 
 def _entries():
@@ -27,7 +18,7 @@ def _entries():
 
 @pytest.mark.parametrize(("jobs", "method"), [(1, None), (2, None), (2, "spawn")])
 def test_every_question_has_its_answer(jobs, method):
-    found = run(Survey(_entries), _entries(), _asker, (), jobs, start_method=method,
+    found = run(Survey(_entries), _entries(), asking_factory, (), jobs, start_method=method,
                 answer=lambda n: "a" * 2000 + str(2 * n))
     told = sorted(outcome.message for outcome in found)
     assert told == sorted("a" * 2000 + str(2 * n) if n % 7 == 0 else str(-n)
@@ -39,7 +30,7 @@ def test_what_the_answer_raises_is_the_files_failure(jobs):
     def answer(number):
         raise UsageError("no such record")
 
-    failed = [o for o in run(Survey(_entries), _entries(), _asker, (), jobs, answer=answer)
+    failed = [o for o in run(Survey(_entries), _entries(), asking_factory, (), jobs, answer=answer)
               if o.state == "failed"]
     assert {(o.message, o.exit_status) for o in failed} == {("no such record", 2)}
     assert len(failed) == len(range(0, COUNT, 7))
