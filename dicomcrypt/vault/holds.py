@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import PolicyError, UsageError
@@ -170,3 +170,22 @@ def forget_records(keys: VaultKeys, records: Sequence[bytes]) -> None:
         _put_holds(keys, [h for h in holds(keys) if h.record not in records])
     if any(r in records for r in retentions(keys)):
         set_retention(keys, records, None)
+
+
+def rename_records(keys: VaultKeys, successors: Mapping[bytes, bytes]) -> None:
+    """Let what is said of record keys hold for those that take their places; in a `transaction`
+    with their end."""
+    if any(h.record in successors for h in holds(keys)):
+        found: dict[tuple[bytes, str], Hold] = {}
+        for one in holds(keys):
+            one = one._replace(record=successors.get(one.record, one.record))
+            first = found.setdefault((one.record, one.reason), one)
+            found[one.record, one.reason] = min(first, one)
+        _put_holds(keys, found.values())
+    if any(r in successors for r in retentions(keys)):
+        until: dict[bytes, int] = {}
+        for record, time_ in retentions(keys).items():
+            record = successors.get(record, record)
+            until[record] = max(until.get(record, 0), time_)
+        document = keys.document(RETENTION) or {}
+        keys.put_document(RETENTION, document | {_UNTIL: [list(pair) for pair in until.items()]})

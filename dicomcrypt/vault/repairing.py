@@ -23,7 +23,7 @@ from .erasing import erasures, finish_pending
 from .facts import MOST, owner_of, read_facts
 from .merging import apply_merges
 from .rows import Row, identity_row
-from .vault import Vault, object_name
+from .vault import REWRAP, Vault, object_name
 
 DAMAGED = "damaged"
 _SETS_ASIDE = {"damaged", "other", "size", "record", "foreign"}
@@ -234,6 +234,9 @@ def _rebuild(vault: Vault, done: Repaired, aside: str | None, progress: Progress
     Other paths of a file that is stored once are kept if the catalogue can be read; merges come
     from the key table."""
     others = list(_aliases(vault))
+    if vault.keys.document(REWRAP) is not None:
+        raise DicomcryptError("a deep rewrap was cut short: give `dicomcrypt vault rewrap --deep` "
+                              "again first")
     rows: dict[bytes, list[Row]] = {}
     names = [name for name in vault.store.list("objects/") if name.endswith(".dcmx")]
     found: dict[bytes, tuple[bytes, Row]] = {}
