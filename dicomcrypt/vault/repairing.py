@@ -26,6 +26,7 @@ from .rows import Row, identity_row
 from .vault import REWRAP, Vault, object_name
 
 DAMAGED = "damaged"
+_LEFT = {"rewrap", "keyless"}  # not wrong for who writes, but not mended either
 _SETS_ASIDE = {"damaged", "other", "size", "record", "foreign"}
 
 
@@ -185,7 +186,7 @@ def repair(
             _accept(vault, finding.name or "", rows)
         elif finding.kind == "erased" and remove_erased:
             done.removed += vault.store.delete(finding.name)
-        elif finding.wrong and finding.kind != "revived":
+        elif finding.kind in _LEFT or (finding.wrong and finding.kind != "revived"):
             done.left.append(finding)
     if rows:
         vault.catalogue.append(rows)
