@@ -143,11 +143,11 @@ def verify(folder, keys_path, login, identity_files, ask, passphrase_file, patie
 
     everything = everything or not (patient or issuer or study or series or objects)
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
+        lost = keyless(opened)
         rows = selected(opened, patient, issuer, study, series, objects, everything)
         with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose,
                     **about("verify", opened)) as report:
             run(report, authenticate(opened, rows, jobs or default_jobs(), watch=report.watch))
-        lost = keyless(opened)
     if lost:
         complain(lost)
     sys.exit(report.exit_status(expect_some=True) or (4 if lost else 0))

@@ -212,11 +212,12 @@ class Catalogue:
 
     def keyless(self) -> set[bytes]:
         """Return the ids of record keys of which there are frames, and that the key table lacks
-        although nobody destroyed them."""
-        found = {record for record in self._database.skipped
+        although nobody destroyed them; what a cache has under them is forgotten."""
+        found = {record for record in [*self._database.skipped, *self.records()]
                  if self._keys.row_key(record) is None and not self._keys.is_gone(record)}
         if not found:
             return found
+        self.forget(found)
         frames = (frame.record for entry in self._head.segments
                   for frame in self._directory(entry).frames)
         return found.intersection(frames)
