@@ -137,16 +137,20 @@ def verify(folder, keys_path, login, identity_files, ask, passphrase_file, patie
     noticed too.
     """
     from ..trees.pool import default_jobs
+    from ..vault.checking import keyless
     from ..vault.getting import verify as authenticate
-    from .console import Report, run
+    from .console import Report, complain, run
 
     everything = everything or not (patient or issuer or study or series or objects)
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
+        lost = keyless(opened)
         rows = selected(opened, patient, issuer, study, series, objects, everything)
         with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose,
                     **about("verify", opened)) as report:
             run(report, authenticate(opened, rows, jobs or default_jobs(), watch=report.watch))
-    sys.exit(report.exit_status(expect_some=True))
+    if lost:
+        complain(lost)
+    sys.exit(report.exit_status(expect_some=True) or (4 if lost else 0))
 
 
 @click.command(epilog="""\b

@@ -175,7 +175,7 @@ def retention(folder, until, patient, issuer, study, record, default, off, as_js
         own = holds.retentions(vault.keys)
         seconds = holds.default_retention(vault.keys)
     facts = {"default_days": round(seconds / 86400),
-             "records": {key.hex(): day(time - 1) for key, time in own.items()}}
+             "records": {key.hex(): holds.last_day(time) for key, time in own.items()}}
     if as_json:
         print_json(facts)
         return

@@ -210,6 +210,18 @@ class Catalogue:
         """Return the ids of all record keys that the catalogue knows and the key table has."""
         return self._database.key_ids("r.there = 1", ())
 
+    def keyless(self) -> set[bytes]:
+        """Return the ids of record keys of which there are frames, and that the key table lacks
+        although nobody destroyed them; what a cache has under them is forgotten."""
+        found = {record for record in [*self._database.skipped, *self.records()]
+                 if self._keys.row_key(record) is None and not self._keys.is_gone(record)}
+        if not found:
+            return found
+        self.forget(found)
+        frames = (frame.record for entry in self._head.segments
+                  for frame in self._directory(entry).frames)
+        return found.intersection(frames)
+
     def rows(self, record_key_ids: Iterable[bytes] | None = None,
              query: Query | Mapping[str, Any] | None = None) -> Iterator[Keyed]:  # fmt: skip
         """Yield (record key id, row) of all objects, of these records, that match."""

@@ -18,7 +18,7 @@ from .selecting import whole_record
 from .shipped import shipped
 from .stanza import VaultIdentity
 from .store import Store
-from .vault import HEAD_NAME, Vault, object_name
+from .vault import HEAD_NAME, REWRAP, Vault, object_name
 
 _OBJECT = re.compile(r"objects/([0-9a-f]{2})/(\1[0-9a-f]{30})\.dcmx")
 _SEGMENT = re.compile(r"catalogue/[0-9a-f]{32}\.seg")
@@ -202,6 +202,9 @@ class Check:
             try:
                 vault.catalogue.open()
                 self.readable = True
+                lost = keyless(vault)
+                if lost:
+                    yield Finding("keyless", True, lost)
             except DicomcryptError as error:
                 yield Finding("catalogue", True, str(error))
 
@@ -313,6 +316,17 @@ class Check:
             yield Finding(kind, wrong, text, object_name(object_id))
 
 
+def keyless(vault: Vault) -> str | None:
+    """Say that the catalogue has records whose keys the key table lacks; None if it has not."""
+    lost = vault.catalogue.keyless()
+    if lost:
+        lost -= {k for _, found in erasures(vault.store, vault.keys) for k in found or ()}
+    if not lost:
+        return None
+    return (f"the catalogue has {len(lost)} record keys that the key table has not: is it an old "
+            "copy?")
+
+
 def orphan_kind(vault: Vault, object_id: bytes) -> tuple[str, str]:
     """What an object is that no row names."""
     try:
@@ -327,4 +341,7 @@ def orphan_kind(vault: Vault, object_id: bytes) -> tuple[str, str]:
                          "--remove-erased)"
     if vault.keys.record_key(record) is None:
         return "keyless", "the key of the object's record is not in the key table"
+    if vault.keys.document(REWRAP) is not None:
+        return "rewrap", "the object belongs to a rewrap that was cut short: give `vault rewrap " \
+                         "--deep` again"
     return "orphan", "no row names the object: repair gives it one"

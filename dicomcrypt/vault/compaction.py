@@ -22,15 +22,25 @@ def compacted(segments: tuple[Entry, ...], keys: Keys, directory: Callable[[Entr
         record for found in directories for record in {frame.record for frame in found.frames}
         if keys.row_key(record) is None
     }  # fmt: skip
+    # Keys that nobody destroyed may come back with a copy of the key table: their frames are bound
+    # to their segments, which stay as they are.
+    lost = {record for record in gone if not keys.is_gone(record)}
+    fixed = [any(f.record in lost for f in found.frames) if lost else False
+             for found in directories]
     first = 0 if full else _first(segments) if len(segments) > most else len(segments)
     parts = [(n, n + 1) for n in range(first)]
-    if first < len(segments):
-        parts.append((first, len(segments)))
+    while first < len(segments):
+        end = next((n for n in range(first, len(segments)) if fixed[n]), len(segments))
+        if first < end:
+            parts.append((first, end))
+        if end < len(segments):
+            parts.append((end, end + 1))
+        first = end + 1
     result: list[Entry] = []
     earlier: set[bytes] = set()
     for start, end in parts:
         records = {frame.record for found in directories[start:end] for frame in found.frames}
-        if end - start > 1 or records & gone:
+        if not fixed[start] and (end - start > 1 or records & gone):
             result += write(_joined(segments[start:end], directories[start:end], read, earlier))
         else:
             result += segments[start:end]

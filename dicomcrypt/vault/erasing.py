@@ -17,7 +17,7 @@ from .backups import Backup, backups, holding, remove_leftovers
 from .holds import check_erasable, forget_records
 from .keys import VaultKeys, pack_document, parse_document
 from .store import Store
-from .vault import Vault, object_name
+from .vault import REWRAP, Vault, object_name
 
 PREFIX, MAGIC = "erased/", b"DCMXERA1"
 _HEAD = struct.Struct("<8s16sI")
@@ -59,6 +59,7 @@ def erase(vault: Vault, records: Sequence[bytes]) -> Erasure:
     objects = list(dict.fromkeys(row.object_id for row in rows if row.object_id))
     if len(objects) > _PART * _MOST_PARTS:
         raise UsageError(f"a record of more than {_PART * _MOST_PARTS} objects cannot be erased")
+    records = with_pending(keys, records)
     now, kept = time.time_ns(), holding(keys, records)
     # Of what was encrypted anew since, copies have keys that this table does not remember.
     first = min((row.added_ns or 0 for row in rows), default=now)
@@ -79,6 +80,17 @@ def erase(vault: Vault, records: Sequence[bytes]) -> Erasure:
             _PARTS: len(parts), _BACKUPS: [backup.id for backup in kept],
         })  # fmt: skip
     return _finish(vault)
+
+
+def with_pending(keys: VaultKeys, records: Sequence[bytes]) -> list[bytes]:
+    """Return these record keys, and those that a deep rewrap that was cut short made for them:
+    the catalogue may not have them yet."""
+    found = list(dict.fromkeys(records))
+    if keys.document(REWRAP) is not None:
+        successors = keys.successors()
+        for key_id in found:  # grows on the way
+            found += [k for k in successors.get(key_id, ()) if k not in found]
+    return found
 
 
 def finish_pending(vault: Vault) -> list[Erasure]:

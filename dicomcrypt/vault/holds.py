@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import PolicyError, UsageError
@@ -20,6 +20,7 @@ _REASON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _SPAN = re.compile(r"([1-9][0-9]{0,3})([dwmy])")
 _DAYS = {"d": 1, "w": 7, "m": 30.4375, "y": 365.25}
 _DAY = 86400
+_MOST_YEARS, _LAST_YEAR = 1000, 9998
 
 
 class Hold(NamedTuple):
@@ -35,7 +36,10 @@ def parse_span(text: str) -> int:
     found = _SPAN.fullmatch(text)
     if not found:
         raise UsageError(f"{text!r} is no duration: give 90d, 6m or 10y")
-    return round(int(found[1]) * _DAYS[found[2]] * _DAY)
+    days = int(found[1]) * _DAYS[found[2]]
+    if days > _MOST_YEARS * _DAYS["y"]:
+        raise UsageError(f"{text!r} is too long: {_MOST_YEARS}y at most")
+    return round(days * _DAY)
 
 
 def parse_until(text: str, now: float | None = None) -> int:
@@ -44,7 +48,17 @@ def parse_until(text: str, now: float | None = None) -> int:
         date = datetime.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=datetime.UTC)
     except ValueError:
         return round(now if now is not None else time.time()) + parse_span(text)
+    if date.year > _LAST_YEAR:
+        raise UsageError(f"{text!r} is too late: {_LAST_YEAR}-12-31 at most")
     return round(date.timestamp()) + _DAY
+
+
+def last_day(until: float) -> str:
+    """Return the last day (UTC) of what is kept until then, seconds since 1970."""
+    try:
+        return datetime.datetime.fromtimestamp(until - 1, datetime.UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return datetime.date.max.isoformat()
 
 
 # ---- holds -------------------------------------------------------------------
@@ -146,8 +160,8 @@ def check_erasable(vault: Vault, records: Sequence[bytes], rows: Iterable[Row]) 
         )
     until = kept_until(vault, records, rows)
     if until > time.time():
-        day = datetime.datetime.fromtimestamp(until, datetime.UTC).date()
-        raise PolicyError(f"the record is to be kept until {day}: it cannot be erased before")
+        raise PolicyError(f"the record is to be kept until the end of {last_day(until)}: it "
+                          "cannot be erased before")
 
 
 def forget_records(keys: VaultKeys, records: Sequence[bytes]) -> None:
@@ -156,3 +170,22 @@ def forget_records(keys: VaultKeys, records: Sequence[bytes]) -> None:
         _put_holds(keys, [h for h in holds(keys) if h.record not in records])
     if any(r in records for r in retentions(keys)):
         set_retention(keys, records, None)
+
+
+def rename_records(keys: VaultKeys, successors: Mapping[bytes, bytes]) -> None:
+    """Let what is said of record keys hold for those that take their places; in a `transaction`
+    with their end."""
+    if any(h.record in successors for h in holds(keys)):
+        found: dict[tuple[bytes, str], Hold] = {}
+        for one in holds(keys):
+            one = one._replace(record=successors.get(one.record, one.record))
+            first = found.setdefault((one.record, one.reason), one)
+            found[one.record, one.reason] = min(first, one)
+        _put_holds(keys, found.values())
+    if any(r in successors for r in retentions(keys)):
+        until: dict[bytes, int] = {}
+        for record, time_ in retentions(keys).items():
+            record = successors.get(record, record)
+            until[record] = max(until.get(record, 0), time_)
+        document = keys.document(RETENTION) or {}
+        keys.put_document(RETENTION, document | {_UNTIL: [list(pair) for pair in until.items()]})

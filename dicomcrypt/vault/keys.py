@@ -13,6 +13,9 @@ from ..keytable import UnlockedKeyTable
 from ..native._cbor import bounded, decode_map, encode_map
 
 VAULT, RECORD, CACHE, TOMBSTONE = "vault", "record", "cache", "tombstone"
+#: What is in the place of a record key that `rewrap --deep` replaced, while the catalogue still
+#: has frames under it.
+REPLACED = "replaced"
 VERSION = 1
 #: Keys of the document `vault`: version, vault id, ids of the vault keys, the cache key's id,
 #: settings.
@@ -127,9 +130,31 @@ class VaultKeys:
         except UnknownKeyError:
             return None
 
-    def new_record_key(self) -> tuple[bytes, bytes]:
-        """Make a record key; return (its id, the key). Many at once: in a `transaction`."""
-        return self.table.new_key(RECORD)
+    def new_record_key(self, replaces: bytes | None = None) -> tuple[bytes, bytes]:
+        """Make a record key; return (its id, the key). Many at once: in a `transaction`.
+
+        replaces: id of the one whose place it is to take; it is the new one's label."""
+        return self.table.new_key(RECORD, None if replaces is None else replaces.hex())
+
+    def successors(self) -> dict[bytes, list[bytes]]:
+        """Return {id: ids of record keys that were made to replace it}; reads the table whole."""
+        found: dict[bytes, list[bytes]] = {}
+        for info in self.table.labels():
+            if info.kind == RECORD and info.label:
+                found.setdefault(bytes.fromhex(info.label), []).append(info.id)
+        return found
+
+    def replaced(self) -> list[bytes]:
+        """Return ids whose record keys were destroyed by `replace_records`."""
+        return [info.id for info in self.table.labels() if info.kind == REPLACED]
+
+    def replace_records(self, key_ids: Iterable[bytes]) -> None:
+        """Destroy record keys under which nothing is any more but what the catalogue drops."""
+        with self.table.transaction():
+            for key_id in key_ids:
+                self._row_keys.pop(key_id, None)
+                if self.record_key(key_id) is not None:
+                    self.table.bury(key_id, REPLACED)
 
     def is_current(self, key_id: bytes) -> bool:
         """Whether a record key is there and younger than the latest vault key."""
@@ -181,6 +206,13 @@ class VaultKeys:
                     self.table.bury(key_id, TOMBSTONE, str(time_ns))
                     found.append(key_id)
         return found
+
+    def is_gone(self, key_id: bytes) -> bool:
+        """Whether a record key was destroyed on purpose: erased, or replaced."""
+        try:
+            return self.table.info(key_id).kind in (TOMBSTONE, REPLACED)
+        except UnknownKeyError:
+            return False
 
     def is_buried(self, key_id: bytes) -> bool:
         """Whether a record key was destroyed by an erasure."""

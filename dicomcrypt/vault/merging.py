@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .keys import VaultKeys
 from .rows import Row
@@ -62,6 +62,14 @@ def renamed(row: Row, target: Row) -> Row:
 def merges(keys: VaultKeys) -> Iterator[tuple[bytes, bytes]]:
     """Yield (a key of one record, a key of the one it was merged into), in their order."""
     yield from map(tuple, (keys.document(MERGES) or {}).get(0, []))
+
+
+def rename_merged(keys: VaultKeys, successors: Mapping[bytes, bytes]) -> None:
+    """Name the record keys that take the places of others; in a `transaction` with their end."""
+    before = list(merges(keys))
+    after = [[successors.get(one, one), successors.get(into, into)] for one, into in before]
+    if after != [[*pair] for pair in before]:
+        keys.put_document(MERGES, {0: [pair for pair in after if pair[0] != pair[1]]})
 
 
 def apply_merges(keys: VaultKeys, rows: dict[bytes, list[Row]]) -> None:

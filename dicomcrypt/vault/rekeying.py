@@ -11,7 +11,6 @@ from typing import Any
 
 from ..container.header import FIRST_GENERATION
 from ..container.stanza import FULL
-from ..errors import UnknownKeyError
 from ..keys.batch import Envelope
 from ..objects.atomic import AtomicFile
 from ..objects.buffers import FileSink
@@ -25,15 +24,18 @@ from ..trees.pool import Outcome, Worker
 from ..trees.tree import EARLY
 from .adding import journal_of, unfinished
 from .getting import Keys
+from .holds import holds, rename_records, retentions
+from .merging import merges, rename_merged
 from .reading import Listed, VaultOpener, Wanted, blob_path, wanted, worker_identity
 from .rows import Row
 from .sealing import keyed_hasher
+from .selecting import identities_of, whole_record
 from .stanza import VaultRecipient
-from .vault import OBJECTS, Vault, object_name
+from .vault import OBJECTS, REWRAP, Vault, object_name
 
 #: Of the document: the vault key's generation that all keys are to have, and the objects that go
 #: once others have their places.
-DOCUMENT = "rewrap"
+DOCUMENT = REWRAP
 _GENERATION, _OLD = range(2)
 _ROWS = 4096
 
@@ -112,6 +114,8 @@ class _Successors:
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self._found: dict[bytes, bytes] = {}
+        #: What a run that was cut short made.
+        self._pending = vault.keys.successors()
         #: Identity rows that the catalogue does not have yet.
         self.new: dict[bytes, list[Row]] = {}
 
@@ -125,19 +129,21 @@ class _Successors:
         return self._found[key_id]
 
     def _make(self, key_id: bytes) -> bytes:
+        """Find or make the key for what is under this one. Each key's own identity, its first one,
+        stays the first: `merges` and deduplication go by it."""
         catalogue, keys = self._vault.catalogue, self._vault.keys
-        identities = catalogue.identities(key_id)
-        record = dict.fromkeys([key_id])
-        for row in identities:
-            record |= dict.fromkeys(catalogue.record_of(
-                row.IssuerOfPatientID, row.PatientID, row.StudyInstanceUID, row.job))
-        for other in record:
-            if keys.is_current(other):
-                return other
-            if other in self._found:
-                return self._found[other]
-        made = keys.new_record_key()[0]
-        self.new[made] = identities
+        record = whole_record(catalogue, [key_id])
+        own = catalogue.identities(key_id)[:1]
+        same = [k for k in record if catalogue.identities(k)[:1] == own]
+        found = [k for k in same if keys.is_current(k)]
+        found += [self._found[k] for k in same if k in self._found]
+        found += [k for one in same for k in self._pending.get(one, ()) if keys.is_current(k)]
+        made = found[0] if found else keys.new_record_key(replaces=key_id)[0]
+        known = [who.encode() for who in [*catalogue.identities(made), *self.new.get(made, ())]]
+        missing = [who for who in identities_of(catalogue, [key_id, *record])
+                   if who.encode() not in known]
+        if missing:
+            self.new.setdefault(made, []).extend(missing)
         return made
 
     def answer(self, question: tuple[int, bytes]) -> Any:
@@ -250,14 +256,41 @@ def _replace(
     _sweep(vault, old)
 
 
+def heirs(vault: Vault, key_ids: set[bytes]) -> dict[bytes, bytes]:
+    """Return which keys of their records take the places of these, if there are some."""
+    keys, catalogue, found = vault.keys, vault.catalogue, {}
+    for key_id in key_ids:
+        own = catalogue.identities(key_id)[:1]
+        left = [k for k in whole_record(catalogue, [key_id])
+                if k not in key_ids and keys.record_key(k) is not None]
+        if left:
+            found[key_id] = next((k for k in left if catalogue.identities(k)[:1] == own), left[0])
+    return found
+
+
 def _end(vault: Vault, old_keys: set[bytes]) -> None:
-    """Nothing is under the old keys any more: they go, and what they sealed."""
+    """Nothing is under the old keys any more: they go, and what they sealed.
+
+    What the key table says of them is said of the new ones in the same transaction. A key of which
+    something is said, of a record without any object, stays."""
     keys = vault.keys
-    left = {key_id for key_id, _ in vault.catalogue.rows(old_keys)}
+    old_keys = old_keys - {key_id for key_id, _ in vault.catalogue.rows(old_keys)}
     with keys.transaction():
-        keys.delete_records(old_keys - left)
+        said = {h.record for h in holds(keys)} | retentions(keys).keys()
+        said |= {key_id for pair in merges(keys) for key_id in pair}
+        named = heirs(vault, old_keys)
+        old_keys -= said - named.keys()
+        named = {old: new for old, new in named.items() if old in said}
+        rename_records(keys, named)
+        rename_merged(keys, named)
+        keys.replace_records(old_keys)
         keys.renew_cache_key()
-        with contextlib.suppress(UnknownKeyError):
-            keys.table.delete_document(DOCUMENT)
-    vault.catalogue.forget(old_keys - left)
+    vault.catalogue.forget(old_keys)
     vault.catalogue.compact()
+    there = set(vault.catalogue.records())
+    unused = {k for found in keys.successors().values() for k in found} - there
+    with keys.transaction():
+        keys.table.delete_document(DOCUMENT)
+        keys.delete_records(unused)
+        for key_id in keys.replaced():
+            keys.table.delete(key_id)

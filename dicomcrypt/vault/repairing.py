@@ -23,9 +23,10 @@ from .erasing import erasures, finish_pending
 from .facts import MOST, owner_of, read_facts
 from .merging import apply_merges
 from .rows import Row, identity_row
-from .vault import Vault, object_name
+from .vault import REWRAP, Vault, object_name
 
 DAMAGED = "damaged"
+_LEFT = {"rewrap", "keyless"}  # not wrong for who writes, but not mended either
 _SETS_ASIDE = {"damaged", "other", "size", "record", "foreign"}
 
 
@@ -185,7 +186,7 @@ def repair(
             _accept(vault, finding.name or "", rows)
         elif finding.kind == "erased" and remove_erased:
             done.removed += vault.store.delete(finding.name)
-        elif finding.wrong and finding.kind != "revived":
+        elif finding.kind in _LEFT or (finding.wrong and finding.kind != "revived"):
             done.left.append(finding)
     if rows:
         vault.catalogue.append(rows)
@@ -234,6 +235,9 @@ def _rebuild(vault: Vault, done: Repaired, aside: str | None, progress: Progress
     Other paths of a file that is stored once are kept if the catalogue can be read; merges come
     from the key table."""
     others = list(_aliases(vault))
+    if vault.keys.document(REWRAP) is not None:
+        raise DicomcryptError("a deep rewrap was cut short: give `dicomcrypt vault rewrap --deep` "
+                              "again first")
     rows: dict[bytes, list[Row]] = {}
     names = [name for name in vault.store.list("objects/") if name.endswith(".dcmx")]
     found: dict[bytes, tuple[bytes, Row]] = {}

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 HEADER, HEAD_NAME, OBJECTS = struct.Struct("<8s16sII"), "vault", "objects"
 MAGIC = b"DCMXVLT1"
+#: The document of a deep rewrap that is not at its end.
+REWRAP = "rewrap"
 
 
 def object_name(object_id: bytes) -> str:

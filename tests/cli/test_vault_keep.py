@@ -175,3 +175,49 @@ def test_an_interrupted_erasure_is_ended_by_the_next_writer(call, vault, who, mo
     assert done.status == 0
     assert "was ended" in done.err
     assert json.loads(call("vault", "check", vault, *who, "--json").out)["findings"] == []
+
+
+def test_times_that_no_calendar_has_are_not_taken(call, vault, who):
+    keep = ("vault", "retention", vault, *who)
+    for words in (("9999-12-31", "--patient", "P1"), ("9000y", "--patient", "P1"),
+                  ("--default", "9000y"), ("--default", "1001y")):
+        assert call(*keep, *words).status == 2, words
+    erase = ("vault", "erase", vault, *who, "--patient", "P1", "--yes-erase")
+    for until in ("9998-12-31", "2999-02-28"):
+        assert call(*keep, until, "--patient", "P1").status == 0
+        done = call(*erase)
+        assert done.status == 5
+        assert until in done.err  # the same day
+    assert call(*keep, "--patient", "P1", "--off").status == 0
+    assert call(*keep, "--default", "1000y").status == 0
+    assert call(*erase).status == 5
+
+
+def test_a_time_that_is_too_late_already_is_shown(call, vault, who):
+    from dicomcrypt.vault.holds import last_day
+
+    assert last_day(1 << 60) == "9999-12-31"
+
+
+def test_frames_whose_keys_are_lost_stay_until_they_are_back(call, vault, who, tmp_path, keys):
+    from dicomcrypt.keys.keyfile import parse_identities
+    from dicomcrypt.vault.selecting import find_record
+    from dicomcrypt.vault.vault import Vault
+
+    table, safe = tmp_path / "vault.keys", tmp_path / "whole.keys"
+    shutil.copy(table, safe)
+    found = parse_identities((keys / "doctor.key").read_text())
+    with Vault.open(vault, identities=found) as opened:
+        opened.keys.delete_records(find_record(opened, patient="P1"))
+    assert call("vault", "verify", vault, *who, "-q").status == 4
+    assert call("vault", "check", vault, *who, "-q").status == 4
+    done = call("vault", "repair", vault, *who, "--json")
+    assert done.status == 4
+    left = json.loads(done.out)["left"]
+    assert {finding["kind"] for finding in left} == {"keyless"}
+    with Vault.open(vault, identities=found) as opened, opened.lease("compact"):
+        opened.catalogue.compact(full=True)
+    shutil.copy(safe, table)
+    assert call("vault", "repair", vault, *who).status == 0
+    assert patients(call, vault, who) == ["P0", "P1", "P2"]
+    assert call("vault", "verify", vault, *who, "-q").status == 0

@@ -66,6 +66,9 @@ class PlainKeys:
             raise DamagedError("no such vault key")
         return self._key("vault", g, label)
 
+    def is_gone(self, record):
+        return self.row_key(record) is None
+
     def row_key(self, record):
         return None if record in self.gone else self._key("row", record)
 
