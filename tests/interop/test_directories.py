@@ -298,7 +298,7 @@ def test_names_of_entries_stay_below_the_base(world, name):
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
-    mail = f"eve,dc=evil+cn={name.encode().hex()}@evil.test"
+    mail = f"eve=evil+cn={name.encode().hex()}@evil.test"
     certificate = world.authority.issue(name, email=mail)
     done, where = dp.publish_certificate(admin(world), certificate)
     assert done == dp.PUBLISHED
