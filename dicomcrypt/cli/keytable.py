@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -98,13 +97,7 @@ def create(file, login, ask, passphrase_file, recipient_files, as_json):
         access[login] = Passphrase(text)
     elif ask or passphrase_file is not None:
         raise UsageError("whose passphrase is it? give --login NAME")
-    for path in recipient_files:
-        for recipient in opt.load_recipient_files((path,)):
-            name, number = Path(path).stem, 1
-            while name in access:
-                number += 1
-                name = f"{Path(path).stem}-{number}"
-            access[name] = recipient
+    opt.access_of(recipient_files, access)
     with KeyTable.create(file, access) as made:
         facts = {"file": file, "fingerprint": made.fingerprint, "accesses": list(access)}
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -260,6 +261,17 @@ def load_recipient_files(
     if valid:
         trust.check_recipients(found)
     return each_once(found)
+
+
+def access_of(files: tuple[str, ...], taken: dict[str, Any]) -> None:
+    """Put the recipients of key files into {name: recipient}, under the files' names."""
+    for path in files:
+        for recipient in load_recipient_files((path,)):
+            name, number = Path(path).stem, 1
+            while name in taken:
+                number += 1
+                name = f"{Path(path).stem}-{number}"
+            taken[name] = recipient
 
 
 def configured_recipients(key: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
@@ -131,17 +130,6 @@ def selected(vault: Any, patient, issuer, study, series, objects, everything, pa
     return rows
 
 
-def access_of(files: tuple[str, ...], taken: dict[str, Any]) -> None:
-    """Put the recipients of key files into {name: recipient}, under the files' names."""
-    for path in files:
-        for recipient in opt.load_recipient_files((path,)):
-            name, number = Path(path).stem, 1
-            while name in taken:
-                number += 1
-                name = f"{Path(path).stem}-{number}"
-            taken[name] = recipient
-
-
 @click.command(epilog="""\b
 Examples:
   dicomcrypt vault create archive/ -r doctor.pub -r backup.pub
@@ -177,9 +165,9 @@ def create(folder, keys_path, recipient_files, recovery_files, login, ask, passp
         access[login] = Passphrase(text)
     elif ask or passphrase_file is not None:
         raise UsageError("whose passphrase is it? give --login NAME")
-    access_of(recipient_files, access)
+    opt.access_of(recipient_files, access)
     spare = (*opt.configured_recipients("recovery"), *recovery_files)
-    access_of(spare, access)
+    opt.access_of(spare, access)
     warnings = [] if spare else recovery_warnings(not as_json)
     with (
         auditing.job("vault.create"), Vault.create(folder, access, keys_path=keys_path) as made

@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -71,9 +70,7 @@ def test_without_sync_nothing_is_synced(job, steps):
 
 
 def test_the_system_sees_the_same_order(tmp_path, doctor, keys, command, need_command):
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("strace missing: apt-get install strace")
+    strace = need_command("strace", "strace")
     job = Job(tmp_path, "encrypt", doctor)
     log = tmp_path / "log"
     done = subprocess.run(
