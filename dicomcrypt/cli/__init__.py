@@ -24,6 +24,10 @@ COMMANDS = {
     "audit": "audit",
     "pki": "pki",
     "vault": "vault",
+    "card": "card",
+    "otp": "otp",
+    "prescription": "prescription",
+    "standard": "standard",
     "bench": "bench",
 }
 

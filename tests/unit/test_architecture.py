@@ -26,8 +26,14 @@ ALLOWED = {
     "trees": {"container", "keys", "objects"},
     "vault": {"native", "container", "dicom", "keys", "keytable", "objects", "trees", "policy",
               "audit", "_version"},
-    "cli": {"api", "audit", "ciphers", "config", "container", "keys", "keytable", "objects", "pki",
-            "policy", "trees", "vault", "_version"},
+    "card": {"audit", "config", "container", "keys", "pki", "policy"},
+    "otp": {"audit", "config", "keys", "policy"},
+    "prescription": {"audit", "card", "config", "keys", "pki", "policy"},
+    "standard": {"audit", "config", "dicom", "keys", "native", "pki", "policy", "trees",
+                 "_version"},
+    "cli": {"api", "audit", "card", "ciphers", "config", "container", "keys", "keytable",
+            "objects", "otp", "pki", "policy", "prescription", "standard", "trees", "vault",
+            "_version"},
 }
 HEAVY = {"numpy", "pydicom", "rich", "PIL"}
 #: Modules that may import heavy libraries when they are imported.

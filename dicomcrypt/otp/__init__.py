@@ -1,0 +1,1 @@
+"""One-time passwords, secured links, and how they are delivered."""

@@ -1,0 +1,1 @@
+"""The electronic prescription, from the doctor's card to the pharmacist's."""

@@ -1,0 +1,1 @@
+"""What the DICOM standard itself defines for security (PS3.15)."""
