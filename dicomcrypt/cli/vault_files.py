@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -42,16 +43,20 @@ def add(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
     """
     from ..ciphers.transform import method_number
     from ..trees.pool import default_jobs
-    from ..vault.adding import AddOptions, add_tree
+    from ..vault.adding import AddOptions, add_files, add_tree
     from .console import Report, run
 
     options = AddOptions(method_number(method), links, verify, not no_dedupe, not no_sync)
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
         with Report("add", as_json=as_json, quiet=quiet, verbose=verbose,
                     **about("add", opened)) as report:
+            how = {"jobs": jobs or default_jobs(), "watch": report.watch}
+            files = [path for path in paths if not os.path.isdir(path)]
+            if files:
+                run(report, add_files(opened, files, options, prefix=prefix or "", **how))
             for path in paths:
-                run(report, add_tree(opened, path, options, jobs or default_jobs(), prefix=prefix,
-                                     watch=report.watch))
+                if path not in files:
+                    run(report, add_tree(opened, path, options, prefix=prefix, **how))
         opened.catalogue.save_cache()
     sys.exit(report.exit_status())
 

@@ -74,7 +74,7 @@ def _translated(path: str) -> Iterator[None]:
         if "locked" in text or "busy" in text:
             raise JobBusyError(f"key table {path!r} is in use by others: try again") from None
         if "full" in text:
-            raise DiskFullError(f"no room is left for key table {path!r}") from None
+            raise DiskFullError(f"no room is left for key table {path!r}: make room") from None
         if "readonly" in text:
             raise UsageError(f"key table {path!r} cannot be written to") from None
         if "no such table" in text:

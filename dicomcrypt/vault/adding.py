@@ -6,19 +6,26 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import AlreadyEncryptedError, DamagedError, UnsafePathError, UsageError
+from ..errors import (
+    AlreadyEncryptedError,
+    DamagedError,
+    DiskFullError,
+    UnsafePathError,
+    UsageError,
+)
 from ..objects.atomic import AtomicFile, taken_over
 from ..objects.readback import read_back
-from ..trees.checkpoint import Checkpoints
+from ..trees.checkpoint import FULL, Checkpoints
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.names import safe_relative
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import EARLY, entries_of
 from ..trees.walk import Entry, Survey
+from . import reserve
 from .records import Records
 from .rows import Row
 from .sealing import VaultSealer
@@ -45,11 +52,14 @@ class AddOptions:
 
 
 def _adder(
-    root: bytes, objects: bytes, prefix: bytes, vault: tuple[bytes, int, bytes],
+    root: bytes, objects: bytes, prefix: bytes, named: bool, vault: tuple[bytes, int, bytes],
     options: AddOptions, run_id: str, tell, ask,
 ) -> Worker:
-    sealer = VaultSealer(root, *vault, options.method, stored_name=lambda path: prefix + path,
-                         dedupe=options.dedupe, tell=tell, ask=ask)
+    def stored(relative: bytes) -> bytes:
+        return prefix + (os.path.basename(relative) if named else relative)
+
+    sealer = VaultSealer(root, *vault, options.method, stored_name=stored, dedupe=options.dedupe,
+                         tell=tell, ask=ask)
 
     def work(entry: Entry) -> Outcome:
         path = os.path.join(root, entry.relative)
@@ -67,7 +77,7 @@ def _adder(
         except AlreadyEncryptedError:
             return Outcome(shown, "skipped", message="a DCMX object already")
         with sealing:
-            name = prefix + entry.relative
+            name = stored(entry.relative)
             if sealing.duplicate:
                 size = sealing.source.status.st_size
                 tell(size)
@@ -256,80 +266,139 @@ def add_tree(
 ) -> Iterator[Outcome]:
     """Add a file, or every file below a folder; yield an outcome an entry.
 
-    prefix: what stands before the paths in the vault, by default the name of `root`. A job that
+    prefix: what stands before the paths in the vault, by default a folder's name. A job that
     was killed goes on when it is given again. Raises JobBusyError, DiskFullError, WorkerLostError.
     """
     folder = os.path.abspath(root)
-    only = None
     if not os.path.isdir(folder):
-        folder, name = os.path.split(folder)
-        only = os.fsencode(name)
+        yield from add_files(vault, [root], options, jobs, prefix=prefix or "", watch=watch,
+                             start_method=start_method)
+        return
     if prefix is None:
-        prefix = "" if only is not None else os.path.basename(os.path.realpath(root))
+        prefix = os.path.basename(os.path.realpath(root))
+    _refuse_private(vault, root)
+    job = _Job(vault, folder, _stored_prefix(prefix), options)
+    yield from job.run(lambda private: entries_of(folder, private), jobs, watch, start_method)
+
+
+def add_files(
+    vault: Vault, paths: Sequence[str], options: AddOptions, jobs: int = 1, *, prefix: str = "",
+    watch: Watch | None = None, start_method: str | None = None,
+) -> Iterator[Outcome]:
+    """Add files, as one job, under their names without folders; as `add_tree` otherwise."""
+    for path in paths:
+        _refuse_private(vault, path)
+    places = list(dict.fromkeys(map(os.path.abspath, paths)))
+    folder = os.path.commonpath(map(os.path.dirname, places))
+    names = [os.fsencode(os.path.relpath(path, folder)) for path in places]
+    job = _Job(vault, folder, _stored_prefix(prefix), options, names)
+    yield from job.run(lambda _: (_named(folder, name) for name in names), jobs, watch,
+                       start_method)
+
+
+def _stored_prefix(prefix: str) -> bytes:
     before = os.fsencode(prefix.strip("/")) + b"/" if prefix.strip("/") else b""
     if before:
         try:
             safe_relative(before[:-1])
         except UnsafePathError:
             raise UsageError(f"--prefix {prefix!r}: a path without empty parts, . and ..") from None
-    real = os.path.realpath(root)
-    if real in [os.path.realpath(path) for path in vault.private_paths] or real.startswith(
+    return before
+
+
+def _refuse_private(vault: Vault, path: str) -> None:
+    real = os.path.realpath(path)
+    if real in [os.path.realpath(private) for private in vault.private_paths] or real.startswith(
         os.path.realpath(vault.store.root) + os.sep
     ):
-        raise UsageError(f"{root!r} is the vault itself, or a part of it")
-    how = options.method, options.links, options.dedupe
-    job = [b"vault add", repr(how).encode(), before, only or b"", vault.keys.vault_id]
-    objects = vault.store.make_folder(OBJECTS)
-    with (
-        vault.lease("vault add") as lease,
-        Output(folder, objects, job, journal=journal_of(vault, b"add", root)) as output,
-    ):
-        private = (*vault.private_paths, output.journal.path, f"{output.journal.path}-journal")
+        raise UsageError(f"{path!r} is the vault itself, or a part of it")
 
-        def entries() -> Iterator[Entry]:
-            if only is None:
-                yield from entries_of(folder, private)
-            else:
-                yield _single(folder, only)
 
-        survey = Survey(entries)
-        place = os.fsencode(os.path.realpath(root)) + b"\0" + before
-        records = Records(vault, dedupe=options.dedupe, place=place)
-        checkpoints = _Checkpoints(records, objects, output.journal, sync=options.sync)
+def _named(folder: str, name: bytes) -> Entry:
+    path = os.path.join(os.fsencode(folder), name)
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        return Entry(name, "error", error=(error.strerror or "").lower())
+    if os.path.islink(path):
+        return Entry(name, "link", 0, status.st_mtime_ns)
+    if not os.path.isfile(path):
+        return Entry(name, "other")
+    return Entry(name, "file", status.st_size, status.st_mtime_ns, status.st_nlink)
 
-        def check() -> None:
-            with vault.keys.transaction():
-                lease.check()
 
-        def looking(survey: Survey, done: int) -> None:
-            lease.renew()
-            if watch is not None:
-                watch(survey, done)
+class _Job:
+    """What is added from one folder, under one lease and with one journal.
 
-        book = _Book(vault, records, check)
-        g = vault.keys.generation
-        keys = vault.keys.vault_id, g, vault.keys.derive(g, "stanza")
-        arguments = (os.fsencode(folder), os.fsencode(objects), before, keys, options,
-                     output.journal.run)
-        whole = True
-        tasks = unfinished(output.tasks(survey, mirror=False), vault, objects)
-        try:
-            for outcome in run(survey, tasks, _adder, arguments, jobs, checkpoints=checkpoints,
-                               watch=looking, start_method=start_method, answer=records.answer):
-                whole = whole and outcome.state != "failed"
-                for final in _through(checkpoints, outcome):
-                    yield from book.take(final)
-            for outcome in checkpoints.finish():
-                yield from book.take(outcome)
-            yield from book.flush()
-        except BaseException:
-            with contextlib.suppress(Exception):
-                book.save()
-            raise
-        finally:
-            with contextlib.suppress(Exception):
-                records.close()
-        output.finish(sync=options.sync, keep_journal=not whole)
+    names: of files that were named, relative to the folder; they are stored without theirs."""
+
+    def __init__(
+        self, vault: Vault, folder: str, prefix: bytes, options: AddOptions,
+        names: Sequence[bytes] = (),
+    ) -> None:  # fmt: skip
+        self._vault, self._folder, self._prefix, self._options = vault, folder, prefix, options
+        self._names = names
+
+    def run(
+        self, entries: Callable[[tuple[str, ...]], Iterator[Entry]], jobs: int,
+        watch: Watch | None, start_method: str | None,
+    ) -> Iterator[Outcome]:  # fmt: skip
+        vault, options = self._vault, self._options
+        how = options.method, options.links, options.dedupe
+        job = [b"vault add", repr(how).encode(), self._prefix, *self._names, vault.keys.vault_id]
+        objects = vault.store.make_folder(OBJECTS)
+        verb = b"add files" if self._names else b"add"
+        with (
+            vault.lease("vault add") as lease,
+            Output(self._folder, objects, job,
+                   journal=journal_of(vault, verb, self._folder)) as output,
+        ):
+            reserve.fill(vault.keys_path)
+            private = (*vault.private_paths, output.journal.path, f"{output.journal.path}-journal")
+            survey = Survey(lambda: entries(private))
+            place = os.fsencode(os.path.realpath(self._folder)) + b"\0" + self._prefix
+            records = Records(vault, dedupe=options.dedupe, place=place)
+            checkpoints = _Checkpoints(records, objects, output.journal, sync=options.sync)
+
+            def check() -> None:
+                with vault.keys.transaction():
+                    lease.check()
+
+            def looking(survey: Survey, done: int) -> None:
+                lease.renew()
+                if watch is not None:
+                    watch(survey, done)
+
+            book = _Book(vault, records, check)
+            g = vault.keys.generation
+            keys = vault.keys.vault_id, g, vault.keys.derive(g, "stanza")
+            arguments = (os.fsencode(self._folder), os.fsencode(objects), self._prefix,
+                         bool(self._names), keys, options, output.journal.run)
+            whole = True
+            tasks = unfinished(output.tasks(survey, mirror=False), vault, objects)
+            try:
+                for outcome in run(survey, tasks, _adder, arguments, jobs, checkpoints=checkpoints,
+                                   watch=looking, start_method=start_method,
+                                   answer=records.answer):
+                    whole = whole and outcome.state != "failed"
+                    for final in _through(checkpoints, outcome):
+                        yield from book.take(final)
+                for outcome in checkpoints.finish():
+                    yield from book.take(outcome)
+                yield from book.flush()
+            except BaseException as error:
+                with contextlib.suppress(Exception):
+                    book.save()
+                if isinstance(error, OSError) and error.errno in FULL:
+                    raise DiskFullError(
+                        f"{vault.store.root!r}: no room is left for the catalogue: make room, "
+                        "then give the same command again, which goes on from here"
+                    ) from None
+                raise
+            finally:
+                with contextlib.suppress(Exception):
+                    records.close()
+            output.finish(sync=options.sync, keep_journal=not whole)
 
 
 def _through(checkpoints: _Checkpoints, outcome: Outcome) -> list[Outcome]:
@@ -341,10 +410,3 @@ def _through(checkpoints: _Checkpoints, outcome: Outcome) -> list[Outcome]:
     if not checkpoints.claimed(outcome, digest):
         raise DamagedError("a worker found a duplicate of a file that is not there")
     return []
-
-
-def _single(folder: str, name: bytes) -> Entry:
-    status = os.lstat(os.path.join(os.fsencode(folder), name))
-    kind = "link" if os.path.islink(os.path.join(os.fsencode(folder), name)) else "file"
-    return Entry(name, kind, status.st_size if kind == "file" else 0, status.st_mtime_ns,
-                 status.st_nlink)

@@ -86,7 +86,8 @@ class Records:
         """Make a record key; return its id. identity: says whose it is."""
         if not self._stock:
             with self._keys.transaction():
-                self._stock = [self._keys.new_record_key() for _ in range(self._size)]
+                made = [self._keys.new_record_key() for _ in range(self._size)]
+            self._stock = made  # not before they are on the medium
             self._size = min(2 * self._size, _STOCK)
         record_id = self._stock.pop()[0]
         self.new[record_id] = identity

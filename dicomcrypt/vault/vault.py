@@ -16,6 +16,7 @@ from .catalogue import Catalogue
 from .keys import VaultKeys
 from .lease import Lease
 from .recipients import remember, remove
+from .reserve import fill, reserve_path
 from .shipped import shipped
 from .stanza import VaultIdentity, VaultRecipient
 from .store import FolderStore
@@ -85,6 +86,7 @@ class Vault:
             vault.write_header()
             store.sync()
             vault.catalogue.open()
+            fill(keys_path)
             return vault
         except BaseException:
             table.close()
@@ -211,7 +213,8 @@ class Vault:
     @property
     def private_paths(self) -> tuple[str, ...]:
         """What lies beside the store and belongs to it: never to be added to itself."""
-        return (self.store.root, self.keys_path, f"{self.keys_path}-journal", self.cache_path)
+        return (self.store.root, self.keys_path, f"{self.keys_path}-journal", self.cache_path,
+                reserve_path(self.keys_path))
 
 
 def read_header(path: str | os.PathLike[str]) -> tuple[FolderStore, bytes]:
