@@ -26,6 +26,8 @@ from ..trees.pool import Outcome, Worker
 from ..trees.tree import EARLY, entries_of
 from ..trees.walk import Entry, Survey
 from . import reserve
+from .facts import owner_of
+from .merging import renamed
 from .records import Records
 from .rows import Row
 from .sealing import VaultSealer
@@ -195,7 +197,8 @@ class _Book:
             first = self._original(fields["object_id"])
             fields |= first
             outcome.message = DUPLICATE
-        self._rows.setdefault(record_id, []).append(Row(**fields))
+        row, shown = Row(**fields), self._records.shown.get(owner_of(fields))
+        self._rows.setdefault(record_id, []).append(row if shown is None else renamed(row, shown))
         self._waiting.append(outcome)
         if len(self._waiting) >= _ROWS or time.monotonic() - self._since >= _SECONDS:
             yield from self.flush()
