@@ -13,16 +13,16 @@ from typing import Any
 from ..errors import AlreadyEncryptedError, DamagedError, UnsafePathError, UsageError
 from ..objects.atomic import AtomicFile, taken_over
 from ..objects.readback import read_back
-from ..trees.checkpoint import Checkpoints
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.names import safe_relative
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import EARLY, entries_of
 from ..trees.walk import Entry, Survey
+from .placing import ObjectCheckpoints, discard, working
 from .records import Records
 from .rows import Row
 from .sealing import VaultSealer
-from .vault import OBJECTS, Vault, object_name
+from .vault import Vault
 
 ADDED_BEFORE, DUPLICATE = "added before", "the same file is in its record already"
 #: Rows that are put into the catalogue at a time, and how long one waits.
@@ -94,13 +94,13 @@ def _adder(
 # ---- in the job's process --------------------------------------------------
 
 
-class _Checkpoints(Checkpoints):
+class _Checkpoints(ObjectCheckpoints):
     """Checkpoints that drop the object of a file that its record has, or gets, from elsewhere.
 
     A duplicate is final when the first one has its name."""
 
-    def __init__(self, records: Records, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, records: Records, vault: Vault, *arguments: Any, **options: Any) -> None:
+        super().__init__(vault, *arguments, **options)
         self._records = records
         #: Duplicates by the object id of a first one that has no name yet.
         self._pending: dict[bytes, list[Outcome]] = {}
@@ -226,10 +226,10 @@ def journal_of(vault: Vault, verb: bytes, root: str) -> str:
     """Where the journal of a job lies: beside the vault, one for each tree that is added."""
     place = hashlib.blake2b(verb + os.fsencode(os.path.realpath(root)), digest_size=8,
                             key=vault.keys.vault_id).hexdigest()
-    return f"{vault.store.root}.{place}.dcmx-journal"
+    return f"{vault.beside}.{place}.dcmx-journal"
 
 
-def unfinished(tasks: Iterator[Entry], vault: Vault, objects: str) -> Iterator[Entry]:
+def unfinished(tasks: Iterator[Entry], vault: Vault) -> Iterator[Entry]:
     """Tasks, without what an earlier run knew of those whose objects have no row.
 
     Their objects go: between their names and their rows the job was killed."""
@@ -240,11 +240,7 @@ def unfinished(tasks: Iterator[Entry], vault: Vault, objects: str) -> Iterator[E
             continue
         found = before.object_id and vault.catalogue.object(before.object_id)
         if not found:
-            name = object_name(before.object_id or bytes(16)).removeprefix(f"{OBJECTS}/")
-            target = os.path.join(objects, name)
-            for path in (target, os.path.join(os.path.dirname(target), before.part)):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
+            discard(vault, before.object_id or bytes(16), before.part)
         if not found or (entry.size, entry.mtime_ns) != (before.size, before.mtime_ns):
             entry = entry._replace(before=None)
         yield entry
@@ -273,15 +269,14 @@ def add_tree(
         except UnsafePathError:
             raise UsageError(f"--prefix {prefix!r}: a path without empty parts, . and ..") from None
     real = os.path.realpath(root)
-    if real in [os.path.realpath(path) for path in vault.private_paths] or real.startswith(
-        os.path.realpath(vault.store.root) + os.sep
-    ):
+    private = [os.path.realpath(path) for path in vault.private_paths]
+    if real in private or real.startswith(private[0] + os.sep):
         raise UsageError(f"{root!r} is the vault itself, or a part of it")
     how = options.method, options.links, options.dedupe
     job = [b"vault add", repr(how).encode(), before, only or b"", vault.keys.vault_id]
-    objects = vault.store.make_folder(OBJECTS)
     with (
         vault.lease("vault add") as lease,
+        working(vault) as objects,
         Output(folder, objects, job, journal=journal_of(vault, b"add", root)) as output,
     ):
         private = (*vault.private_paths, output.journal.path, f"{output.journal.path}-journal")
@@ -295,7 +290,7 @@ def add_tree(
         survey = Survey(entries)
         place = os.fsencode(os.path.realpath(root)) + b"\0" + before
         records = Records(vault, dedupe=options.dedupe, place=place)
-        checkpoints = _Checkpoints(records, objects, output.journal, sync=options.sync)
+        checkpoints = _Checkpoints(records, vault, output.journal, sync=options.sync)
 
         def check() -> None:
             with vault.keys.transaction():
@@ -312,7 +307,7 @@ def add_tree(
         arguments = (os.fsencode(folder), os.fsencode(objects), before, keys, options,
                      output.journal.run)
         whole = True
-        tasks = unfinished(output.tasks(survey, mirror=False), vault, objects)
+        tasks = unfinished(output.tasks(survey, mirror=False), vault)
         try:
             for outcome in run(survey, tasks, _adder, arguments, jobs, checkpoints=checkpoints,
                                watch=looking, start_method=start_method, answer=records.answer):
