@@ -222,7 +222,7 @@ def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
 
     if not (patient or study or record):
         raise UsageError("whose record? give --patient, --study or --record")
-    place = keys_place(read_header(folder)[0].root, how["keys_path"])
+    place = keys_place(read_header(folder)[0], how["keys_path"])
     with (
         released(place), open_vault(folder, **how) as vault, vault.lease("vault erase"),
     ):

@@ -19,7 +19,7 @@ from ..errors import (
 )
 from ..objects.atomic import AtomicFile, taken_over
 from ..objects.readback import read_back
-from ..trees.checkpoint import FULL, Checkpoints
+from ..trees.checkpoint import FULL
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.names import safe_relative
 from ..trees.pool import Outcome, Worker
@@ -28,10 +28,11 @@ from ..trees.walk import Entry, Survey
 from . import reserve
 from .facts import owner_of
 from .merging import renamed
+from .placing import ObjectCheckpoints, discard, working
 from .records import Records
 from .rows import Row
 from .sealing import VaultSealer
-from .vault import OBJECTS, Vault, object_name
+from .vault import Vault
 
 ADDED_BEFORE, DUPLICATE = "added before", "the same file is in its record already"
 #: Rows that are put into the catalogue at a time, and how long one waits.
@@ -106,13 +107,13 @@ def _adder(
 # ---- in the job's process --------------------------------------------------
 
 
-class _Checkpoints(Checkpoints):
+class _Checkpoints(ObjectCheckpoints):
     """Checkpoints that drop the object of a file that its record has, or gets, from elsewhere.
 
     A duplicate is final when the first one has its name."""
 
-    def __init__(self, records: Records, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, records: Records, vault: Vault, *arguments: Any, **options: Any) -> None:
+        super().__init__(vault, *arguments, **options)
         self._records = records
         #: Duplicates by the object id of a first one that has no name yet.
         self._pending: dict[bytes, list[Outcome]] = {}
@@ -239,10 +240,10 @@ def journal_of(vault: Vault, verb: bytes, root: str) -> str:
     """Where the journal of a job lies: beside the vault, one for each tree that is added."""
     place = hashlib.blake2b(verb + os.fsencode(os.path.realpath(root)), digest_size=8,
                             key=vault.keys.vault_id).hexdigest()
-    return f"{vault.store.root}.{place}.dcmx-journal"
+    return f"{vault.beside}.{place}.dcmx-journal"
 
 
-def unfinished(tasks: Iterator[Entry], vault: Vault, objects: str) -> Iterator[Entry]:
+def unfinished(tasks: Iterator[Entry], vault: Vault) -> Iterator[Entry]:
     """Tasks, without what an earlier run knew of those whose objects have no row.
 
     Their objects go: between their names and their rows the job was killed."""
@@ -253,11 +254,7 @@ def unfinished(tasks: Iterator[Entry], vault: Vault, objects: str) -> Iterator[E
             continue
         found = before.object_id and vault.catalogue.object(before.object_id)
         if not found:
-            name = object_name(before.object_id or bytes(16)).removeprefix(f"{OBJECTS}/")
-            target = os.path.join(objects, name)
-            for path in (target, os.path.join(os.path.dirname(target), before.part)):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
+            discard(vault, before.object_id or bytes(16), before.part)
         if not found or (entry.size, entry.mtime_ns) != (before.size, before.mtime_ns):
             entry = entry._replace(before=None)
         yield entry
@@ -280,8 +277,8 @@ def add_tree(
     if prefix is None:
         prefix = os.path.basename(os.path.realpath(root))
     _refuse_private(vault, root)
-    job = _Job(vault, folder, _stored_prefix(prefix), options)
-    yield from job.run(lambda private: entries_of(folder, private), jobs, watch, start_method)
+    yield from _add(vault, folder, (), _stored_prefix(prefix), options,
+                    lambda private: entries_of(folder, private), jobs, watch, start_method)
 
 
 def add_files(
@@ -294,9 +291,8 @@ def add_files(
     places = list(dict.fromkeys(map(os.path.abspath, paths)))
     folder = os.path.commonpath(map(os.path.dirname, places))
     names = [os.fsencode(os.path.relpath(path, folder)) for path in places]
-    job = _Job(vault, folder, _stored_prefix(prefix), options, names)
-    yield from job.run(lambda _: (_named(folder, name) for name in names), jobs, watch,
-                       start_method)
+    yield from _add(vault, folder, names, _stored_prefix(prefix), options,
+                    lambda _: (_named(folder, name) for name in names), jobs, watch, start_method)
 
 
 def _stored_prefix(prefix: str) -> bytes:
@@ -311,9 +307,8 @@ def _stored_prefix(prefix: str) -> bytes:
 
 def _refuse_private(vault: Vault, path: str) -> None:
     real = os.path.realpath(path)
-    if real in [os.path.realpath(private) for private in vault.private_paths] or real.startswith(
-        os.path.realpath(vault.store.root) + os.sep
-    ):
+    private = [os.path.realpath(found) for found in vault.private_paths]
+    if real in private or real.startswith(private[0] + os.sep):
         raise UsageError(f"{path!r} is the vault itself, or a part of it")
 
 
@@ -330,78 +325,67 @@ def _named(folder: str, name: bytes) -> Entry:
     return Entry(name, "file", status.st_size, status.st_mtime_ns, status.st_nlink)
 
 
-class _Job:
-    """What is added from one folder, under one lease and with one journal.
+def _add(
+    vault: Vault, folder: str, names: Sequence[bytes], prefix: bytes, options: AddOptions,
+    entries: Callable[[tuple[str, ...]], Iterator[Entry]], jobs: int, watch: Watch | None,
+    start_method: str | None,
+) -> Iterator[Outcome]:
+    """Add what is in a folder, under one lease and with one journal.
 
     names: of files that were named, relative to the folder; they are stored without theirs."""
+    how = options.method, options.links, options.dedupe
+    job = [b"vault add", repr(how).encode(), prefix, *names, vault.keys.vault_id]
+    journal = journal_of(vault, b"\0".join([b"add", *names]), folder)
+    with (
+        vault.lease("vault add") as lease,
+        working(vault) as objects,
+        Output(folder, objects, job, journal=journal) as output,
+    ):
+        reserve.fill(vault.keys_path)
+        private = (*vault.private_paths, output.journal.path, f"{output.journal.path}-journal")
+        survey = Survey(lambda: entries(private))
+        place = os.fsencode(os.path.realpath(folder)) + b"\0" + prefix
+        records = Records(vault, dedupe=options.dedupe, place=place)
+        checkpoints = _Checkpoints(records, vault, output.journal, sync=options.sync)
 
-    def __init__(
-        self, vault: Vault, folder: str, prefix: bytes, options: AddOptions,
-        names: Sequence[bytes] = (),
-    ) -> None:  # fmt: skip
-        self._vault, self._folder, self._prefix, self._options = vault, folder, prefix, options
-        self._names = names
+        def check() -> None:
+            with vault.keys.transaction():
+                lease.check()
 
-    def run(
-        self, entries: Callable[[tuple[str, ...]], Iterator[Entry]], jobs: int,
-        watch: Watch | None, start_method: str | None,
-    ) -> Iterator[Outcome]:  # fmt: skip
-        vault, options = self._vault, self._options
-        how = options.method, options.links, options.dedupe
-        job = [b"vault add", repr(how).encode(), self._prefix, *self._names, vault.keys.vault_id]
-        objects = vault.store.make_folder(OBJECTS)
-        verb = b"add files" if self._names else b"add"
-        with (
-            vault.lease("vault add") as lease,
-            Output(self._folder, objects, job,
-                   journal=journal_of(vault, verb, self._folder)) as output,
-        ):
-            reserve.fill(vault.keys_path)
-            private = (*vault.private_paths, output.journal.path, f"{output.journal.path}-journal")
-            survey = Survey(lambda: entries(private))
-            place = os.fsencode(os.path.realpath(self._folder)) + b"\0" + self._prefix
-            records = Records(vault, dedupe=options.dedupe, place=place)
-            checkpoints = _Checkpoints(records, objects, output.journal, sync=options.sync)
+        def looking(survey: Survey, done: int) -> None:
+            lease.renew()
+            if watch is not None:
+                watch(survey, done)
 
-            def check() -> None:
-                with vault.keys.transaction():
-                    lease.check()
-
-            def looking(survey: Survey, done: int) -> None:
-                lease.renew()
-                if watch is not None:
-                    watch(survey, done)
-
-            book = _Book(vault, records, check)
-            g = vault.keys.generation
-            keys = vault.keys.vault_id, g, vault.keys.derive(g, "stanza")
-            arguments = (os.fsencode(self._folder), os.fsencode(objects), self._prefix,
-                         bool(self._names), keys, options, output.journal.run)
-            whole = True
-            tasks = unfinished(output.tasks(survey, mirror=False), vault, objects)
-            try:
-                for outcome in run(survey, tasks, _adder, arguments, jobs, checkpoints=checkpoints,
-                                   watch=looking, start_method=start_method,
-                                   answer=records.answer):
-                    whole = whole and outcome.state != "failed"
-                    for final in _through(checkpoints, outcome):
-                        yield from book.take(final)
-                for outcome in checkpoints.finish():
-                    yield from book.take(outcome)
-                yield from book.flush()
-            except BaseException as error:
-                with contextlib.suppress(Exception):
-                    book.save()
-                if isinstance(error, OSError) and error.errno in FULL:
-                    raise DiskFullError(
-                        f"{vault.store.root!r}: no room is left for the catalogue: make room, "
-                        "then give the same command again, which goes on from here"
-                    ) from None
-                raise
-            finally:
-                with contextlib.suppress(Exception):
-                    records.close()
-            output.finish(sync=options.sync, keep_journal=not whole)
+        book = _Book(vault, records, check)
+        g = vault.keys.generation
+        keys = vault.keys.vault_id, g, vault.keys.derive(g, "stanza")
+        arguments = (os.fsencode(folder), os.fsencode(objects), prefix,
+                     bool(names), keys, options, output.journal.run)
+        whole = True
+        tasks = unfinished(output.tasks(survey, mirror=False), vault)
+        try:
+            for outcome in run(survey, tasks, _adder, arguments, jobs, checkpoints=checkpoints,
+                               watch=looking, start_method=start_method, answer=records.answer):
+                whole = whole and outcome.state != "failed"
+                for final in _through(checkpoints, outcome):
+                    yield from book.take(final)
+            for outcome in checkpoints.finish():
+                yield from book.take(outcome)
+            yield from book.flush()
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                book.save()
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise DiskFullError(
+                    f"{vault.beside!r}: no room is left for the catalogue: make room, then "
+                    "give the same command again, which goes on from here"
+                ) from None
+            raise
+        finally:
+            with contextlib.suppress(Exception):
+                records.close()
+        output.finish(sync=options.sync, keep_journal=not whole)
 
 
 def _through(checkpoints: _Checkpoints, outcome: Outcome) -> list[Outcome]:

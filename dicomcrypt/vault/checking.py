@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import time
@@ -17,7 +18,7 @@ from .lease import held
 from .selecting import whole_record
 from .shipped import shipped
 from .stanza import VaultIdentity
-from .store import Store
+from .store import Store, open_blob
 from .vault import HEAD_NAME, REWRAP, Vault, object_name
 
 _OBJECT = re.compile(r"objects/([0-9a-f]{2})/(\1[0-9a-f]{30})\.dcmx")
@@ -37,22 +38,6 @@ class Finding(NamedTuple):
     message: str
     name: str | None = None
     path: bytes | None = None
-
-
-class BlobSource:
-    """An object in a store."""
-
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name, self._size = store, name, store.size(name)
-
-    def size(self) -> int:
-        return self._size
-
-    def read_range(self, offset: int, length: int) -> bytes:
-        data = self._store.read(self._name, offset, length)
-        if len(data) != length:
-            raise DamagedError("the object is cut off")
-        return data
 
 
 class Opener(NamedTuple):
@@ -103,27 +88,33 @@ def check_object(store: Store, expected: Expected, opener: Opener,
 
     identity = opener.identity(record_keys)
     try:
-        container = Container(BlobSource(store, name))
-        digest = hashlib.sha256(container.prefix.core).digest()[:16]
-        if container.prefix.core[16:32] != expected.object_id or (
-            expected.core_digest is not None and digest != expected.core_digest
-        ):
-            return finding("other", "another object lies in its place")
-        if expected.size is not None and container.size != expected.size:
-            return finding("size", f"the object has {container.size} bytes, not {expected.size}")
-        found = record_of(container, identity)
-        if found is None:
-            return finding("damaged", "the object's header does not open with the vault's keys")
-        if found not in expected.records:
-            return finding("record", "the object belongs to another record than its row")
-        generation = container.unlock([identity]).unlocked.slot.generation
-        if generation < expected.generation:
-            return finding("old", f"the object's header is an old copy: generation {generation}, "
-                                  f"not {expected.generation}")
+        with contextlib.closing(open_blob(store, name)) as source:
+            return _compare(Container(source), expected, identity, finding)
     except MissingBlobError:
         return finding("missing", "the object is gone")
     except (DicomcryptError, OSError) as error:
         return finding("damaged", str(error))
+    return None
+
+
+def _compare(container: Container, expected: Expected, identity: VaultIdentity,
+             finding: Callable[[str, str], Finding]) -> Finding | None:  # fmt: skip
+    digest = hashlib.sha256(container.prefix.core).digest()[:16]
+    if container.prefix.core[16:32] != expected.object_id or (
+        expected.core_digest is not None and digest != expected.core_digest
+    ):
+        return finding("other", "another object lies in its place")
+    if expected.size is not None and container.size != expected.size:
+        return finding("size", f"the object has {container.size} bytes, not {expected.size}")
+    found = record_of(container, identity)
+    if found is None:
+        return finding("damaged", "the object's header does not open with the vault's keys")
+    if found not in expected.records:
+        return finding("record", "the object belongs to another record than its row")
+    generation = container.unlock([identity]).unlocked.slot.generation
+    if generation < expected.generation:
+        return finding("old", f"the object's header is an old copy: generation {generation}, "
+                              f"not {expected.generation}")
     return None
 
 
@@ -330,8 +321,8 @@ def keyless(vault: Vault) -> str | None:
 def orphan_kind(vault: Vault, object_id: bytes) -> tuple[str, str]:
     """What an object is that no row names."""
     try:
-        container = Container(BlobSource(vault.store, object_name(object_id)))
-        record = record_of(container, vault.identity)
+        with contextlib.closing(open_blob(vault.store, object_name(object_id))) as source:
+            record = record_of(Container(source), vault.identity)
     except (DicomcryptError, OSError) as error:
         return "damaged", f"no row names the object, and it is damaged: {error}"
     if record is None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..container.reader import Container
+from ..container.stanza import Identity
+from ..container.streams import Source
 from ..errors import DamagedError, MissingBlobError
 from ..trees.opening import Opener
 from .query import Query
 from .rows import Row
 from .stanza import VaultIdentity
+from .store import Store, open_blob
 from .vault import OBJECTS, Vault, object_name
 
 
@@ -98,10 +100,18 @@ def check_object(container: Container, task: Wanted) -> None:
 
 
 class VaultOpener(Opener):
-    """Opens the objects of a worker's tasks."""
+    """Opens the objects of a worker's tasks, out of a store."""
+
+    def __init__(self, store: Store, identities: Sequence[Identity], *, decrypt: bool = False
+                 ) -> None:  # fmt: skip
+        super().__init__(b"", identities, decrypt=decrypt)
+        self._store = store
 
     def place(self, task: Wanted) -> bytes:
-        return os.path.join(self._root, blob_path(task.object_id))
+        return object_name(task.object_id).encode()
+
+    def source(self, task: Wanted) -> Source:
+        return open_blob(self._store, object_name(task.object_id))
 
     def check(self, task: Wanted, container: Container) -> None:
         check_object(container, task)

@@ -18,7 +18,6 @@ from ..objects.decoder import decode
 from ..objects.encoder import Encoder
 from ..objects.files import Buffers
 from ..objects.rewrap import Pump, method_of
-from ..trees.checkpoint import Checkpoints
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import EARLY
@@ -26,12 +25,14 @@ from .adding import journal_of, unfinished
 from .getting import Keys
 from .holds import holds, rename_records, retentions
 from .merging import merges, rename_merged
+from .placing import ObjectCheckpoints, working
 from .reading import Listed, VaultOpener, Wanted, blob_path, wanted, worker_identity
 from .rows import Row
 from .sealing import keyed_hasher
 from .selecting import identities_of, whole_record
 from .stanza import VaultRecipient
-from .vault import OBJECTS, REWRAP, Vault, object_name
+from .store import Store
+from .vault import REWRAP, Vault, object_name
 
 #: Of the document: the vault key's generation that all keys are to have, and the objects that go
 #: once others have their places.
@@ -60,13 +61,13 @@ class _Question:
 
 
 def _rekeyer(
-    objects: bytes, keys: Keys, generation: int, run_id: str, tell, ask
+    store: Store, objects: bytes, keys: Keys, generation: int, run_id: str, tell, ask
 ) -> Worker:
     def record_key(key_id: bytes) -> bytes | None:
         return ask((_Question.RECORD, key_id))
 
     vault_id, stanza_keys = keys
-    opener = VaultOpener(objects, [worker_identity(vault_id, stanza_keys, record_key)])
+    opener = VaultOpener(store, [worker_identity(vault_id, stanza_keys, record_key)])
     buffers = Buffers()
     supplies: dict[bytes, Any] = {}
 
@@ -186,9 +187,9 @@ def rewrap_deep(
 
     The old objects and record keys are deleted. Given again, a job that was killed goes on; while
     it runs, everything can be read. Raises JobBusyError, DiskFullError, WorkerLostError."""
-    objects = vault.store.make_folder(OBJECTS)
     with (
         vault.lease("vault rewrap") as lease,
+        working(vault) as objects,
         Output(objects, objects, [b"vault rewrap", vault.keys.vault_id],
                journal=journal_of(vault, b"rewrap", objects)) as output,
     ):
@@ -206,10 +207,10 @@ def rewrap_deep(
             if watch is not None:
                 watch(survey, done)
 
-        checkpoints = Checkpoints(objects, output.journal)
-        arguments = (os.fsencode(objects), (vault.keys.vault_id, vault.stanza_keys()),
+        checkpoints = ObjectCheckpoints(vault, output.journal)
+        arguments = (vault.store, os.fsencode(objects), (vault.keys.vault_id, vault.stanza_keys()),
                      vault.keys.generation, output.journal.run)
-        entries = unfinished(output.tasks(survey, mirror=False), vault, objects)
+        entries = unfinished(output.tasks(survey, mirror=False), vault)
         whole, waiting = True, []
         try:
             for outcome in run(survey, entries, _rekeyer, arguments, jobs, checkpoints=checkpoints,

@@ -14,15 +14,16 @@ from typing import Any
 
 from ..container.layout import OPAQUE, STREAM_ORDER, TAGS
 from ..container.reader import Container, OpenContainer
-from ..errors import DicomcryptError, MissingBlobError, OutputExistsError
+from ..errors import DicomcryptError, MissingBlobError, OutputExistsError, UsageError
 from ..objects.decoder import decode_stream
 from ..objects.files import object_meta
 from ..objects.signing import unlock
-from .checking import BlobSource, Check, Finding, Progress, orphan_kind, record_of
+from .checking import Check, Finding, Progress, orphan_kind, record_of
 from .erasing import erasures, finish_pending
 from .facts import MOST, owner_of, read_facts
 from .merging import apply_merges
 from .rows import Row, identity_row
+from .store import copy_blob, move_blob, open_blob
 from .vault import REWRAP, Vault, object_name
 
 DAMAGED = "damaged"
@@ -82,14 +83,15 @@ def beginning(opened: OpenContainer, most: int = MOST) -> bytes:
 def read_row(vault: Vault, object_id: bytes) -> tuple[bytes, Row, Row | None]:
     """Return a record key's id, the row of an object, and the identity row of its record, from the
     object alone. Raises DamagedError, NoIdentityError."""
-    container = Container(BlobSource(vault.store, object_name(object_id)))
-    opened = unlock(container, [vault.identity])
-    record = record_of(container, vault.identity)
-    index, meta = object_meta(opened)
-    facts: dict[str, Any] = {}
-    if meta.link is None:
-        data = beginning(opened)
-        facts = read_facts(memoryview(data), len(data), lambda size: memoryview(data)[:size])
+    with contextlib.closing(open_blob(vault.store, object_name(object_id))) as source:
+        container = Container(source)
+        opened = unlock(container, [vault.identity])
+        record = record_of(container, vault.identity)
+        index, meta = object_meta(opened)
+        facts: dict[str, Any] = {}
+        if meta.link is None:
+            data = beginning(opened)
+            facts = read_facts(memoryview(data), len(data), lambda size: memoryview(data)[:size])
     owner = owner_of(facts)
     who = identity_row(owner.issuer, owner.patient_id, study=owner.study, job=record)
     row = Row(
@@ -106,33 +108,20 @@ def set_aside(vault: Vault, name: str, folder: str | None) -> str:
     """Move an object out of the vault's objects: into a folder, or below `damaged/` in the store.
 
     Returns its new place."""
-    data, base = vault.store.read(name), name.rpartition("/")[2]
-    if folder is None:
-        target = f"{DAMAGED}/{base}"
-        for number in range(1, 1000):
-            try:
-                vault.store.put_new(target, data)
-                break
-            except OutputExistsError:
-                if vault.store.read(target) == data:
-                    break
-                target = f"{DAMAGED}/{base}.{number}"
-        vault.store.delete(name)
-        return target
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    path, number = os.path.join(folder, base), 0
-    while True:
-        try:
-            with open(path, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            break
-        except FileExistsError:
-            number += 1
-            path = os.path.join(folder, f"{base}.{number}")
-    vault.store.delete(name)
-    return path
+    base = name.rpartition("/")[2]
+    for number in range(1000):
+        extra = f".{number}" if number else ""
+        with contextlib.suppress(OutputExistsError, FileExistsError):
+            if folder is None:
+                target = f"{DAMAGED}/{base}{extra}"
+                move_blob(vault.store, name, target)
+                return target
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            path = os.path.join(folder, base + extra)
+            copy_blob(vault.store, name, path)
+            vault.store.delete(name)
+            return path
+    raise UsageError(f"a thousand files in {folder or DAMAGED!r} are called {base!r}: make room")
 
 
 def bury_again(vault: Vault) -> int:
@@ -205,7 +194,8 @@ def _drop(vault: Vault, name: str, rows: dict[bytes, list[Row]]) -> int:
 
 def _accept(vault: Vault, name: str, rows: dict[bytes, list[Row]]) -> None:
     """Let the rows of an object say which header it has."""
-    opened = unlock(Container(BlobSource(vault.store, name)), [vault.identity])
+    with contextlib.closing(open_blob(vault.store, name)) as source:
+        opened = unlock(Container(source), [vault.identity])
     for record, row in vault.catalogue.object(_id_of(name)):
         rows.setdefault(record, []).append(
             dataclasses.replace(row, generation=opened.unlocked.slot.generation))

@@ -286,7 +286,7 @@ def _two(vault):
 def test_forged_stores_are_noticed(opened, tree, tmp_path):
     add(opened, tree)
     first, second = _two(opened)
-    paths = [opened.store.path(object_name(row.object_id)) for row in (first, second)]
+    paths = [opened.store.local_path(object_name(row.object_id)) for row in (first, second)]
     keep = [pathlib.Path(p).read_bytes() for p in paths]
 
     def failures():
