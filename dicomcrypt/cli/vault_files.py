@@ -7,9 +7,13 @@ import sys
 
 import click
 
+from ..errors import UsageError
 from . import auditing
 from . import options as opt
 from .vault import about, open_vault, selected, selection, unlocking
+
+#: Objects that are named where one is to be chosen.
+MOST = 20
 
 
 @click.command(epilog="""\b
@@ -105,13 +109,18 @@ def get(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
 Examples:
   dicomcrypt vault cat archive/ ward3/x.dcm -i doctor.key | dcmdump -
   dicomcrypt vault cat archive/ --object 0123456789abcdef0123456789abcdef -i doctor.key > x.dcm
+  dicomcrypt vault cat archive/ ward3/x.dcm --latest -i doctor.key > x.dcm
 """)
 @unlocking
 @click.argument("paths", nargs=-1, metavar="[PATH]")
 @selection
+@click.option("--latest", is_flag=True, help="Of several that match, the one that was added last.")
 def cat(folder, keys_path, login, identity_files, ask, passphrase_file, paths, patient, issuer,
-        study, series, objects, everything):
+        study, series, objects, everything, latest):
     """Write one file to standard output.
+
+    A file that was added again with other content is there several times under its path: name one
+    with --object, or take the --latest.
 
     Chunks go out as they are authenticated; that a later one is damaged is told by the exit
     status.
@@ -121,8 +130,25 @@ def cat(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
 
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
         rows = selected(opened, patient, issuer, study, series, objects, everything, paths)
+        rows = _one_object(rows, latest)
         with auditing.job(**about("cat", opened)):
             write(opened, rows, standard_output())
+
+
+def _one_object(rows, latest: bool) -> list:
+    """Return the rows of one object; of several, say which there are. Raises UsageError."""
+    from .console import say, size_text
+    from .vault_keep import moment
+
+    found = {row.object_id: row for row in sorted(rows, key=lambda row: row.added_ns or 0)}
+    *others, last = found.values()
+    if not others or latest:
+        return [last]
+    for row in [*others, last][-MOST:]:
+        say(f"{row.object_id.hex()}  added {moment((row.added_ns or 0) / 1e9)}, "
+            f"{size_text(row.size or 0)}, {os.fsdecode(row.path or b'')}")
+    raise UsageError(f"{len(found)} objects match: say which with --object ID, or give --latest "
+                     "for the one that was added last")
 
 
 @click.command(epilog="""\b

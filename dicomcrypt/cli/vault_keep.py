@@ -395,22 +395,29 @@ def restore_keys(folder, source, keys_path, force, as_json, **how):
 
     What was erased since the copy was made stays erased: its keys are destroyed in it. Who may
     open the vault is as it was when the copy was made. The present key table is kept aside.
+
+    A copy from before the last `recipients remove` or `rewrap` lets in who was removed, and does
+    not open what was added or encrypted anew since: it is put back with --force only, and then
+    `vault repair --rebuild` lists what it opens. It is opened with a key that could open it then.
     """
     from ..vault import backups
     from ..vault.vault import keys_place, read_header
     from .console import print_json, say
 
     found, vault_id = read_header(folder)
-    path = keys_place(found.root, keys_path)
+    path = keys_place(found, keys_path)
     with recorded("vault.restore", vault_id) as facts:
         done = backups.restore_keys(found, vault_id, path, source, unlocker(**how), force=force)
         facts |= {"done": done.keys, "number": done.buried}
     if as_json:
         print_json({"keys": done.keys, "erased_again": done.buried, "lost": done.lost,
-                    "aside": done.aside, "accesses": list(done.accesses)})
+                    "aside": done.aside, "accesses": list(done.accesses), "older": done.older})
         return
     say(f"restored: {done.keys} record keys, {done.buried} of which were erased since and are "
         "gone again")
     say(f"may open the vault: {', '.join(done.accesses)}")
     if done.aside:
         say(f"the key table that was there is kept: {done.aside}")
+    if done.older:
+        say("the catalogue is of a later vault key: give `vault repair --rebuild`, which sets "
+            "aside what this key table does not open")

@@ -24,12 +24,13 @@ from .reading import (
     Wanted,
     check_object,
     each_object,
+    open_object,
     wanted,
     worker_identity,
 )
 from .rows import Row
-from .store import Store, open_blob
-from .vault import Vault, object_name
+from .store import Store
+from .vault import Vault
 
 Keys = tuple[bytes, list[bytes]]
 
@@ -172,7 +173,7 @@ def cat(vault: Vault, rows: Iterable[Row], out: BinaryIO) -> int:
     tasks = each_object(rows)
     if len(tasks) != 1:
         raise UsageError(f"{len(tasks)} objects match: one is needed; give --object ID")
-    source = open_blob(vault.store, object_name(tasks[0].object_id))
+    source = open_object(vault.store, tasks[0].object_id)
     with contextlib.closing(source):
         container = Container(source)
         check_object(container, tasks[0])

@@ -73,7 +73,8 @@ def remove(
     accesses = keys.table.accesses()
     for name in names:
         if name not in accesses:
-            raise UnknownKeyError(f"the vault has no recipient {name!r}")
+            raise UnknownKeyError(f"the vault has no recipient {name!r}: it may be opened by "
+                                  f"{', '.join(accesses)}")
     known, staying, lost = _known(keys), {}, []
     for name, stanza in accesses.items():
         if name in names:

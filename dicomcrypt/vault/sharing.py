@@ -19,10 +19,17 @@ from ..trees.job import Guarded, Output, Watch, run
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import ENCRYPTED_BEFORE
 from .getting import Keys
-from .reading import Listed, Wanted, check_object, each_object, worker_identity
+from .reading import (
+    Listed,
+    Wanted,
+    check_object,
+    each_object,
+    open_object,
+    worker_identity,
+)
 from .rows import Row
-from .store import Store, open_blob
-from .vault import Vault, object_name
+from .store import Store
+from .vault import Vault
 
 _PIECE = 1 << 20
 
@@ -84,7 +91,7 @@ def _sharer(
                                os.path.getsize(part), part=os.fsdecode(part), **common)
             if os.path.lexists(target):
                 return Outcome(shown, "skipped", message=ENCRYPTED_BEFORE)
-        source = open_blob(store, object_name(task.object_id))
+        source = open_object(store, task.object_id)
         try:
             container = Container(source)
             check_object(container, task)

@@ -74,7 +74,7 @@ class Vault:
         keys_path = keys_place(store, keys_path)
         new = is_local(store) and not os.path.lexists(store.root)
         if not new and not _is_empty(store):
-            raise UsageError(f"{_shown(store)} exists and is not empty: a vault needs a place of "
+            raise UsageError(f"{shown(store)} exists and is not empty: a vault needs a place of "
                              "its own")
         table = KeyTable.create(keys_path, access)
         try:
@@ -120,7 +120,8 @@ class Vault:
         try:
             keys = VaultKeys(table)
             if vault_id != keys.vault_id:
-                raise UsageError(f"{keys_path!r} is the key table of another vault")
+                raise UsageError(f"{keys_path!r} is the key table of another vault than "
+                                 f"{shown(store)}: give the right one with --keys")
             vault = cls(store, keys, keys_path)
             if catalogue:
                 vault.catalogue.open()
@@ -152,20 +153,31 @@ class Vault:
         self, names: Sequence[str], *, given: Sequence[Recipient] = (),
         logins: Mapping[str, Recipient] | None = None, drop: bool = False,
     ) -> list[str]:
-        """Take accesses away (`recipients.remove`); return the names that are gone.
+        """Take accesses away (`recipients.remove`); return the names that are gone, none if they
+        were gone and only the end was missing.
 
         What they could read they could have kept: old copies of the key table open what was in
         the vault until now. Nothing that is added from now on."""
         with self.lease("vault recipients remove") as lease:
+            if not {*names} & self.keys.table.accesses().keys() and self._end_removal():
+                return []
             keys, gone = remove(self.keys, self.keys_path, names, given=given, logins=logins,
                                 drop=drop)
             lease.moved(keys)
             self.catalogue.close()
             self.keys, self.catalogue = keys, Catalogue(self.store, keys, self.cache_path)
             self.catalogue.open()
-            self.catalogue.reseal()
-            self.write_header()
+            self._end_removal()
         return gone
+
+    def _end_removal(self) -> bool:
+        """Do what comes after the new key table has its place, unless that was done."""
+        newest = HEADER.unpack(self.store.read(HEAD_NAME))[2]
+        if newest >= self.keys.generation:
+            return False
+        self.catalogue.reseal()
+        self.write_header()
+        return True
 
     @contextlib.contextmanager
     def lease(self, purpose: str, *, finish: bool = True) -> Iterator[Lease]:
@@ -244,8 +256,13 @@ class Vault:
 
 
 def store_at(path: str | os.PathLike[str] | Store) -> Store:
-    """Return the store that is meant: a folder's, or one that was given itself."""
-    return FolderStore(path) if isinstance(path, str | os.PathLike) else path
+    """Return the store that is meant: a folder's, or one that was given itself.
+
+    Of a link to a folder it is the folder, beside which the key table lies."""
+    if not isinstance(path, str | os.PathLike):
+        return path
+    name = os.path.abspath(os.fspath(path))
+    return FolderStore(os.path.realpath(name) if os.path.islink(name) else name)
 
 
 def _is_empty(store: Store) -> bool:
@@ -263,13 +280,14 @@ def read_header(path: str | os.PathLike[str] | Store) -> tuple[Store, bytes]:
     except (DamagedError, MissingBlobError, UsageError, OSError):
         data = b""
     if data[:8] != MAGIC:
-        raise UsageError(f"{_shown(store)} is no vault")
+        raise UsageError(f"{shown(store)} is no vault")
     if len(data) != HEADER.size:
-        raise DamagedError(f"the header of vault {_shown(store)} is damaged")
+        raise DamagedError(f"the header of vault {shown(store)} is damaged")
     return store, HEADER.unpack(data)[1]
 
 
-def _shown(store: Store) -> str:
+def shown(store: Store) -> str:
+    """What a store is called in messages."""
     return repr(store.root if is_local(store) else store)
 
 
