@@ -107,9 +107,10 @@ Examples:
 def ls(level, as_json, **how):
     """Show patients, studies, series and instances as a tree, with counts and sizes.
 
-    Where there is no terminal, a line of columns for each of the level asked for.
+    Long text is cut where the terminal is narrow. Where there is no terminal, a line of columns
+    for each of the level asked for, with everything.
     """
-    _show(level, as_json, _query(how), how, tree=sys.stdout.isatty())
+    _show(level, as_json, _query(how), how)
 
 
 @click.command(epilog="""\b
@@ -128,16 +129,15 @@ repeated matches if one of its texts does. KEYWORD=TEXT takes any keyword that t
 @_level("instance")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def find(keys, level, as_json, **how):
-    """Find patients, studies, series or instances whose elements match."""
+    """Find patients, studies, series or instances whose elements match; shown as by `ls`."""
     query = _query(how, keys)
     if not query:
         raise UsageError("find what? give --patient-name, --study-date or another; "
                          "`vault ls` shows everything")
-    _show(level, as_json, query, how, tree=False)
+    _show(level, as_json, query, how)
 
 
-def _show(level: str, as_json: bool, query: dict[str, list[str]], how: dict[str, Any], *,
-          tree: bool) -> None:  # fmt: skip
+def _show(level: str, as_json: bool, query: dict[str, list[str]], how: dict[str, Any]) -> None:
     from ..vault.query import Query
     from .console import print_json, print_table, size_text
 
@@ -146,7 +146,7 @@ def _show(level: str, as_json: bool, query: dict[str, list[str]], how: dict[str,
         found = map(_plain, vault.catalogue.listing(level, wanted))
         if as_json:
             print_json(list(found))
-        elif tree:
+        elif sys.stdout.isatty():
             for line in _tree(found, level, shutil.get_terminal_size().columns):
                 click.echo(line)
         else:

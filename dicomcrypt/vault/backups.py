@@ -95,6 +95,8 @@ def backup_keys(keys: VaultKeys, store_root: str, path: str, *, force: bool = Fa
     path = outside(store_root, path)
     if os.path.lexists(path) and (not force or not os.path.isfile(path)):
         raise OutputExistsError(f"{path!r} exists: choose another name, or give --force")
+    if not os.path.isdir(os.path.dirname(path)):
+        raise UsageError(f"there is no folder {os.path.dirname(path)!r} for the copy")
     part = f"{path}.part"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(part)

@@ -72,6 +72,8 @@ class Vault:
         default the folder's path with `.keys`. Raises UsageError, OutputExistsError."""
         store = store_at(path)
         keys_path = keys_place(store, keys_path)
+        if is_local(store) and (outer := _vault_around(store.root)):
+            raise UsageError(f"{store.root!r} lies in the vault {outer!r}: give another place")
         new = is_local(store) and not os.path.lexists(store.root)
         if not new and not _is_empty(store):
             raise UsageError(f"{shown(store)} exists and is not empty: a vault needs a place of "
@@ -263,6 +265,15 @@ def store_at(path: str | os.PathLike[str] | Store) -> Store:
         return path
     name = os.path.abspath(os.fspath(path))
     return FolderStore(os.path.realpath(name) if os.path.islink(name) else name)
+
+
+def _vault_around(path: str) -> str | None:
+    """Return the vault in whose folder a path lies, if it lies in one."""
+    path = os.path.realpath(path)
+    while path != (path := os.path.dirname(path)):
+        if is_vault(path):
+            return path
+    return None
 
 
 def _is_empty(store: Store) -> bool:

@@ -302,3 +302,9 @@ def test_named_files_are_one_job(call, keys, vault, tree, tmp_path):
     assert "0 done" in done.err
     done = call("vault", "add", vault, tree / "README.txt", f"{vault}.keys.reserve", *who)
     assert (done.status, "the vault itself" in done.err) == (2, True)
+
+
+def test_a_vault_is_made_in_no_other(call, keys, vault):
+    done = call("vault", "create", vault / "objects" / "new", "-r", keys / "doctor.pub")
+    assert (done.status, f"lies in the vault '{vault}'" in done.err) == (2, True)
+    assert not (vault / "objects" / "new").exists()

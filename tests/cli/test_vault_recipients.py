@@ -125,3 +125,13 @@ def test_what_is_added_under_an_id_that_was_merged_away(call, vault, who, tmp_pa
     assert patients(call, vault, who) == ["P0"]
     done = call("vault", "erase", vault, *who, "--patient", "P1", "--yes-erase", "--json")
     assert json.loads(done.out)["objects"] == 4
+
+
+def test_a_key_of_two_names_is_not_half_removed(call, vault, keys, who):
+    assert call("vault", "recipients", "add", vault, "again", *who, "-r",
+                keys / "other.pub").status == 0
+    remove = ("vault", "recipients", "remove", vault, *who)
+    done = call(*remove, "other")
+    assert done.status == 2
+    assert "'other' and 'again' are the same key" in done.err
+    assert call(*remove, "other", "again").status == 0
