@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from ..trees.names import safe_relative
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import EARLY, entries_of
 from ..trees.walk import Entry, Survey
-from .placing import ObjectCheckpoints, discard, working
+from .placing import ObjectCheckpoints, discard, journal_of, working
 from .records import Records
 from .rows import Row
 from .sealing import VaultSealer
@@ -222,13 +221,6 @@ def _object_fields(row: Row) -> dict[str, Any]:
             "generation": row.generation}
 
 
-def journal_of(vault: Vault, verb: bytes, root: str) -> str:
-    """Where the journal of a job lies: beside the vault, one for each tree that is added."""
-    place = hashlib.blake2b(verb + os.fsencode(os.path.realpath(root)), digest_size=8,
-                            key=vault.keys.vault_id).hexdigest()
-    return f"{vault.beside}.{place}.dcmx-journal"
-
-
 def unfinished(tasks: Iterator[Entry], vault: Vault) -> Iterator[Entry]:
     """Tasks, without what an earlier run knew of those whose objects have no row.
 
@@ -277,7 +269,7 @@ def add_tree(
     with (
         vault.lease("vault add") as lease,
         working(vault) as objects,
-        Output(folder, objects, job, journal=journal_of(vault, b"add", root)) as output,
+        Output(folder, objects, job, journal=journal_of(vault, "add", root)) as output,
     ):
         private = (*vault.private_paths, output.journal.path, f"{output.journal.path}-journal")
 
