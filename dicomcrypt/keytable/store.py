@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -236,7 +237,11 @@ class SqliteStore:
 
 
 def _check_file(path: str) -> None:
-    """Look at the first bytes before SQLite does."""
+    """Look at the first bytes before SQLite does, and at what it opens besides: it would wait for a
+    pipe."""
+    for beside in (f"{path}-journal", f"{path}-wal", f"{path}-shm"):
+        if os.path.lexists(beside) and not stat.S_ISREG(os.lstat(beside).st_mode):
+            raise UsageError(f"{beside!r} is not a regular file: remove it")
     try:
         with open(open_regular(path), "rb") as file:
             start = file.read(100)

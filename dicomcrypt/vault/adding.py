@@ -28,7 +28,7 @@ from ..trees.walk import Entry, Survey
 from . import reserve
 from .facts import owner_of
 from .merging import renamed
-from .placing import ObjectCheckpoints, discard, working
+from .placing import ObjectCheckpoints, discard, journal_of, working
 from .records import Records
 from .rows import Row
 from .sealing import VaultSealer
@@ -236,13 +236,6 @@ def _object_fields(row: Row) -> dict[str, Any]:
             "generation": row.generation}
 
 
-def journal_of(vault: Vault, verb: bytes, root: str) -> str:
-    """Where the journal of a job lies: beside the vault, one for each tree that is added."""
-    place = hashlib.blake2b(verb + os.fsencode(os.path.realpath(root)), digest_size=8,
-                            key=vault.keys.vault_id).hexdigest()
-    return f"{vault.beside}.{place}.dcmx-journal"
-
-
 def unfinished(tasks: Iterator[Entry], vault: Vault) -> Iterator[Entry]:
     """Tasks, without what an earlier run knew of those whose objects have no row.
 
@@ -335,7 +328,8 @@ def _add(
     names: of files that were named, relative to the folder; they are stored without theirs."""
     how = options.method, options.links, options.dedupe
     job = [b"vault add", repr(how).encode(), prefix, *names, vault.keys.vault_id]
-    journal = journal_of(vault, b"\0".join([b"add", *names]), folder)
+    named = hashlib.blake2b(b"\0".join(names), digest_size=16).hexdigest() if names else ""
+    journal = journal_of(vault, f"add{named}", folder)
     with (
         vault.lease("vault add") as lease,
         working(vault) as objects,

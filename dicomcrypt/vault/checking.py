@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ from ..errors import DamagedError, DicomcryptError, MissingBlobError
 from . import head as heads
 from .erasing import PENDING, erasures
 from .lease import held
+from .placing import journals
 from .selecting import whole_record
 from .shipped import shipped
 from .stanza import VaultIdentity
@@ -147,6 +149,8 @@ class Check:
         if self.readable:
             yield from self._objects()
             yield from self._orphans()
+        if not self._writing:
+            yield from self._left()
         if vault.keys.document(PENDING) is not None:
             yield Finding("erasing", False, "an erasure was cut short: the next writer ends it")
 
@@ -185,7 +189,7 @@ class Check:
                 if hashlib.sha256(data).digest() != entry.digest:
                     whole = False
                     yield Finding("segment", True, "the segment was changed", name)
-            except MissingBlobError as error:
+            except (DicomcryptError, OSError) as error:
                 whole = False
                 yield Finding("segment", True, str(error), name)
         self._segments = {heads.segment_name(entry.segment_id) for entry in head.segments}
@@ -212,6 +216,11 @@ class Check:
                                   "compaction removes it", name)
             elif name not in known and not _KNOWN.fullmatch(name):
                 yield Finding("stray", True, "nothing of a vault has such a name", name)
+            elif not name.startswith("damaged/"):
+                try:
+                    self.vault.store.size(name)
+                except DamagedError as error:
+                    yield Finding("stray", True, str(error), name)
 
     def _erasures(self) -> Iterator[Finding]:
         keys = self.vault.keys
@@ -221,6 +230,16 @@ class Check:
             elif any(keys.record_key(record) is not None for record in records):
                 yield Finding("revived", True, "the key table has keys that were erased: it is an "
                               "old copy (repair destroys them again)", name)
+
+    def _left(self) -> Iterator[Finding]:
+        """What jobs that were cut short left beside objects and catalogue."""
+        parts = sum(1 for _ in self.vault.parts())
+        if parts:
+            yield Finding("parts", False, f"{parts} files that a killed writer had begun: `vault "
+                          "repair` removes them")
+        for path in journals(self.vault):
+            yield Finding("journal", False, "an add was cut short, or some of its files failed: "
+                          "give it again, or `vault repair` forgets it", os.path.basename(path))
 
     # ---- objects ------------------------------------------------------------------
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from ..trees.checkpoint import Checkpoints
 from ..trees.pool import Outcome
 from .store import is_local, put_file
-from .vault import Vault, object_name
+from .vault import REWRAP, Vault, object_name
 
 
 class ObjectCheckpoints(Checkpoints):
@@ -46,3 +48,30 @@ def discard(vault: Vault, object_id: bytes, part: str) -> None:
             os.unlink(vault.store.local_path(name))
     else:
         vault.store.delete(name)
+
+
+# ---- journals ----------------------------------------------------------------
+
+
+def journal_of(vault: Vault, verb: str, root: str) -> str:
+    """Where the journal of a job lies: beside the vault, one for each tree that is added."""
+    place = hashlib.blake2b(verb.encode() + os.fsencode(os.path.realpath(root)), digest_size=8,
+                            key=vault.keys.vault_id).hexdigest()
+    return f"{vault.beside}.{place}.dcmx-journal"
+
+
+def journals(vault: Vault) -> list[str]:
+    """Return the journals of adds that were cut short or had files that failed."""
+    folder, base = os.path.split(vault.beside)
+    pattern = re.compile(re.escape(base) + r"\.[0-9a-f]{16}\.dcmx-journal")
+    found = [os.path.join(folder, name) for name in os.listdir(folder) if pattern.fullmatch(name)]
+    if vault.keys.document(REWRAP) is not None:
+        found = [path for path in found if path != journal_of(vault, REWRAP, vault.workplace)]
+    return sorted(found)
+
+
+def remove_journal(path: str) -> None:
+    """Remove a journal that nobody needs any more."""
+    for name in (f"{path}-journal", path):
+        with contextlib.suppress(OSError):
+            os.unlink(name)

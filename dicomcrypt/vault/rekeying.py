@@ -11,6 +11,7 @@ from typing import Any
 
 from ..container.header import FIRST_GENERATION
 from ..container.stanza import FULL
+from ..errors import DicomcryptError
 from ..keys.batch import Envelope
 from ..objects.atomic import AtomicFile
 from ..objects.buffers import FileSink
@@ -21,18 +22,19 @@ from ..objects.rewrap import Pump, method_of
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import EARLY
-from .adding import journal_of, unfinished
+from .adding import unfinished
+from .doubles import Doubles
 from .getting import Keys
 from .holds import holds, rename_records, retentions
 from .merging import merges, rename_merged
-from .placing import ObjectCheckpoints, working
+from .placing import ObjectCheckpoints, journal_of, working
 from .reading import Listed, VaultOpener, Wanted, blob_path, wanted, worker_identity
 from .rows import Row
 from .sealing import keyed_hasher
 from .selecting import identities_of, whole_record
 from .stanza import VaultRecipient
 from .store import Store
-from .vault import REWRAP, Vault, object_name
+from .vault import OBJECTS, REWRAP, Vault, object_name
 
 #: Of the document: the vault key's generation that all keys are to have, and the objects that go
 #: once others have their places.
@@ -173,6 +175,22 @@ def _begin(vault: Vault) -> int:
     return generation
 
 
+def _forget_copies(vault: Vault) -> None:
+    """Delete what a run that was cut short made, and nobody knows of: its journal was lost."""
+    from .repairing import read_row
+
+    doubles, catalogue = Doubles(vault), vault.catalogue
+    for name in vault.store.list(f"{OBJECTS}/"):
+        object_id = bytes.fromhex(name[-37:-5])
+        if catalogue.object(object_id):
+            continue
+        with contextlib.suppress(DicomcryptError, OSError):  # `check` tells of others
+            record, row, who = read_row(vault, object_id)
+            doubles.learn(who, record)
+            if doubles.of(who, row) is not None:
+                vault.store.delete(name)
+
+
 def _sweep(vault: Vault, old: list[bytes]) -> None:
     """Delete objects of which no row is left."""
     for object_id in old:
@@ -191,8 +209,10 @@ def rewrap_deep(
         vault.lease("vault rewrap") as lease,
         working(vault) as objects,
         Output(objects, objects, [b"vault rewrap", vault.keys.vault_id],
-               journal=journal_of(vault, b"rewrap", objects)) as output,
+               journal=journal_of(vault, REWRAP, objects)) as output,
     ):
+        if vault.keys.document(DOCUMENT) is not None and not output.journal.resumed:
+            _forget_copies(vault)
         generation = _begin(vault)
         successors = _Successors(vault)
         tasks, old_keys = {}, {k for k in vault.catalogue.records() if not vault.keys.is_current(k)}

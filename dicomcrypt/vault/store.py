@@ -195,6 +195,17 @@ class FolderStore:
                 with contextlib.suppress(OSError):
                     os.rmdir(at)
 
+    def parts(self) -> Iterator[str]:
+        """Yield the paths of blobs that writers have begun, or were killed over."""
+        pending = [self.root]
+        while pending:
+            with contextlib.suppress(FileNotFoundError), os.scandir(pending.pop()) as found:
+                for entry in found:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    elif is_part(os.fsencode(entry.name)):
+                        yield entry.path
+
     def sync(self) -> None:
         """Let everything in the store reach the medium."""
         if self._sync:

@@ -198,6 +198,7 @@ class Vault:
                     if head.generation > self.keys.state:  # its last step was missing
                         self.keys.raise_state(head.generation, head.g)
                     self.catalogue.remove_orphans()
+                    self.remove_parts()
             yield lease
 
     @property
@@ -250,6 +251,17 @@ class Vault:
         for number in range(256):
             place.make_folder(f"{number:02x}")
         return self.workplace
+
+    def parts(self) -> Iterator[str]:
+        """Yield what a writer was about to write, or was killed over."""
+        return FolderStore(self.store.root if is_local(self.store) else self.workplace).parts()
+
+    def remove_parts(self) -> None:
+        """Remove what a killed writer left half-written. Hold the writers' lease."""
+        for path in list(self.parts()):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        self.leave_workplace()
 
     def leave_workplace(self) -> None:
         """Remove the workplace, unless it is the objects' own, or something is left in it."""
