@@ -37,8 +37,8 @@ def _pieces(keys: Keys, head: bytes, size: int) -> tuple[AESGCM, Iterator[tuple[
 
 
 def write_cache(path: str, keys: Keys, head_digest: bytes, image: bytes) -> bool:
-    """Seal an image into a file of mode 0600; False if it is too large to keep, or if something
-    else than a file is in its place."""
+    """Seal an image into a file of mode 0600; False if it is too large to keep, if something
+    else than a file is in its place, or if it cannot be written."""
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
         return False
     if not 0 < len(image) <= IMAGE_LIMIT:
@@ -47,13 +47,16 @@ def write_cache(path: str, keys: Keys, head_digest: bytes, image: bytes) -> bool
     head = _HEAD.pack(MAGIC, keys.vault_id, head_digest, os.urandom(32), len(image))
     cipher, pieces = _pieces(keys, head, len(image))
     view, at = memoryview(image), 0
-    with AtomicFile(path, force=True, sync=False) as file:  # a lost cache is made again
-        write_all(file.raw, memoryview(head))
-        for nonce, size in pieces:
-            sealed = cipher.encrypt(nonce, view[at : at + size], head)
-            write_all(file.raw, memoryview(sealed))
-            at += size
-        file.commit(mode=0o600)
+    try:
+        with AtomicFile(path, force=True, sync=False) as file:  # a lost cache is made again
+            write_all(file.raw, memoryview(head))
+            for nonce, size in pieces:
+                sealed = cipher.encrypt(nonce, view[at : at + size], head)
+                write_all(file.raw, memoryview(sealed))
+                at += size
+            file.commit(mode=0o600)
+    except OSError:  # a full medium, or one that is only read, keeps nobody from reading
+        return False
     return True
 
 

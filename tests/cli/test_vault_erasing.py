@@ -200,3 +200,11 @@ def test_who_was_erased_shows_to_nobody_without_the_vaults_keys(call, vault, who
 def test_erasing_needs_a_record_named(call, vault, who):
     done = call("vault", "erase", vault, *who, "--yes-erase")
     assert (done.status, "--patient" in done.err) == (2, True)
+
+
+def test_a_cache_that_cannot_be_written_keeps_nobody_from_reading(call, vault, who, keys):
+    identities = parse_identities((keys / "doctor.key").read_text())
+    with Vault.open(vault, identities=identities) as opened:
+        assert opened.catalogue.save_cache()
+        opened.catalogue._cache_path = os.fspath(vault.parent / "none" / "cache")
+        assert not opened.catalogue.save_cache()
