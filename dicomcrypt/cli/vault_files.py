@@ -42,7 +42,8 @@ def add(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
     """Encrypt files into a vault; originals stay as they are.
 
     Each patient's files are under a key of their own. A file that the same patient's record has
-    already is stored once. Empty folders, and modes and times of folders, are not kept. A job that
+    already is stored once. A folder's files keep their paths below its name, named files their
+    names alone. Empty folders, and modes and times of folders, are not kept. A job that
     was interrupted or killed goes on when the same command is given again.
     """
     from ..ciphers.transform import method_number

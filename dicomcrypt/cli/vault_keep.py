@@ -306,8 +306,9 @@ Examples:
 def merge(folder, patient, issuer, study, record, into, into_issuer, as_json, **how):
     """Make two records one, when a patient ID was corrected.
 
-    What the vault has is listed under the right ID from then on, held and erased together; the
-    files themselves stay as they are. It cannot be undone.
+    What the vault has, and what is added later under either ID, is listed under the right one from
+    then on, held and erased together; the files themselves stay as they are. The right ID needs a
+    record: add a file under it first. It cannot be undone.
     """
     from ..errors import UnknownKeyError
     from ..vault.merging import merge as merge_records
