@@ -153,7 +153,6 @@ def test_what_a_cut_add_left_is_known_when_it_is_given_again(world, monkeypatch)
     from dicomcrypt.vault import adding
 
     world.plant("more", 3)
-    (world.tree / "gone.dcm").symlink_to("nowhere")
     with world.open() as vault:
         with monkeypatch.context() as patched:
             patched.setattr(adding._Book, "save", lambda book: None)
