@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -46,6 +46,8 @@ class Store(Protocol):
     def get(self, space: str, key: bytes) -> bytes | None: ...
 
     def put(self, space: str, key: bytes, value: bytes) -> None: ...
+
+    def put_many(self, space: str, rows: Iterable[tuple[bytes, bytes]]) -> None: ...
 
     def delete(self, space: str, key: bytes) -> bool: ...
 
@@ -177,6 +179,10 @@ class SqliteStore:
     def put(self, space: str, key: bytes, value: bytes) -> None:
         with _translated(self.path):
             self._connection.execute(_PUT[space], (key, value))
+
+    def put_many(self, space: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        with _translated(self.path):
+            self._connection.executemany(_PUT[space], rows)
 
     def delete(self, space: str, key: bytes) -> bool:
         with _translated(self.path):

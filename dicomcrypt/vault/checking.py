@@ -80,15 +80,13 @@ def record_of(container: Container, identity: VaultIdentity) -> bytes | None:
     return None
 
 
-def check_object(store: Store, expected: Expected, opener: Opener,
-                 record_keys: dict[bytes, bytes]) -> Finding | None:
+def check_object(store: Store, expected: Expected, identity: VaultIdentity) -> Finding | None:
     """Check one object against its row; None if they fit."""
     name = object_name(expected.object_id)
 
     def finding(kind: str, message: str) -> Finding:
         return Finding(kind, True, message, name, expected.path)
 
-    identity = opener.identity(record_keys)
     try:
         with contextlib.closing(open_blob(store, name)) as source:
             return _compare(Container(source), expected, identity, finding)
@@ -120,10 +118,19 @@ def _compare(container: Container, expected: Expected, identity: VaultIdentity,
     return None
 
 
-def _check_chunk(store: Store, opener: Opener,
-                 chunk: list[tuple[Expected, dict[bytes, bytes]]]) -> tuple[int, list[Finding]]:
-    found = [check_object(store, expected, opener, keys) for expected, keys in chunk]
+def _check_chunk(store: Store, opener: Opener, record_keys: dict[bytes, bytes],
+                 chunk: list[Expected]) -> tuple[int, list[Finding]]:  # fmt: skip
+    identity = opener.identity(record_keys)
+    found = [check_object(store, expected, identity) for expected in chunk]
     return len(chunk), [finding for finding in found if finding is not None]
+
+
+def _with_keys(chunk: list[tuple[Expected, dict[bytes, bytes]]]) -> tuple[Any, Any]:
+    """Return the keys of all objects of a chunk, each once, and what they are expected to be."""
+    keys: dict[bytes, bytes] = {}
+    for found in {id(found): found for _, found in chunk}.values():
+        keys |= found
+    return keys, [expected for expected, _ in chunk]
 
 
 class Check:
@@ -277,7 +284,8 @@ class Check:
         total = vault.catalogue.stats()["objects"]
         chunks, findings = self._chunks()
         if self._jobs < 2 or total < _FEW:
-            results: Iterable[Any] = (_check_chunk(vault.store, opener, c) for c in chunks)
+            results: Iterable[Any] = (_check_chunk(vault.store, opener, *_with_keys(chunk))
+                                      for chunk in chunks)
         else:
             results = self._parallel(opener, chunks)
         for count, found in results:
@@ -313,7 +321,8 @@ class Check:
         with ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn")) as pool:
             running: deque[Any] = deque()
             for chunk in chunks:
-                running.append(pool.submit(_check_chunk, self.vault.store, opener, chunk))
+                running.append(pool.submit(_check_chunk, self.vault.store, opener,
+                                           *_with_keys(chunk)))
                 if len(running) > 2 * self._jobs:
                     yield running.popleft().result()
             while running:
