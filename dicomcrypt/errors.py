@@ -20,6 +20,7 @@
     ├── WorkerLostError          1  a worker process was killed
     ├── JobBusyError             1  another job writes to this output
     ├── DiskFullError            1  no room is left where the output goes
+    ├── ErasureError             1  a record is unreadable, but not all that is left of it is gone
     ├── UnsafePathError          1  a path or link would leave the output tree
     ├── DirectoryError           1  no directory answered, or none has what was asked for
     └── FrameError               1  the object has no such frame, or it cannot be shown
@@ -131,6 +132,16 @@ class JobBusyError(DicomcryptError):
 
 class DiskFullError(DicomcryptError):
     """No room is left where the output goes; the job can be resumed."""
+
+
+class ErasureError(DicomcryptError):
+    """A record's keys are destroyed, but something that nobody can read is still to be removed.
+
+    `erasure`: what was erased (`vault.erasing.Erasure`)."""
+
+    def __init__(self, message: str, erasure: object = None) -> None:
+        super().__init__(message)
+        self.erasure = erasure
 
 
 class UnsafePathError(DicomcryptError):

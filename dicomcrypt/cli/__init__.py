@@ -32,8 +32,9 @@ COMMANDS = {
 }
 
 
-#: Commands whose jobs on folders go on when they are given again.
-RESUMING = ("encrypt", "decrypt", "rewrap", "verify")
+#: Commands whose jobs on folders go on when they are given again, by their first words.
+RESUMING = ("encrypt", "decrypt", "rewrap", "verify", "vault add", "vault get", "vault share",
+            "vault rewrap")
 
 
 class LazyGroup(click.Group):
@@ -120,7 +121,7 @@ def main() -> None:
         from ..objects.atomic import remove_unfinished
 
         remove_unfinished()
-        resumes = sys.argv[1:2] and sys.argv[1] in RESUMING
+        resumes = any(" ".join(sys.argv[1:n]) in RESUMING for n in (2, 3))
         complain("interrupted: the same command goes on where it stopped" if resumes
                  else "interrupted")
         status = 130

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
+from ..errors import UsageError
 from . import auditing
 from . import options as opt
 from .vault import about, open_vault, selected, selection, unlocking
+
+#: Objects that are named where one is to be chosen.
+MOST = 20
 
 
 @click.command(epilog="""\b
@@ -37,21 +42,26 @@ def add(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
     """Encrypt files into a vault; originals stay as they are.
 
     Each patient's files are under a key of their own. A file that the same patient's record has
-    already is stored once. Empty folders, and modes and times of folders, are not kept. A job that
+    already is stored once. A folder's files keep their paths below its name, named files their
+    names alone. Empty folders, and modes and times of folders, are not kept. A job that
     was interrupted or killed goes on when the same command is given again.
     """
     from ..ciphers.transform import method_number
     from ..trees.pool import default_jobs
-    from ..vault.adding import AddOptions, add_tree
+    from ..vault.adding import AddOptions, add_files, add_tree
     from .console import Report, run
 
     options = AddOptions(method_number(method), links, verify, not no_dedupe, not no_sync)
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
         with Report("add", as_json=as_json, quiet=quiet, verbose=verbose,
                     **about("add", opened)) as report:
+            how = {"jobs": jobs or default_jobs(), "watch": report.watch}
+            files = [path for path in paths if not os.path.isdir(path)]
+            if files:
+                run(report, add_files(opened, files, options, prefix=prefix or "", **how))
             for path in paths:
-                run(report, add_tree(opened, path, options, jobs or default_jobs(), prefix=prefix,
-                                     watch=report.watch))
+                if path not in files:
+                    run(report, add_tree(opened, path, options, prefix=prefix, **how))
         opened.catalogue.save_cache()
     sys.exit(report.exit_status())
 
@@ -100,13 +110,18 @@ def get(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
 Examples:
   dicomcrypt vault cat archive/ ward3/x.dcm -i doctor.key | dcmdump -
   dicomcrypt vault cat archive/ --object 0123456789abcdef0123456789abcdef -i doctor.key > x.dcm
+  dicomcrypt vault cat archive/ ward3/x.dcm --latest -i doctor.key > x.dcm
 """)
 @unlocking
 @click.argument("paths", nargs=-1, metavar="[PATH]")
 @selection
+@click.option("--latest", is_flag=True, help="Of several that match, the one that was added last.")
 def cat(folder, keys_path, login, identity_files, ask, passphrase_file, paths, patient, issuer,
-        study, series, objects, everything):
+        study, series, objects, everything, latest):
     """Write one file to standard output.
+
+    A file that was added again with other content is there several times under its path: name one
+    with --object, or take the --latest.
 
     Chunks go out as they are authenticated; that a later one is damaged is told by the exit
     status.
@@ -116,8 +131,25 @@ def cat(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
 
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
         rows = selected(opened, patient, issuer, study, series, objects, everything, paths)
+        rows = _one_object(rows, latest)
         with auditing.job(**about("cat", opened)):
             write(opened, rows, standard_output())
+
+
+def _one_object(rows, latest: bool) -> list:
+    """Return the rows of one object; of several, say which there are. Raises UsageError."""
+    from .console import say, size_text
+    from .vault_keep import moment
+
+    found = {row.object_id: row for row in sorted(rows, key=lambda row: row.added_ns or 0)}
+    *others, last = found.values()
+    if not others or latest:
+        return [last]
+    for row in [*others, last][-MOST:]:
+        say(f"{row.object_id.hex()}  added {moment((row.added_ns or 0) / 1e9)}, "
+            f"{size_text(row.size or 0)}, {os.fsdecode(row.path or b'')}")
+    raise UsageError(f"{len(found)} objects match: say which with --object ID, or give --latest "
+                     "for the one that was added last")
 
 
 @click.command(epilog="""\b

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -21,6 +22,10 @@ _SHOWN = {
     "series": ("SeriesNumber", "Modality", "SeriesDescription", "SeriesInstanceUID"),
     "instance": ("InstanceNumber", "SOPInstanceUID", "path", "object_id"),
 }
+#: What is cut on a narrow terminal, and how short at most.
+_CUT = {"PatientID", "IssuerOfPatientID", "PatientName", "StudyDescription", "AccessionNumber",
+        "SeriesDescription", "InstanceNumber", "StudyDate", "SeriesNumber", "Modality"}
+_LEAST = 8
 #: Columns where there is no terminal: one line for each, of the same columns.
 _COLUMNS = {
     "patient": ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex",
@@ -102,9 +107,10 @@ Examples:
 def ls(level, as_json, **how):
     """Show patients, studies, series and instances as a tree, with counts and sizes.
 
-    Where there is no terminal, a line of columns for each of the level asked for.
+    Long text is cut where the terminal is narrow. Where there is no terminal, a line of columns
+    for each of the level asked for, with everything.
     """
-    _show(level, as_json, _query(how), how, tree=sys.stdout.isatty())
+    _show(level, as_json, _query(how), how)
 
 
 @click.command(epilog="""\b
@@ -123,16 +129,15 @@ repeated matches if one of its texts does. KEYWORD=TEXT takes any keyword that t
 @_level("instance")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def find(keys, level, as_json, **how):
-    """Find patients, studies, series or instances whose elements match."""
+    """Find patients, studies, series or instances whose elements match; shown as by `ls`."""
     query = _query(how, keys)
     if not query:
         raise UsageError("find what? give --patient-name, --study-date or another; "
                          "`vault ls` shows everything")
-    _show(level, as_json, query, how, tree=False)
+    _show(level, as_json, query, how)
 
 
-def _show(level: str, as_json: bool, query: dict[str, list[str]], how: dict[str, Any], *,
-          tree: bool) -> None:  # fmt: skip
+def _show(level: str, as_json: bool, query: dict[str, list[str]], how: dict[str, Any]) -> None:
     from ..vault.query import Query
     from .console import print_json, print_table, size_text
 
@@ -141,8 +146,8 @@ def _show(level: str, as_json: bool, query: dict[str, list[str]], how: dict[str,
         found = map(_plain, vault.catalogue.listing(level, wanted))
         if as_json:
             print_json(list(found))
-        elif tree:
-            for line in _tree(found, level):
+        elif sys.stdout.isatty():
+            for line in _tree(found, level, shutil.get_terminal_size().columns):
                 click.echo(line)
         else:
             rows = [[size_text(row.get(name) or 0) if name == "size" else str(row.get(name, "-"))
@@ -151,8 +156,10 @@ def _show(level: str, as_json: bool, query: dict[str, list[str]], how: dict[str,
                 print_table(rows, _COLUMNS[level])
 
 
-def _tree(rows: Iterable[dict[str, Any]], level: str) -> Iterator[str]:
-    """Yield a line for each row, below lines of what holds it, which are said once."""
+def _tree(rows: Iterable[dict[str, Any]], level: str, width: int) -> Iterator[str]:
+    """Yield a line for each row, below lines of what holds it, which are said once.
+
+    width: columns of the terminal; long text is cut until a line fits, if that is enough."""
     from .console import printable, size_text
 
     levels = _LEVELS[: _LEVELS.index(level) + 1]
@@ -163,9 +170,24 @@ def _tree(rows: Iterable[dict[str, Any]], level: str) -> Iterator[str]:
             if shown == last[depth] and depth < len(levels) - 1:
                 continue
             last[depth:] = [shown, *[None] * (len(levels) - depth - 1)]
-            line = "  ".join(str(text) for text in shown if text is not None) or f"(no {part})"
+            parts = {name: printable(str(row[name])) for name in _SHOWN[part]
+                     if row.get(name) is not None} or {"": f"(no {part})"}
             if depth == len(levels) - 1:
                 counts = [f"{row[name]} {name}" for name in ("studies", "series", "objects")
                           if name in row]
-                line += f"  ({', '.join([*counts, size_text(row.get('size') or 0)])})"
-            yield printable("  " * depth + line)
+                parts["counts"] = f"({', '.join([*counts, size_text(row.get('size') or 0)])})"
+            yield "  " * depth + "  ".join(_fitted(parts, width - 2 * depth))
+
+
+def _fitted(parts: dict[str, str], room: int) -> list[str]:
+    """Cut the longest texts, so that all parts and two spaces between fit into so many columns."""
+    from rich.cells import cell_len, set_cell_size
+
+    cells = {name: cell_len(text) for name, text in parts.items()}
+    room -= 2 * (len(parts) - 1) + sum(n for name, n in cells.items() if name not in _CUT)
+    texts = [n for name, n in cells.items() if name in _CUT]
+    most = max(texts, default=0)
+    while most > _LEAST and sum(min(n, most) for n in texts) > room:
+        most -= 1
+    return [text if name not in _CUT or cells[name] <= most
+            else set_cell_size(text, most - 1) + "\u2026" for name, text in parts.items()]

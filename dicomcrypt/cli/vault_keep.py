@@ -68,6 +68,10 @@ def day(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
 
 
+def moment(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
+
+
 def copies(found) -> list[dict[str, Any]]:
     return [{"id": b.id.hex(), "time": day(b.time / 1e9), "counter": b.counter, "place": b.place}
             for b in found]
@@ -80,7 +84,8 @@ def tell_ended(vault) -> None:
     for done in vault.ended:
         with recorded("vault.erase", vault.keys.vault_id) as facts:
             facts |= proof(done)
-        say(f"an erasure that was cut short was ended: {done.objects} objects")
+        say(f"an erasure that was cut short was ended: {done.objects} objects"
+            + (f", of which {len(done.left)} could not be deleted" if done.left else ""))
 
 
 def proof(done) -> dict[str, Any]:
@@ -194,6 +199,10 @@ Examples:
   dicomcrypt vault erase safe/ -i doctor.key --study 1.2.840.1 --yes-erase
 
 \b
+Given again, it ends what was cut short or could not be deleted, and says when the record was erased
+and the id of the proof; who holds the vault's keys can ask that of any ID, and nobody else.
+
+\b
 What it cannot undo: files that were decrypted before, keys that somebody kept, and copies of the
 key table that were made before: those that are registered are named; destroy them.
 """)
@@ -208,20 +217,33 @@ def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
     studies of the patient, and with --study those of a record without a patient. Refused under a
     hold, within its retention, and without confirmation.
     """
+    from ..errors import ErasureError, UnknownKeyError
+    from ..vault.erasing import check_left, erased_before
     from ..vault.erasing import erase as erase_record
     from ..vault.holds import check_erasable
-    from .console import print_json, say
+    from ..vault.reserve import released
+    from ..vault.vault import keys_place, read_header
 
-    with open_vault(folder, **how) as vault, vault.lease("vault erase"):
+    if not (patient or study or record):
+        raise UsageError("whose record? give --patient, --study or --record")
+    place = keys_place(read_header(folder)[0], how["keys_path"])
+    with (
+        released(place), open_vault(folder, **how) as vault, vault.lease("vault erase"),
+    ):
         tell_ended(vault)
-        if not (patient or study or record):
-            raise UsageError("whose record? give --patient, --study or --record")
         try:
             keys = the_record(vault, patient, issuer, study, record)
-        except UsageError:
-            if vault.ended:
-                return
-            raise
+        except UnknownKeyError:
+            done = erased_before(vault, patient=patient, issuer=issuer, study=study,
+                                 key_id=bytes.fromhex(record or ""))
+            if done is None:
+                raise
+            if done.id not in [ended.id for ended in vault.ended]:
+                with recorded("vault.erase", vault.keys.vault_id) as facts:
+                    facts |= proof(done)
+            _tell_erased(done, as_json, before=True)
+            check_left(done)
+            return
         rows = [row for _, row in vault.catalogue.rows(keys)]
         if study is not None and any(row.PatientID for row in rows):
             raise UsageError("the study is a patient's, whose record is erased as a whole: give "
@@ -231,15 +253,27 @@ def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
         if not yes_erase:
             _confirm(objects, patient or study or record)
         with recorded("vault.erase", vault.keys.vault_id) as facts:
-            done = erase_record(vault, keys)
+            try:
+                done = erase_record(vault, keys)
+            except ErasureError as error:
+                facts |= proof(error.erasure)
+                raise
             facts |= proof(done)
-    result = {"erasure": done.id.hex(), "objects": done.objects,
-              "tombstones": [key.hex() for key in done.records], "backups": copies(done.backups)}
+    _tell_erased(done, as_json)
+
+
+def _tell_erased(done, as_json: bool, *, before: bool = False) -> None:
+    from .console import print_json, say
+
+    found = copies(done.backups)
     if as_json:
-        print_json(result)
+        print_json({"erasure": done.id.hex(), "time": moment(done.time / 1e9), "before": before,
+                    "objects": done.objects, "tombstones": [key.hex() for key in done.records],
+                    "backups": found})
         return
-    say(f"erased: {done.objects} objects, {len(done.records)} keys; proof {done.id.hex()}")
-    for backup in result["backups"]:
+    say(f"erased{f' before, at {moment(done.time / 1e9)}' if before else ''}: {done.objects} "
+        f"objects, {len(done.records)} keys; proof {done.id.hex()}")
+    for backup in found:
         say(f"copy of the key table that still holds the key: {backup['place']} "
             f"(id {backup['id']}, {backup['time']}): destroy it, then `vault backup-keys --forget`")
 
@@ -272,16 +306,22 @@ Examples:
 def merge(folder, patient, issuer, study, record, into, into_issuer, as_json, **how):
     """Make two records one, when a patient ID was corrected.
 
-    What the vault has is listed under the right ID from then on, held and erased together; the
-    files themselves stay as they are. It cannot be undone.
+    What the vault has, and what is added later under either ID, is listed under the right one from
+    then on, held and erased together; the files themselves stay as they are. The right ID needs a
+    record: add a file under it first. It cannot be undone.
     """
+    from ..errors import UnknownKeyError
     from ..vault.merging import merge as merge_records
     from .console import print_json, say
 
     with open_vault(folder, **how) as vault, vault.lease("vault merge"):
         tell_ended(vault)
         one = the_record(vault, patient, issuer, study, record)
-        other = the_record(vault, into, into_issuer, None, None)
+        try:
+            other = the_record(vault, into, into_issuer, None, None)
+        except UnknownKeyError:
+            raise UsageError("the vault has no record under the ID of --into: add a file under it "
+                             "first, then merge") from None
         with recorded("vault.merge", vault.keys.vault_id) as facts:
             facts["objects"] = [one[0].hex(), other[0].hex()]
             count = merge_records(vault, one, other)
@@ -360,22 +400,29 @@ def restore_keys(folder, source, keys_path, force, as_json, **how):
 
     What was erased since the copy was made stays erased: its keys are destroyed in it. Who may
     open the vault is as it was when the copy was made. The present key table is kept aside.
+
+    A copy from before the last `recipients remove` or `rewrap` lets in who was removed, and does
+    not open what was added or encrypted anew since: it is put back with --force only, and then
+    `vault repair --rebuild` lists what it opens. It is opened with a key that could open it then.
     """
     from ..vault import backups
     from ..vault.vault import keys_place, read_header
     from .console import print_json, say
 
     found, vault_id = read_header(folder)
-    path = keys_place(found.root, keys_path)
+    path = keys_place(found, keys_path)
     with recorded("vault.restore", vault_id) as facts:
         done = backups.restore_keys(found, vault_id, path, source, unlocker(**how), force=force)
         facts |= {"done": done.keys, "number": done.buried}
     if as_json:
         print_json({"keys": done.keys, "erased_again": done.buried, "lost": done.lost,
-                    "aside": done.aside, "accesses": list(done.accesses)})
+                    "aside": done.aside, "accesses": list(done.accesses), "older": done.older})
         return
     say(f"restored: {done.keys} record keys, {done.buried} of which were erased since and are "
         "gone again")
     say(f"may open the vault: {', '.join(done.accesses)}")
     if done.aside:
         say(f"the key table that was there is kept: {done.aside}")
+    if done.older:
+        say("the catalogue is of a later vault key: give `vault repair --rebuild`, which sets "
+            "aside what this key table does not open")

@@ -128,7 +128,11 @@ def remove(folder, names, recipient_files, keep_login, drop_others, **how):
         with auditing.job(**about("recipients", opened)):
             gone = opened.remove_recipients(names, given=given, logins=logins, drop=drop_others)
         backup = opened.keys_path
-    say(f"removed: {', '.join(gone)}; {backup} is a new key table, of which there is no backup yet")
+    if not gone:
+        say(f"{', '.join(names)}: removed before; what was still to be done after that is done now")
+    else:
+        say(f"removed: {', '.join(gone)}")
+    say(f"{backup} is a new key table, of which there is no backup yet")
     say("what is in the vault already is under its old keys: `vault rewrap --deep` encrypts it "
         "anew; old copies of the key table still open what was there")
 

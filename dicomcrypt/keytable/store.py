@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -46,6 +47,8 @@ class Store(Protocol):
 
     def put(self, space: str, key: bytes, value: bytes) -> None: ...
 
+    def put_many(self, space: str, rows: Iterable[tuple[bytes, bytes]]) -> None: ...
+
     def delete(self, space: str, key: bytes) -> bool: ...
 
     def items(self, space: str) -> Iterator[tuple[bytes, bytes]]:
@@ -74,7 +77,7 @@ def _translated(path: str) -> Iterator[None]:
         if "locked" in text or "busy" in text:
             raise JobBusyError(f"key table {path!r} is in use by others: try again") from None
         if "full" in text:
-            raise DiskFullError(f"no room is left for key table {path!r}") from None
+            raise DiskFullError(f"no room is left for key table {path!r}: make room") from None
         if "readonly" in text:
             raise UsageError(f"key table {path!r} cannot be written to") from None
         if "no such table" in text:
@@ -177,6 +180,10 @@ class SqliteStore:
         with _translated(self.path):
             self._connection.execute(_PUT[space], (key, value))
 
+    def put_many(self, space: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        with _translated(self.path):
+            self._connection.executemany(_PUT[space], rows)
+
     def delete(self, space: str, key: bytes) -> bool:
         with _translated(self.path):
             return self._connection.execute(_DELETE[space], (key,)).rowcount > 0
@@ -236,7 +243,11 @@ class SqliteStore:
 
 
 def _check_file(path: str) -> None:
-    """Look at the first bytes before SQLite does."""
+    """Look at the first bytes before SQLite does, and at what it opens besides: it would wait for a
+    pipe."""
+    for beside in (f"{path}-journal", f"{path}-wal", f"{path}-shm"):
+        if os.path.lexists(beside) and not stat.S_ISREG(os.lstat(beside).st_mode):
+            raise UsageError(f"{beside!r} is not a regular file: remove it")
     try:
         with open(open_regular(path), "rb") as file:
             start = file.read(100)

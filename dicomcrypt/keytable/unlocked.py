@@ -240,18 +240,25 @@ class UnlockedKeyTable(Changes):
             raise DamagedError(f"key {key_id.hex()} of the key table was changed") from None
 
     def _put_entry(self, key_id: bytes, kind: str, label: str | None, key: bytes) -> None:
+        self._store.put(ENTRIES, *self._sealed_entry(key_id, kind, label, key))
+
+    def _sealed_entry(
+        self, key_id: bytes, kind: str, label: str | None, key: bytes
+    ) -> tuple[bytes, bytes]:
+        """Return an entry as it is stored, which it is next."""
         text = _check_entry(kind, label)
         head = _GENERATION.pack(self._generation) + bytes((len(kind),)) + kind.encode()
-        sealed = self._seals.seal(b"entry", key_id, head, key + text)
-        self._store.put(ENTRIES, key_id, head + sealed)
         self._added += 1
         self._changed = True
+        return key_id, head + self._seals.seal(b"entry", key_id, head, key + text)
 
     def _copy_into(self, other: UnlockedKeyTable) -> None:
         """Put all entries and documents into an empty table, as one change of it."""
         with other.transaction():
-            for info, key in self._entries():
-                other._put_entry(info.id, info.kind, info.label, key)
+            other._store.put_many(ENTRIES, (
+                other._sealed_entry(info.id, info.kind, info.label, key)
+                for info, key in self._entries()
+            ))
             for name in self.documents():
                 other.put_document(name, self.get_document(name) or b"")
 

@@ -162,11 +162,12 @@ class FileSource:
     """An object in a file, read by position; several threads may share it.
 
     whole: all of it will be read, so its two ends are read at once, as they are when they are
-    first asked for. `bytes_read` counts what was read, for those who pay by the byte.
+    first asked for. `bytes_read` counts what was read, for those who pay by the byte. path: or the
+    descriptor of an open file, which is closed with this.
     """
 
-    def __init__(self, path: str | bytes | os.PathLike[str], *, whole: bool = False) -> None:
-        self._descriptor = open_regular(path)
+    def __init__(self, path: str | bytes | os.PathLike[str] | int, *, whole: bool = False) -> None:
+        self._descriptor = path if isinstance(path, int) else open_regular(path)
         self._size = os.fstat(self._descriptor).st_size
         self._edge = EDGE if whole else 0
         self.bytes_read = 0
@@ -194,6 +195,9 @@ class FileSource:
             except (OSError, DamagedError):  # a bad sector elsewhere must not hide this range
                 return self._read(offset, length)
         return kept[offset - start : end - start]
+
+    def fileno(self) -> int:
+        return self._descriptor
 
     def _read(self, offset: int, length: int) -> bytes:
         data = self._read_some(offset, length)

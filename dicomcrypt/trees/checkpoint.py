@@ -138,9 +138,12 @@ class Checkpoints:
                 self._drop(self._running)
             self._error = error
 
+    def _give_name(self, outcome: Outcome) -> None:
+        rename_part(outcome.part, outcome.output, force=self._force or outcome.replace)
+
     def _name(self, outcome: Outcome) -> Outcome:
         try:
-            rename_part(outcome.part, outcome.output, force=self._force or outcome.replace)
+            self._give_name(outcome)
         except (DicomcryptError, OSError) as error:
             with contextlib.suppress(OSError):
                 os.unlink(outcome.part)

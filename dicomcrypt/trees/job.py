@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -34,7 +35,9 @@ class Watch(Protocol):
 def failed(path: str, error: BaseException) -> Outcome:
     """The outcome of an input that an error ended."""
     status = error.exit_status if isinstance(error, DicomcryptError) else 1
-    details = {"errno": error.errno} if isinstance(error, OSError) and error.errno else None
+    number = errno.ENOSPC if isinstance(error, DiskFullError) else (
+        error.errno if isinstance(error, OSError) else None)
+    details = {"errno": number} if number else None
     return Outcome(path, "failed", message=describe_failure(error), exit_status=status,
                    details=details)
 

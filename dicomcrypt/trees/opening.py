@@ -118,15 +118,18 @@ class Opener:
         """Where a task's object lies."""
         return os.path.join(self._root, task.relative)
 
+    def source(self, task: Entry) -> FileSource:
+        """Open a task's object, unread."""
+        return FileSource(self.place(task), whole=True)
+
     def check(self, task: Entry, container: Container) -> None:
         """Look at an object before it is opened; raises what is wrong with it."""
 
     def _opened(self, task: Entry) -> Opened | None:
-        path = self.place(task)
-        file = FileSource(path, whole=True)
+        file = self.source(task)
         try:
             if not looks_like_object(file.read_range(0, min(8, file.size()))):
-                if path.endswith(SUFFIX.encode()):
+                if self.place(task).endswith(SUFFIX.encode()):
                     raise DamagedError("not a DCMX object: damaged or forged")
                 file.close()
                 return None

@@ -6,23 +6,33 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import AlreadyEncryptedError, DamagedError, UnsafePathError, UsageError
+from ..errors import (
+    AlreadyEncryptedError,
+    DamagedError,
+    DiskFullError,
+    UnsafePathError,
+    UsageError,
+)
 from ..objects.atomic import AtomicFile, taken_over
 from ..objects.readback import read_back
-from ..trees.checkpoint import Checkpoints
+from ..trees.checkpoint import FULL
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.names import safe_relative
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import EARLY, entries_of
 from ..trees.walk import Entry, Survey
+from . import reserve
+from .facts import owner_of
+from .merging import renamed
+from .placing import ObjectCheckpoints, discard, journal_of, working
 from .records import Records
 from .rows import Row
 from .sealing import VaultSealer
-from .vault import OBJECTS, Vault, object_name
+from .vault import Vault
 
 ADDED_BEFORE, DUPLICATE = "added before", "the same file is in its record already"
 #: Rows that are put into the catalogue at a time, and how long one waits.
@@ -45,11 +55,14 @@ class AddOptions:
 
 
 def _adder(
-    root: bytes, objects: bytes, prefix: bytes, vault: tuple[bytes, int, bytes],
+    root: bytes, objects: bytes, prefix: bytes, named: bool, vault: tuple[bytes, int, bytes],
     options: AddOptions, run_id: str, tell, ask,
 ) -> Worker:
-    sealer = VaultSealer(root, *vault, options.method, stored_name=lambda path: prefix + path,
-                         dedupe=options.dedupe, tell=tell, ask=ask)
+    def stored(relative: bytes) -> bytes:
+        return prefix + (os.path.basename(relative) if named else relative)
+
+    sealer = VaultSealer(root, *vault, options.method, stored_name=stored, dedupe=options.dedupe,
+                         tell=tell, ask=ask)
 
     def work(entry: Entry) -> Outcome:
         path = os.path.join(root, entry.relative)
@@ -67,7 +80,7 @@ def _adder(
         except AlreadyEncryptedError:
             return Outcome(shown, "skipped", message="a DCMX object already")
         with sealing:
-            name = prefix + entry.relative
+            name = stored(entry.relative)
             if sealing.duplicate:
                 size = sealing.source.status.st_size
                 tell(size)
@@ -94,13 +107,13 @@ def _adder(
 # ---- in the job's process --------------------------------------------------
 
 
-class _Checkpoints(Checkpoints):
+class _Checkpoints(ObjectCheckpoints):
     """Checkpoints that drop the object of a file that its record has, or gets, from elsewhere.
 
     A duplicate is final when the first one has its name."""
 
-    def __init__(self, records: Records, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, records: Records, vault: Vault, *arguments: Any, **options: Any) -> None:
+        super().__init__(vault, *arguments, **options)
         self._records = records
         #: Duplicates by the object id of a first one that has no name yet.
         self._pending: dict[bytes, list[Outcome]] = {}
@@ -185,7 +198,8 @@ class _Book:
             first = self._original(fields["object_id"])
             fields |= first
             outcome.message = DUPLICATE
-        self._rows.setdefault(record_id, []).append(Row(**fields))
+        row, shown = Row(**fields), self._records.shown.get(owner_of(fields))
+        self._rows.setdefault(record_id, []).append(row if shown is None else renamed(row, shown))
         self._waiting.append(outcome)
         if len(self._waiting) >= _ROWS or time.monotonic() - self._since >= _SECONDS:
             yield from self.flush()
@@ -222,14 +236,7 @@ def _object_fields(row: Row) -> dict[str, Any]:
             "generation": row.generation}
 
 
-def journal_of(vault: Vault, verb: bytes, root: str) -> str:
-    """Where the journal of a job lies: beside the vault, one for each tree that is added."""
-    place = hashlib.blake2b(verb + os.fsencode(os.path.realpath(root)), digest_size=8,
-                            key=vault.keys.vault_id).hexdigest()
-    return f"{vault.store.root}.{place}.dcmx-journal"
-
-
-def unfinished(tasks: Iterator[Entry], vault: Vault, objects: str) -> Iterator[Entry]:
+def unfinished(tasks: Iterator[Entry], vault: Vault) -> Iterator[Entry]:
     """Tasks, without what an earlier run knew of those whose objects have no row.
 
     Their objects go: between their names and their rows the job was killed."""
@@ -240,11 +247,7 @@ def unfinished(tasks: Iterator[Entry], vault: Vault, objects: str) -> Iterator[E
             continue
         found = before.object_id and vault.catalogue.object(before.object_id)
         if not found:
-            name = object_name(before.object_id or bytes(16)).removeprefix(f"{OBJECTS}/")
-            target = os.path.join(objects, name)
-            for path in (target, os.path.join(os.path.dirname(target), before.part)):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
+            discard(vault, before.object_id or bytes(16), before.part)
         if not found or (entry.size, entry.mtime_ns) != (before.size, before.mtime_ns):
             entry = entry._replace(before=None)
         yield entry
@@ -256,46 +259,88 @@ def add_tree(
 ) -> Iterator[Outcome]:
     """Add a file, or every file below a folder; yield an outcome an entry.
 
-    prefix: what stands before the paths in the vault, by default the name of `root`. A job that
+    prefix: what stands before the paths in the vault, by default a folder's name. A job that
     was killed goes on when it is given again. Raises JobBusyError, DiskFullError, WorkerLostError.
     """
     folder = os.path.abspath(root)
-    only = None
     if not os.path.isdir(folder):
-        folder, name = os.path.split(folder)
-        only = os.fsencode(name)
+        yield from add_files(vault, [root], options, jobs, prefix=prefix or "", watch=watch,
+                             start_method=start_method)
+        return
     if prefix is None:
-        prefix = "" if only is not None else os.path.basename(os.path.realpath(root))
+        prefix = os.path.basename(os.path.realpath(root))
+    _refuse_private(vault, root)
+    yield from _add(vault, folder, (), _stored_prefix(prefix), options,
+                    lambda private: entries_of(folder, private), jobs, watch, start_method)
+
+
+def add_files(
+    vault: Vault, paths: Sequence[str], options: AddOptions, jobs: int = 1, *, prefix: str = "",
+    watch: Watch | None = None, start_method: str | None = None,
+) -> Iterator[Outcome]:
+    """Add files, as one job, under their names without folders; as `add_tree` otherwise."""
+    for path in paths:
+        _refuse_private(vault, path)
+    places = list(dict.fromkeys(map(os.path.abspath, paths)))
+    folder = os.path.commonpath(map(os.path.dirname, places))
+    names = [os.fsencode(os.path.relpath(path, folder)) for path in places]
+    yield from _add(vault, folder, names, _stored_prefix(prefix), options,
+                    lambda _: (_named(folder, name) for name in names), jobs, watch, start_method)
+
+
+def _stored_prefix(prefix: str) -> bytes:
     before = os.fsencode(prefix.strip("/")) + b"/" if prefix.strip("/") else b""
     if before:
         try:
             safe_relative(before[:-1])
         except UnsafePathError:
             raise UsageError(f"--prefix {prefix!r}: a path without empty parts, . and ..") from None
-    real = os.path.realpath(root)
-    if real in [os.path.realpath(path) for path in vault.private_paths] or real.startswith(
-        os.path.realpath(vault.store.root) + os.sep
-    ):
-        raise UsageError(f"{root!r} is the vault itself, or a part of it")
+    return before
+
+
+def _refuse_private(vault: Vault, path: str) -> None:
+    real = os.path.realpath(path)
+    private = [os.path.realpath(found) for found in vault.private_paths]
+    if real in private or real.startswith(private[0] + os.sep):
+        raise UsageError(f"{path!r} is the vault itself, or a part of it")
+
+
+def _named(folder: str, name: bytes) -> Entry:
+    path = os.path.join(os.fsencode(folder), name)
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        return Entry(name, "error", error=(error.strerror or "").lower())
+    if os.path.islink(path):
+        return Entry(name, "link", 0, status.st_mtime_ns)
+    if not os.path.isfile(path):
+        return Entry(name, "other")
+    return Entry(name, "file", status.st_size, status.st_mtime_ns, status.st_nlink)
+
+
+def _add(
+    vault: Vault, folder: str, names: Sequence[bytes], prefix: bytes, options: AddOptions,
+    entries: Callable[[tuple[str, ...]], Iterator[Entry]], jobs: int, watch: Watch | None,
+    start_method: str | None,
+) -> Iterator[Outcome]:
+    """Add what is in a folder, under one lease and with one journal.
+
+    names: of files that were named, relative to the folder; they are stored without theirs."""
     how = options.method, options.links, options.dedupe
-    job = [b"vault add", repr(how).encode(), before, only or b"", vault.keys.vault_id]
-    objects = vault.store.make_folder(OBJECTS)
+    job = [b"vault add", repr(how).encode(), prefix, *names, vault.keys.vault_id]
+    named = hashlib.blake2b(b"\0".join(names), digest_size=16).hexdigest() if names else ""
+    journal = journal_of(vault, f"add{named}", folder)
     with (
         vault.lease("vault add") as lease,
-        Output(folder, objects, job, journal=journal_of(vault, b"add", root)) as output,
+        working(vault) as objects,
+        Output(folder, objects, job, journal=journal) as output,
     ):
+        reserve.fill(vault.keys_path)
         private = (*vault.private_paths, output.journal.path, f"{output.journal.path}-journal")
-
-        def entries() -> Iterator[Entry]:
-            if only is None:
-                yield from entries_of(folder, private)
-            else:
-                yield _single(folder, only)
-
-        survey = Survey(entries)
-        place = os.fsencode(os.path.realpath(root)) + b"\0" + before
+        survey = Survey(lambda: entries(private))
+        place = os.fsencode(os.path.realpath(folder)) + b"\0" + prefix
         records = Records(vault, dedupe=options.dedupe, place=place)
-        checkpoints = _Checkpoints(records, objects, output.journal, sync=options.sync)
+        checkpoints = _Checkpoints(records, vault, output.journal, sync=options.sync)
 
         def check() -> None:
             with vault.keys.transaction():
@@ -309,10 +354,10 @@ def add_tree(
         book = _Book(vault, records, check)
         g = vault.keys.generation
         keys = vault.keys.vault_id, g, vault.keys.derive(g, "stanza")
-        arguments = (os.fsencode(folder), os.fsencode(objects), before, keys, options,
-                     output.journal.run)
+        arguments = (os.fsencode(folder), os.fsencode(objects), prefix,
+                     bool(names), keys, options, output.journal.run)
         whole = True
-        tasks = unfinished(output.tasks(survey, mirror=False), vault, objects)
+        tasks = unfinished(output.tasks(survey, mirror=False), vault)
         try:
             for outcome in run(survey, tasks, _adder, arguments, jobs, checkpoints=checkpoints,
                                watch=looking, start_method=start_method, answer=records.answer):
@@ -322,9 +367,14 @@ def add_tree(
             for outcome in checkpoints.finish():
                 yield from book.take(outcome)
             yield from book.flush()
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(Exception):
                 book.save()
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise DiskFullError(
+                    f"{vault.beside!r}: no room is left for the catalogue: make room, then "
+                    "give the same command again, which goes on from here"
+                ) from None
             raise
         finally:
             with contextlib.suppress(Exception):
@@ -341,10 +391,3 @@ def _through(checkpoints: _Checkpoints, outcome: Outcome) -> list[Outcome]:
     if not checkpoints.claimed(outcome, digest):
         raise DamagedError("a worker found a duplicate of a file that is not there")
     return []
-
-
-def _single(folder: str, name: bytes) -> Entry:
-    status = os.lstat(os.path.join(os.fsencode(folder), name))
-    kind = "link" if os.path.islink(os.path.join(os.fsencode(folder), name)) else "file"
-    return Entry(name, kind, status.st_size if kind == "file" else 0, status.st_mtime_ns,
-                 status.st_nlink)

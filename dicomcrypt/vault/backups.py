@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,16 +13,20 @@ from typing import NamedTuple
 from ..errors import (
     DicomcryptError,
     MissingBlobError,
+    NoIdentityError,
     OutputExistsError,
+    ThrottledError,
     UnknownKeyError,
     UsageError,
 )
 from ..keytable import KeyTable, UnlockedKeyTable
+from ..keytable.store import ACCESS, SqliteStore
 from ..objects.atomic import sync_folders
 from . import head as heads
 from .keys import CACHE, RECORD, TOMBSTONE, VaultKeys
 from .lease import DOCUMENT as LEASES
 from .store import Store
+from .vault import shown
 
 BACKUPS = "backups"
 #: Documents of the present table that count more than those of an older copy.
@@ -90,6 +95,8 @@ def backup_keys(keys: VaultKeys, store_root: str, path: str, *, force: bool = Fa
     path = outside(store_root, path)
     if os.path.lexists(path) and (not force or not os.path.isfile(path)):
         raise OutputExistsError(f"{path!r} exists: choose another name, or give --force")
+    if not os.path.isdir(os.path.dirname(path)):
+        raise UsageError(f"there is no folder {os.path.dirname(path)!r} for the copy")
     part = f"{path}.part"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(part)
@@ -141,13 +148,15 @@ def forget_backup(keys: VaultKeys, backup_id: bytes) -> None:
 @dataclass
 class Restored:
     """buried: record keys of the copy that were erased since, and are gone from it; lost: record
-    keys that the present table had and the copy has not; aside: where the present one is now."""
+    keys that the present table had and the copy has not; aside: where the present one is now;
+    older: the vault had further vault keys, so that its catalogue is to be built anew."""
 
     keys: int = 0
     buried: int = 0
     lost: int = 0
     aside: str | None = None
     accesses: tuple[str, ...] = ()
+    older: bool = False
 
 
 def restore_keys(
@@ -160,16 +169,33 @@ def restore_keys(
     present table, if it can be opened, and by the store's journal of erasures. Raises UsageError
     for another vault's table, and, without `force`, if keys would be lost or if the present table
     cannot be opened."""
-    with contextlib.closing(unlock(KeyTable(source), True)) as copy:
+    try:
+        copy = unlock(KeyTable(source), True)
+    except ThrottledError:
+        raise
+    except NoIdentityError as error:
+        raise NoIdentityError(f"copy {source!r}: {error}; it was made for "
+                              f"{', '.join(_accesses(source))}") from None
+    with contextlib.closing(copy):
         if VaultKeys(copy).vault_id != vault_id:
-            raise UsageError(f"{source!r} is the key table of another vault")
+            raise UsageError(f"{source!r} is the key table of another vault than "
+                             f"{shown(store)}: nothing was changed")
         present, problem = _present(path, vault_id, unlock)
         made = f"{path}.restored"
         _remove(made)
         try:
+            there, newest = VaultKeys(copy).generation, _newest(store, present)
+            if there < newest and not force:
+                raise UsageError(
+                    f"the copy {source!r} is older than the last `recipients remove` or `rewrap` "
+                    f"(it has {there} vault keys, the vault has {newest}): it lets in "
+                    f"{', '.join(copy.accesses())}, and opens nothing that was added or encrypted "
+                    "anew since: put a later copy back, or give --force and then `vault repair "
+                    "--rebuild`"
+                )
             copy.copy_to(made)
             with copy.open_copy(made) as table:
-                result = _prepare(store, table, present, force)
+                result = _prepare(store, table, present, force, readable=there >= newest)
                 aside = _aside(path) if os.path.lexists(path) else None
                 if aside is not None:  # it holds keys, as every copy does
                     kept = Backup(os.urandom(16), time.time_ns(), _UNKNOWN, aside, bytes(16))
@@ -191,6 +217,12 @@ def restore_keys(
     return result
 
 
+def _accesses(path: str) -> list[str]:
+    """Return who may open a key table; the names are not verified."""
+    with contextlib.closing(SqliteStore(path)) as store:
+        return [name.decode("utf-8", "replace") for name, _ in store.items(ACCESS)]
+
+
 def _present(path, vault_id, unlock) -> tuple[UnlockedKeyTable | None, Exception | None]:
     """The present table, as far as it can be opened."""
     if not os.path.lexists(path):
@@ -209,21 +241,31 @@ def _present(path, vault_id, unlock) -> tuple[UnlockedKeyTable | None, Exception
             return None, problem or error
         if found != vault_id:
             table.close()
-            raise UsageError(f"{path!r} is the key table of another vault: it stays")
+            raise UsageError(f"{path!r}, in whose place the copy would go, is the key table of "
+                             "another vault: it stays")
         return table, problem
     return None, problem
 
 
+def _newest(store: Store, present: UnlockedKeyTable | None) -> int:
+    """How many vault keys there are, as far as it can be known."""
+    found = VaultKeys(present).generation if present is not None else 0
+    with contextlib.suppress(MissingBlobError, struct.error):
+        found = max(found, heads.sealed_under(store.read(heads.NAME, 0, 64)))
+    return found
+
+
 def _prepare(store: Store, table: UnlockedKeyTable, present: UnlockedKeyTable | None,
-             force: bool) -> Restored:
-    """Let a copy forget what was erased since, and know what was decided since."""
+             force: bool, *, readable: bool) -> Restored:
+    """Let a copy forget what was erased since, and know what was decided since. readable: whether
+    it can open the store's head."""
     from .erasing import erasures
 
     keys = VaultKeys(table)
     gone = {record for _, records in erasures(store, keys) for record in records or ()}
     lost, there = 0, {info.id: info.kind for info in table.labels()}
     result = Restored(keys=sum(kind == RECORD for kind in there.values()),
-                      accesses=tuple(table.accesses()))
+                      accesses=tuple(table.accesses()), older=not readable)
     if present is not None:
         newer = {info.id: info.kind for info in present.labels()}
         gone |= {key_id for key_id, kind in newer.items() if kind == TOMBSTONE}
@@ -245,12 +287,14 @@ def _prepare(store: Store, table: UnlockedKeyTable, present: UnlockedKeyTable | 
             if name == LEASES or name.startswith("erasing"):
                 table.delete_document(name)
         if present is not None:
-            state = VaultKeys(present).state
+            state = VaultKeys(present).state if readable else 0
             for name in _NEWER:
                 found = present.get_document(name)
                 if found is not None:
                     table.put_document(name, found)
         with contextlib.suppress(MissingBlobError):
+            if not readable:
+                raise MissingBlobError
             # The store's head is taken as it is: nobody remembers a newer one.
             found = heads.open_head(keys, store.read(heads.NAME))
             state = max(state, found.generation)

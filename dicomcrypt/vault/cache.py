@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import struct
 from collections.abc import Iterator
 
@@ -11,8 +12,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..container.schedule import expand
+from ..errors import UsageError
 from ..objects.atomic import AtomicFile
 from ..objects.buffers import write_all
+from ..regular import open_regular
 from .segment import TAG, Keys
 
 MAGIC = b"DCMXCCH1"
@@ -34,20 +37,26 @@ def _pieces(keys: Keys, head: bytes, size: int) -> tuple[AESGCM, Iterator[tuple[
 
 
 def write_cache(path: str, keys: Keys, head_digest: bytes, image: bytes) -> bool:
-    """Seal an image into a file of mode 0600; False if it is too large to keep."""
+    """Seal an image into a file of mode 0600; False if it is too large to keep, if something
+    else than a file is in its place, or if it cannot be written."""
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        return False
     if not 0 < len(image) <= IMAGE_LIMIT:
         remove_cache(path)
         return False
     head = _HEAD.pack(MAGIC, keys.vault_id, head_digest, os.urandom(32), len(image))
     cipher, pieces = _pieces(keys, head, len(image))
     view, at = memoryview(image), 0
-    with AtomicFile(path, force=True, sync=False) as file:  # a lost cache is made again
-        write_all(file.raw, memoryview(head))
-        for nonce, size in pieces:
-            sealed = cipher.encrypt(nonce, view[at : at + size], head)
-            write_all(file.raw, memoryview(sealed))
-            at += size
-        file.commit(mode=0o600)
+    try:
+        with AtomicFile(path, force=True, sync=False) as file:  # a lost cache is made again
+            write_all(file.raw, memoryview(head))
+            for nonce, size in pieces:
+                sealed = cipher.encrypt(nonce, view[at : at + size], head)
+                write_all(file.raw, memoryview(sealed))
+                at += size
+            file.commit(mode=0o600)
+    except OSError:  # a full medium, or one that is only read, keeps nobody from reading
+        return False
     return True
 
 
@@ -55,7 +64,7 @@ def read_cache(path: str, keys: Keys) -> tuple[bytes, bytearray] | None:
     """Return (digest of the catalogue's head at that time, image); None for a cache that is not
     there, not whole, or not of this vault and key."""
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             head = file.read(_HEAD.size)
             magic, vault_id, digest, _, size = _HEAD.unpack(head)
             pieces_size = size + TAG * -(-size // _PIECE)
@@ -67,7 +76,7 @@ def read_cache(path: str, keys: Keys) -> tuple[bytes, bytearray] | None:
             for nonce, part in pieces:
                 image[at : at + part] = cipher.decrypt(nonce, file.read(part + TAG), head)
                 at += part
-    except (OSError, InvalidTag, ValueError, struct.error):
+    except (OSError, UsageError, InvalidTag, ValueError, struct.error):
         return None
     return digest, image
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,10 +16,11 @@ from ..errors import DamagedError, DicomcryptError, MissingBlobError
 from . import head as heads
 from .erasing import PENDING, erasures
 from .lease import held
+from .placing import journals
 from .selecting import whole_record
 from .shipped import shipped
 from .stanza import VaultIdentity
-from .store import Store
+from .store import Store, open_blob
 from .vault import HEAD_NAME, REWRAP, Vault, object_name
 
 _OBJECT = re.compile(r"objects/([0-9a-f]{2})/(\1[0-9a-f]{30})\.dcmx")
@@ -37,22 +40,6 @@ class Finding(NamedTuple):
     message: str
     name: str | None = None
     path: bytes | None = None
-
-
-class BlobSource:
-    """An object in a store."""
-
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name, self._size = store, name, store.size(name)
-
-    def size(self) -> int:
-        return self._size
-
-    def read_range(self, offset: int, length: int) -> bytes:
-        data = self._store.read(self._name, offset, length)
-        if len(data) != length:
-            raise DamagedError("the object is cut off")
-        return data
 
 
 class Opener(NamedTuple):
@@ -93,33 +80,16 @@ def record_of(container: Container, identity: VaultIdentity) -> bytes | None:
     return None
 
 
-def check_object(store: Store, expected: Expected, opener: Opener,
-                 record_keys: dict[bytes, bytes]) -> Finding | None:
+def check_object(store: Store, expected: Expected, identity: VaultIdentity) -> Finding | None:
     """Check one object against its row; None if they fit."""
     name = object_name(expected.object_id)
 
     def finding(kind: str, message: str) -> Finding:
         return Finding(kind, True, message, name, expected.path)
 
-    identity = opener.identity(record_keys)
     try:
-        container = Container(BlobSource(store, name))
-        digest = hashlib.sha256(container.prefix.core).digest()[:16]
-        if container.prefix.core[16:32] != expected.object_id or (
-            expected.core_digest is not None and digest != expected.core_digest
-        ):
-            return finding("other", "another object lies in its place")
-        if expected.size is not None and container.size != expected.size:
-            return finding("size", f"the object has {container.size} bytes, not {expected.size}")
-        found = record_of(container, identity)
-        if found is None:
-            return finding("damaged", "the object's header does not open with the vault's keys")
-        if found not in expected.records:
-            return finding("record", "the object belongs to another record than its row")
-        generation = container.unlock([identity]).unlocked.slot.generation
-        if generation < expected.generation:
-            return finding("old", f"the object's header is an old copy: generation {generation}, "
-                                  f"not {expected.generation}")
+        with contextlib.closing(open_blob(store, name)) as source:
+            return _compare(Container(source), expected, identity, finding)
     except MissingBlobError:
         return finding("missing", "the object is gone")
     except (DicomcryptError, OSError) as error:
@@ -127,10 +97,40 @@ def check_object(store: Store, expected: Expected, opener: Opener,
     return None
 
 
-def _check_chunk(store: Store, opener: Opener,
-                 chunk: list[tuple[Expected, dict[bytes, bytes]]]) -> tuple[int, list[Finding]]:
-    found = [check_object(store, expected, opener, keys) for expected, keys in chunk]
+def _compare(container: Container, expected: Expected, identity: VaultIdentity,
+             finding: Callable[[str, str], Finding]) -> Finding | None:  # fmt: skip
+    digest = hashlib.sha256(container.prefix.core).digest()[:16]
+    if container.prefix.core[16:32] != expected.object_id or (
+        expected.core_digest is not None and digest != expected.core_digest
+    ):
+        return finding("other", "another object lies in its place")
+    if expected.size is not None and container.size != expected.size:
+        return finding("size", f"the object has {container.size} bytes, not {expected.size}")
+    found = record_of(container, identity)
+    if found is None:
+        return finding("damaged", "the object's header does not open with the vault's keys")
+    if found not in expected.records:
+        return finding("record", "the object belongs to another record than its row")
+    generation = container.unlock([identity]).unlocked.slot.generation
+    if generation < expected.generation:
+        return finding("old", f"the object's header is an old copy: generation {generation}, "
+                              f"not {expected.generation}")
+    return None
+
+
+def _check_chunk(store: Store, opener: Opener, record_keys: dict[bytes, bytes],
+                 chunk: list[Expected]) -> tuple[int, list[Finding]]:  # fmt: skip
+    identity = opener.identity(record_keys)
+    found = [check_object(store, expected, identity) for expected in chunk]
     return len(chunk), [finding for finding in found if finding is not None]
+
+
+def _with_keys(chunk: list[tuple[Expected, dict[bytes, bytes]]]) -> tuple[Any, Any]:
+    """Return the keys of all objects of a chunk, each once, and what they are expected to be."""
+    keys: dict[bytes, bytes] = {}
+    for found in {id(found): found for _, found in chunk}.values():
+        keys |= found
+    return keys, [expected for expected, _ in chunk]
 
 
 class Check:
@@ -156,6 +156,8 @@ class Check:
         if self.readable:
             yield from self._objects()
             yield from self._orphans()
+        if not self._writing:
+            yield from self._left()
         if vault.keys.document(PENDING) is not None:
             yield Finding("erasing", False, "an erasure was cut short: the next writer ends it")
 
@@ -194,7 +196,7 @@ class Check:
                 if hashlib.sha256(data).digest() != entry.digest:
                     whole = False
                     yield Finding("segment", True, "the segment was changed", name)
-            except MissingBlobError as error:
+            except (DicomcryptError, OSError) as error:
                 whole = False
                 yield Finding("segment", True, str(error), name)
         self._segments = {heads.segment_name(entry.segment_id) for entry in head.segments}
@@ -221,6 +223,11 @@ class Check:
                                   "compaction removes it", name)
             elif name not in known and not _KNOWN.fullmatch(name):
                 yield Finding("stray", True, "nothing of a vault has such a name", name)
+            elif not name.startswith("damaged/"):
+                try:
+                    self.vault.store.size(name)
+                except DamagedError as error:
+                    yield Finding("stray", True, str(error), name)
 
     def _erasures(self) -> Iterator[Finding]:
         keys = self.vault.keys
@@ -230,6 +237,16 @@ class Check:
             elif any(keys.record_key(record) is not None for record in records):
                 yield Finding("revived", True, "the key table has keys that were erased: it is an "
                               "old copy (repair destroys them again)", name)
+
+    def _left(self) -> Iterator[Finding]:
+        """What jobs that were cut short left beside objects and catalogue."""
+        parts = sum(1 for _ in self.vault.parts())
+        if parts:
+            yield Finding("parts", False, f"{parts} files that a killed writer had begun: `vault "
+                          "repair` removes them")
+        for path in journals(self.vault):
+            yield Finding("journal", False, "an add was cut short, or some of its files failed: "
+                          "give it again, or `vault repair` forgets it", os.path.basename(path))
 
     # ---- objects ------------------------------------------------------------------
 
@@ -267,7 +284,8 @@ class Check:
         total = vault.catalogue.stats()["objects"]
         chunks, findings = self._chunks()
         if self._jobs < 2 or total < _FEW:
-            results: Iterable[Any] = (_check_chunk(vault.store, opener, c) for c in chunks)
+            results: Iterable[Any] = (_check_chunk(vault.store, opener, *_with_keys(chunk))
+                                      for chunk in chunks)
         else:
             results = self._parallel(opener, chunks)
         for count, found in results:
@@ -303,7 +321,8 @@ class Check:
         with ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn")) as pool:
             running: deque[Any] = deque()
             for chunk in chunks:
-                running.append(pool.submit(_check_chunk, self.vault.store, opener, chunk))
+                running.append(pool.submit(_check_chunk, self.vault.store, opener,
+                                           *_with_keys(chunk)))
                 if len(running) > 2 * self._jobs:
                     yield running.popleft().result()
             while running:
@@ -330,8 +349,8 @@ def keyless(vault: Vault) -> str | None:
 def orphan_kind(vault: Vault, object_id: bytes) -> tuple[str, str]:
     """What an object is that no row names."""
     try:
-        container = Container(BlobSource(vault.store, object_name(object_id)))
-        record = record_of(container, vault.identity)
+        with contextlib.closing(open_blob(vault.store, object_name(object_id))) as source:
+            record = record_of(Container(source), vault.identity)
     except (DicomcryptError, OSError) as error:
         return "damaged", f"no row names the object, and it is damaged: {error}"
     if record is None:

@@ -22,14 +22,15 @@ from .reading import (
     Listed,
     VaultOpener,
     Wanted,
-    blob_path,
     check_object,
     each_object,
+    open_object,
     wanted,
     worker_identity,
 )
 from .rows import Row
-from .vault import OBJECTS, Vault
+from .store import Store
+from .vault import Vault
 
 Keys = tuple[bytes, list[bytes]]
 
@@ -39,10 +40,10 @@ def _keys(vault: Vault) -> Keys:
 
 
 def _getter(
-    objects: bytes, out: bytes, keys: Keys, options: DecryptOptions, run_id: str, tell, ask
+    store: Store, out: bytes, keys: Keys, options: DecryptOptions, run_id: str, tell, ask
 ) -> Worker:
     buffers = Buffers()
-    opener = VaultOpener(objects, [worker_identity(*keys, ask)], decrypt=not options.resume)
+    opener = VaultOpener(store, [worker_identity(*keys, ask)], decrypt=not options.resume)
     checked: bytes | None = None
 
     def place(relative: bytes) -> bytes:
@@ -118,16 +119,14 @@ def get(
     `out`. Given again, a job that was killed goes on. Raises as `decrypt_tree` does.
     """
     vault.refuse_inside(out)
-    objects = os.path.join(vault.store.root, OBJECTS)
     tasks = places(rows)
     job = [b"vault get", vault.keys.vault_id, *(t.relative + t.object_id for t in tasks)]
-    with Output(objects, out, job, journal=journal) as output:
+    with Output(vault.workplace, out, job, journal=journal) as output:
         survey = Listed(tasks)
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force)
         links: list[Outcome] = []
         whole = True
-        arguments = (os.fsencode(objects), os.fsencode(out), _keys(vault), options,
-                     output.journal.run)
+        arguments = (vault.store, os.fsencode(out), _keys(vault), options, output.journal.run)
         for outcome in run(survey, output.tasks(survey, mirror=False), _getter, arguments, jobs,
                            checkpoints=checkpoints, watch=watch, start_method=start_method,
                            answer=vault.keys.record_key):
@@ -144,8 +143,8 @@ def get(
             output.finish(sync=options.sync, keep_journal=not whole)
 
 
-def _verifier(objects: bytes, keys: Keys, tell, ask) -> Worker:
-    buffers, opener = Buffers(), VaultOpener(objects, [worker_identity(*keys, ask)])
+def _verifier(store: Store, keys: Keys, tell, ask) -> Worker:
+    buffers, opener = Buffers(), VaultOpener(store, [worker_identity(*keys, ask)])
 
     def work(task: Wanted) -> Outcome:
         found = opener.take(task)
@@ -163,8 +162,7 @@ def verify(
     """Authenticate every byte of objects, and that they are what the catalogue says; yield an
     outcome an object."""
     survey = Listed(each_object(rows))
-    objects = os.path.join(vault.store.root, OBJECTS)
-    yield from run(survey, iter(survey), _verifier, (os.fsencode(objects), _keys(vault)),
+    yield from run(survey, iter(survey), _verifier, (vault.store, _keys(vault)),
                    jobs, watch=watch, start_method=start_method, answer=vault.keys.record_key)
 
 
@@ -172,14 +170,10 @@ def cat(vault: Vault, rows: Iterable[Row], out: BinaryIO) -> int:
     """Write one file; chunks as they are authenticated, and an error ends it. Return its bytes.
 
     Raises UsageError unless the rows are one object's."""
-    from ..objects.buffers import FileSource
-
     tasks = each_object(rows)
     if len(tasks) != 1:
         raise UsageError(f"{len(tasks)} objects match: one is needed; give --object ID")
-    path = os.path.join(os.fsencode(vault.store.root), OBJECTS.encode(),
-                        blob_path(tasks[0].object_id))
-    source = FileSource(path, whole=True)
+    source = open_object(vault.store, tasks[0].object_id)
     with contextlib.closing(source):
         container = Container(source)
         check_object(container, tasks[0])

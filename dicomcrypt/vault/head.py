@@ -57,6 +57,12 @@ def seal_head(keys: Keys, generation: int, segments: tuple[Entry, ...]) -> bytes
     return start + nonce + AESGCM(keys.derive(g, "catalogue")).encrypt(nonce, columns, start)
 
 
+def sealed_under(data: bytes) -> int:
+    """Return the generation of the vault key that a head says to be sealed under; not verified.
+    Raises struct.error."""
+    return _HEAD.unpack_from(data)[2]
+
+
 def open_head(keys: Keys, data: bytes) -> Head:
     """Undo `seal_head`; raises DamagedError."""
     try:

@@ -74,8 +74,9 @@ def hold(vault: Vault, records: Sequence[bytes], reason: str) -> None:
     if not _REASON.fullmatch(reason):
         raise UsageError("a reason is a code of up to 32 letters, digits, . _ or -")
     with vault.keys.transaction():
+        record = _present(vault.keys, records)
         found = [h for h in holds(vault.keys) if not (h.record in records and h.reason == reason)]
-        _put_holds(vault.keys, [*found, Hold(records[0], reason, time.time_ns())])
+        _put_holds(vault.keys, [*found, Hold(record, reason, time.time_ns())])
 
 
 def release(vault: Vault, records: Sequence[bytes], reason: str) -> None:
@@ -90,6 +91,15 @@ def release(vault: Vault, records: Sequence[bytes], reason: str) -> None:
 
 def _put_holds(keys: VaultKeys, found: Iterable[Hold]) -> None:
     keys.put_document(HOLDS, {0: [list(entry) for entry in found]})
+
+
+def _present(keys: VaultKeys, records: Sequence[bytes]) -> bytes:
+    """Return the first of a record's keys that is there. Raises UsageError if none is, since the
+    catalogue was read."""
+    for record in records:
+        if keys.record_key(record) is not None:
+            return record
+    raise UsageError("the record was erased or encrypted anew meanwhile: give the command again")
 
 
 # ---- retention -----------------------------------------------------------------
@@ -118,7 +128,7 @@ def set_retention(keys: VaultKeys, records: Sequence[bytes], until: int | None) 
         document = keys.document(RETENTION) or {}
         found = {r: t for r, t in document.get(_UNTIL, []) if r not in records}
         if until is not None:
-            found[records[0]] = until
+            found[_present(keys, records)] = until
         keys.put_document(RETENTION, document | {_UNTIL: [list(pair) for pair in found.items()]})
 
 

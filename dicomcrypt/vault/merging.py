@@ -91,7 +91,9 @@ def apply_merges(keys: VaultKeys, rows: dict[bytes, list[Row]]) -> None:
         second += first
         for key_id in second:
             whole[key_id] = second
-            rows[key_id] = [*identities, *(r for r in rows[key_id] if not r.is_identity)]
+            own = [r for r in rows[key_id] if r.is_identity][:1]  # stays the first one
+            rows[key_id] = [*own, *(r for r in identities if r not in own),
+                            *(r for r in rows[key_id] if not r.is_identity)]
 
 
 def _identities(rows: dict[bytes, list[Row]], key_ids: Iterable[bytes]) -> list[Row]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..container.reader import Container
-from ..errors import DamagedError, MissingBlobError
+from ..container.stanza import Identity
+from ..container.streams import Source
+from ..errors import DamagedError, MissingBlobError, UsageError
 from ..trees.opening import Opener
 from .query import Query
 from .rows import Row
 from .stanza import VaultIdentity
+from .store import Store, open_blob
 from .vault import OBJECTS, Vault, object_name
 
 
@@ -49,11 +51,12 @@ def select(
 ) -> Iterator[Row]:
     """Yield the rows of what a query names (nothing in it is a wildcard), or of these objects.
 
-    Raises MissingBlobError for an object that is not there."""
+    Raises UsageError for an object that the catalogue has not."""
     for object_id in objects:
         found = vault.catalogue.object(object_id)
         if not found:
-            raise MissingBlobError(f"the vault has no object {object_id.hex()}")
+            raise UsageError(f"the vault has no object {object_id.hex()}: `vault find` shows "
+                             "their ids")
         yield from (row for _, row in found)
     if query or not objects:
         for _, row in vault.catalogue.rows(query=Query(query or {}, exact=True)):
@@ -97,11 +100,28 @@ def check_object(container: Container, task: Wanted) -> None:
         raise DamagedError("the object's header was put back to an older one")
 
 
+def open_object(store: Store, object_id: bytes) -> Source:
+    """Open an object; close it. Raises MissingBlobError, which says what to do."""
+    try:
+        return open_blob(store, object_name(object_id))
+    except MissingBlobError as error:
+        raise MissingBlobError(f"{error}: bring it back from a backup, or let `vault repair "
+                               "--drop-missing` forget it") from None
+
+
 class VaultOpener(Opener):
-    """Opens the objects of a worker's tasks."""
+    """Opens the objects of a worker's tasks, out of a store."""
+
+    def __init__(self, store: Store, identities: Sequence[Identity], *, decrypt: bool = False
+                 ) -> None:  # fmt: skip
+        super().__init__(b"", identities, decrypt=decrypt)
+        self._store = store
 
     def place(self, task: Wanted) -> bytes:
-        return os.path.join(self._root, blob_path(task.object_id))
+        return object_name(task.object_id).encode()
+
+    def source(self, task: Wanted) -> Source:
+        return open_object(self._store, task.object_id)
 
     def check(self, task: Wanted, container: Container) -> None:
         check_object(container, task)

@@ -73,7 +73,15 @@ def remove(
     accesses = keys.table.accesses()
     for name in names:
         if name not in accesses:
-            raise UnknownKeyError(f"the vault has no recipient {name!r}")
+            raise UnknownKeyError(f"the vault has no recipient {name!r}: it may be opened by "
+                                  f"{', '.join(accesses)}")
+    for name in names:
+        for other, stanza in accesses.items():
+            if other not in names and stanza.hint == accesses[name].hint and (
+                stanza.type == accesses[name].type not in PASSPHRASE_TYPES
+            ):
+                raise UsageError(f"{name!r} and {other!r} are the same key, which would still open "
+                                 "the vault: remove both names")
     known, staying, lost = _known(keys), {}, []
     for name, stanza in accesses.items():
         if name in names:

@@ -6,6 +6,7 @@ import hashlib
 from typing import NamedTuple
 
 from .facts import Owner
+from .merging import main_identity
 from .rows import Row, identity_row
 from .selecting import whole_record
 from .vault import Vault
@@ -47,6 +48,8 @@ class Records:
         #: Object id by the digest's first 16 bytes; keyed digests of two records never meet.
         self.claims: dict[bytes, bytes] = {}
         self._places: set[bytes] = set()
+        #: Under which identity the files of those whose record was merged are shown.
+        self.shown: dict[Owner, Row] = {}
         #: Identity rows of record keys that were made, until the catalogue has them.
         self.new: dict[bytes, Row] = {}
 
@@ -72,21 +75,24 @@ class Records:
             found = catalogue.record_of(None, None, job=self._job)
         found = [key_id for key_id in whole_record(catalogue, found)
                  if self._keys.record_key(key_id) is not None]
-        current = next(filter(self._keys.is_current, reversed(found)), None)
         who = identity_row(owner.issuer, owner.patient_id, study=owner.study, job=self._job)
+        # Of a merged record, each identity's files are under its own keys.
+        own = [key_id for key_id in found if catalogue.identities(key_id)[0] == who]
+        current = next(filter(self._keys.is_current, reversed(own)), None)
         if current is None:
             current = self.make(who)
         if found and self._dedupe:
             self._learn(current, found)
-        # Of a merged record, digests of one identity's files are under its own first key.
-        own = (key_id for key_id in found if catalogue.identities(key_id)[0] == who)
-        return current, next(own, (found or [current])[0])
+        if len(own) < len(found):
+            self.shown[owner] = main_identity(self._vault, found)
+        return current, (own or found or [current])[0]
 
     def make(self, identity: Row) -> bytes:
         """Make a record key; return its id. identity: says whose it is."""
         if not self._stock:
             with self._keys.transaction():
-                self._stock = [self._keys.new_record_key() for _ in range(self._size)]
+                made = [self._keys.new_record_key() for _ in range(self._size)]
+            self._stock = made  # not before they are on the medium
             self._size = min(2 * self._size, _STOCK)
         record_id = self._stock.pop()[0]
         self.new[record_id] = identity

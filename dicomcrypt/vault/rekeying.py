@@ -11,6 +11,7 @@ from typing import Any
 
 from ..container.header import FIRST_GENERATION
 from ..container.stanza import FULL
+from ..errors import DicomcryptError
 from ..keys.batch import Envelope
 from ..objects.atomic import AtomicFile
 from ..objects.buffers import FileSink
@@ -18,19 +19,21 @@ from ..objects.decoder import decode
 from ..objects.encoder import Encoder
 from ..objects.files import Buffers
 from ..objects.rewrap import Pump, method_of
-from ..trees.checkpoint import Checkpoints
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import EARLY
-from .adding import journal_of, unfinished
+from .adding import unfinished
+from .doubles import Doubles
 from .getting import Keys
 from .holds import holds, rename_records, retentions
 from .merging import merges, rename_merged
+from .placing import ObjectCheckpoints, journal_of, working
 from .reading import Listed, VaultOpener, Wanted, blob_path, wanted, worker_identity
 from .rows import Row
 from .sealing import keyed_hasher
 from .selecting import identities_of, whole_record
 from .stanza import VaultRecipient
+from .store import Store
 from .vault import OBJECTS, REWRAP, Vault, object_name
 
 #: Of the document: the vault key's generation that all keys are to have, and the objects that go
@@ -60,13 +63,13 @@ class _Question:
 
 
 def _rekeyer(
-    objects: bytes, keys: Keys, generation: int, run_id: str, tell, ask
+    store: Store, objects: bytes, keys: Keys, generation: int, run_id: str, tell, ask
 ) -> Worker:
     def record_key(key_id: bytes) -> bytes | None:
         return ask((_Question.RECORD, key_id))
 
     vault_id, stanza_keys = keys
-    opener = VaultOpener(objects, [worker_identity(vault_id, stanza_keys, record_key)])
+    opener = VaultOpener(store, [worker_identity(vault_id, stanza_keys, record_key)])
     buffers = Buffers()
     supplies: dict[bytes, Any] = {}
 
@@ -172,6 +175,22 @@ def _begin(vault: Vault) -> int:
     return generation
 
 
+def _forget_copies(vault: Vault) -> None:
+    """Delete what a run that was cut short made, and nobody knows of: its journal was lost."""
+    from .repairing import read_row
+
+    doubles, catalogue = Doubles(vault), vault.catalogue
+    for name in vault.store.list(f"{OBJECTS}/"):
+        object_id = bytes.fromhex(name[-37:-5])
+        if catalogue.object(object_id):
+            continue
+        with contextlib.suppress(DicomcryptError, OSError):  # `check` tells of others
+            record, row, who = read_row(vault, object_id)
+            doubles.learn(who, record)
+            if doubles.of(who, row) is not None:
+                vault.store.delete(name)
+
+
 def _sweep(vault: Vault, old: list[bytes]) -> None:
     """Delete objects of which no row is left."""
     for object_id in old:
@@ -186,12 +205,14 @@ def rewrap_deep(
 
     The old objects and record keys are deleted. Given again, a job that was killed goes on; while
     it runs, everything can be read. Raises JobBusyError, DiskFullError, WorkerLostError."""
-    objects = vault.store.make_folder(OBJECTS)
     with (
         vault.lease("vault rewrap") as lease,
+        working(vault) as objects,
         Output(objects, objects, [b"vault rewrap", vault.keys.vault_id],
-               journal=journal_of(vault, b"rewrap", objects)) as output,
+               journal=journal_of(vault, REWRAP, objects)) as output,
     ):
+        if vault.keys.document(DOCUMENT) is not None and not output.journal.resumed:
+            _forget_copies(vault)
         generation = _begin(vault)
         successors = _Successors(vault)
         tasks, old_keys = {}, {k for k in vault.catalogue.records() if not vault.keys.is_current(k)}
@@ -206,10 +227,10 @@ def rewrap_deep(
             if watch is not None:
                 watch(survey, done)
 
-        checkpoints = Checkpoints(objects, output.journal)
-        arguments = (os.fsencode(objects), (vault.keys.vault_id, vault.stanza_keys()),
+        checkpoints = ObjectCheckpoints(vault, output.journal)
+        arguments = (vault.store, os.fsencode(objects), (vault.keys.vault_id, vault.stanza_keys()),
                      vault.keys.generation, output.journal.run)
-        entries = unfinished(output.tasks(survey, mirror=False), vault, objects)
+        entries = unfinished(output.tasks(survey, mirror=False), vault)
         whole, waiting = True, []
         try:
             for outcome in run(survey, entries, _rekeyer, arguments, jobs, checkpoints=checkpoints,

@@ -14,15 +14,20 @@ from typing import Any
 
 from ..container.layout import OPAQUE, STREAM_ORDER, TAGS
 from ..container.reader import Container, OpenContainer
-from ..errors import DicomcryptError, MissingBlobError, OutputExistsError
+from ..errors import DicomcryptError, MissingBlobError, OutputExistsError, UsageError
 from ..objects.decoder import decode_stream
 from ..objects.files import object_meta
 from ..objects.signing import unlock
-from .checking import BlobSource, Check, Finding, Progress, orphan_kind, record_of
+from .checking import Check, Finding, Progress, orphan_kind, record_of
+from .doubles import Doubles, hash_content, lineage
 from .erasing import erasures, finish_pending
 from .facts import MOST, owner_of, read_facts
 from .merging import apply_merges
+from .placing import journals, remove_journal
 from .rows import Row, identity_row
+from .sealing import keyed_hasher
+from .selecting import whole_record
+from .store import copy_blob, move_blob, open_blob
 from .vault import REWRAP, Vault, object_name
 
 DAMAGED = "damaged"
@@ -82,16 +87,18 @@ def beginning(opened: OpenContainer, most: int = MOST) -> bytes:
 def read_row(vault: Vault, object_id: bytes) -> tuple[bytes, Row, Row | None]:
     """Return a record key's id, the row of an object, and the identity row of its record, from the
     object alone. Raises DamagedError, NoIdentityError."""
-    container = Container(BlobSource(vault.store, object_name(object_id)))
-    opened = unlock(container, [vault.identity])
-    record = record_of(container, vault.identity)
-    index, meta = object_meta(opened)
-    facts: dict[str, Any] = {}
-    if meta.link is None:
-        data = beginning(opened)
-        facts = read_facts(memoryview(data), len(data), lambda size: memoryview(data)[:size])
+    with contextlib.closing(open_blob(vault.store, object_name(object_id))) as source:
+        container = Container(source)
+        opened = unlock(container, [vault.identity])
+        record = record_of(container, vault.identity)
+        index, meta = object_meta(opened)
+        facts: dict[str, Any] = {}
+        if meta.link is None:
+            data = beginning(opened)
+            facts = read_facts(memoryview(data), len(data), lambda size: memoryview(data)[:size])
     owner = owner_of(facts)
-    who = identity_row(owner.issuer, owner.patient_id, study=owner.study, job=record)
+    job = lineage(vault.keys, record)[-1] if record else None
+    who = identity_row(owner.issuer, owner.patient_id, study=owner.study, job=job)
     row = Row(
         object_id=object_id, path=meta.name or object_id.hex().encode(),
         size=index.size if index is not None and meta.link is None else 0,
@@ -106,33 +113,20 @@ def set_aside(vault: Vault, name: str, folder: str | None) -> str:
     """Move an object out of the vault's objects: into a folder, or below `damaged/` in the store.
 
     Returns its new place."""
-    data, base = vault.store.read(name), name.rpartition("/")[2]
-    if folder is None:
-        target = f"{DAMAGED}/{base}"
-        for number in range(1, 1000):
-            try:
-                vault.store.put_new(target, data)
-                break
-            except OutputExistsError:
-                if vault.store.read(target) == data:
-                    break
-                target = f"{DAMAGED}/{base}.{number}"
-        vault.store.delete(name)
-        return target
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    path, number = os.path.join(folder, base), 0
-    while True:
-        try:
-            with open(path, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            break
-        except FileExistsError:
-            number += 1
-            path = os.path.join(folder, f"{base}.{number}")
-    vault.store.delete(name)
-    return path
+    base = name.rpartition("/")[2]
+    for number in range(1000):
+        extra = f".{number}" if number else ""
+        with contextlib.suppress(OutputExistsError, FileExistsError):
+            if folder is None:
+                target = f"{DAMAGED}/{base}{extra}"
+                move_blob(vault.store, name, target)
+                return target
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            path = os.path.join(folder, base + extra)
+            copy_blob(vault.store, name, path)
+            vault.store.delete(name)
+            return path
+    raise UsageError(f"a thousand files in {folder or DAMAGED!r} are called {base!r}: make room")
 
 
 def bury_again(vault: Vault) -> int:
@@ -170,6 +164,7 @@ def repair(
         return done
     finish_pending(vault)
     rows: dict[bytes, list[Row]] = {}
+    doubles = Doubles(vault)
     known = {finding.name for finding in findings}
     findings += [Finding("damaged", True, "not every byte is as it was", name)
                  for name in damaged if name not in known]
@@ -181,7 +176,7 @@ def repair(
         elif finding.kind == "missing" and drop_missing:
             done.dropped += _drop(vault, finding.name, rows)
         elif finding.kind == "orphan":
-            _adopt(vault, finding, rows, done, aside)
+            _adopt(vault, finding, rows, done, aside, doubles)
         elif finding.kind == "old" and accept_old:
             _accept(vault, finding.name or "", rows)
         elif finding.kind == "erased" and remove_erased:
@@ -191,6 +186,9 @@ def repair(
     if rows:
         vault.catalogue.append(rows)
     vault.catalogue.compact()
+    vault.remove_parts()
+    for path in journals(vault):
+        remove_journal(path)
     return done
 
 
@@ -205,7 +203,8 @@ def _drop(vault: Vault, name: str, rows: dict[bytes, list[Row]]) -> int:
 
 def _accept(vault: Vault, name: str, rows: dict[bytes, list[Row]]) -> None:
     """Let the rows of an object say which header it has."""
-    opened = unlock(Container(BlobSource(vault.store, name)), [vault.identity])
+    with contextlib.closing(open_blob(vault.store, name)) as source:
+        opened = unlock(Container(source), [vault.identity])
     for record, row in vault.catalogue.object(_id_of(name)):
         rows.setdefault(record, []).append(
             dataclasses.replace(row, generation=opened.unlocked.slot.generation))
@@ -216,12 +215,20 @@ def _id_of(name: str) -> bytes:
 
 
 def _adopt(vault: Vault, finding: Finding, rows: dict[bytes, list[Row]], done: Repaired,
-           aside: str | None) -> None:
+           aside: str | None, doubles: Doubles) -> None:  # fmt: skip
+    """Give an object a row; if its record has the same file already, under the same path, it goes.
+    """
     try:
         record, row, who = read_row(vault, _id_of(finding.name or ""))
     except (DicomcryptError, OSError):
         done.aside.append(set_aside(vault, finding.name or "", aside))
         return
+    doubles.learn(who, record)
+    if doubles.of(who, row) is not None:
+        done.removed += vault.store.delete(object_name(row.object_id or b""))
+        return
+    row = dataclasses.replace(row, dedupe_digest=_dedupe_digest(vault, record, row))
+    doubles.add(who, row)
     found = rows.setdefault(record, [])
     if not vault.catalogue.identities(record) and not any(r.is_identity for r in found):
         found.insert(0, who)
@@ -229,15 +236,30 @@ def _adopt(vault: Vault, finding: Finding, rows: dict[bytes, list[Row]], done: R
     done.adopted += 1
 
 
+def _dedupe_digest(vault: Vault, record: bytes, row: Row) -> bytes | None:
+    """Return by what an object is found when the same file is added again; None if that cannot be
+    said."""
+    own = vault.catalogue.identities(record)[:1]
+    same = [k for k in whole_record(vault.catalogue, [record])
+            if vault.catalogue.identities(k)[:1] == own]
+    key = next(filter(None, map(vault.keys.dedupe_key, same)), None)
+    try:
+        return hash_content(vault, row.object_id or b"", keyed_hasher(key)) if key else None
+    except (DicomcryptError, OSError):
+        return None
+
+
 def _rebuild(vault: Vault, done: Repaired, aside: str | None, progress: Progress | None) -> None:
     """Write the catalogue anew, from the objects alone.
 
     Other paths of a file that is stored once are kept if the catalogue can be read; merges come
-    from the key table."""
+    from the key table. Of what a deep rewrap that was cut short has made twice, the new one stays,
+    and the rewrap goes on from there."""
     others = list(_aliases(vault))
-    if vault.keys.document(REWRAP) is not None:
-        raise DicomcryptError("a deep rewrap was cut short: give `dicomcrypt vault rewrap --deep` "
-                              "again first")
+    rewrap = vault.keys.document(REWRAP) is not None
+    current: dict[bytes, bool] = {}
+    twice: list[tuple[bytes, Row, Row]] = []
+    doubles = Doubles(vault)
     rows: dict[bytes, list[Row]] = {}
     names = [name for name in vault.store.list("objects/") if name.endswith(".dcmx")]
     found: dict[bytes, tuple[bytes, Row]] = {}
@@ -255,8 +277,26 @@ def _rebuild(vault: Vault, done: Repaired, aside: str | None, progress: Progress
         finally:
             if progress is not None:
                 progress(number, len(names))
+        if record not in current:
+            current[record] = not rewrap or vault.keys.is_current(record)
+        if current[record] and doubles.of(who, row) is None:
+            doubles.add(who, row)
+            rows.setdefault(record, [who]).append(row)
+            found[object_id] = record, row
+        else:
+            twice.append((record, row, who))
+    for record, row, who in twice:
+        if doubles.of(who, row) is not None:
+            done.removed += vault.store.delete(object_name(row.object_id or b""))
+            continue
+        doubles.add(who, row)
         rows.setdefault(record, [who]).append(row)
-        found[object_id] = record, row
+        found[row.object_id or b""] = record, row
+    if rewrap:  # what the key table says of a key counts until it has gone
+        for record in list(rows):
+            for old in lineage(vault.keys, record)[1:]:
+                if vault.keys.record_key(old) is not None:
+                    rows.setdefault(old, rows[record][:1])
     for record, row in others:
         if row.object_id in found and row.path != found[row.object_id][1].path:
             rows.setdefault(record, []).append(row)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..errors import UnknownKeyError, UsageError
 from .catalogue import Catalogue
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def find_record(
     """Return the ids of all keys of one record.
 
     patient, issuer: as in the files, without an issuer where only one is known; study: its UID, the
-    record in which that study lies; key_id: of one of its keys. Raises UsageError if there is no
-    such record, or if it is not clear which one is meant."""
+    record in which that study lies; key_id: of one of its keys. Raises UnknownKeyError if there is
+    no such record, UsageError if it is not clear which one is meant."""
     catalogue = vault.catalogue
     if [patient, study, key_id].count(None) != 2 or (issuer is not None and patient is None):
         raise UsageError("say whose record: a patient, a study, or a record key's id")
@@ -66,7 +66,8 @@ def find_record(
             )
     found = [key for key in found if vault.keys.record_key(key) is not None]
     if not found:
-        raise UsageError("the vault has no such record")
+        raise UnknownKeyError("the vault has no such record: `vault ls --level patient` shows "
+                              "whose it has")
     whole = whole_record(catalogue, found[:1])
     if study is not None and not {*found} <= {*whole}:
         raise UsageError("the study lies in several patients' records: name the patient")

@@ -9,6 +9,7 @@ from ..container.header import default_capacity, pack_slot
 from ..container.layout import PREFIX_SIZE, TRAILER_SIZE, pack_capacity, pack_trailer
 from ..container.reader import Container
 from ..container.stanza import FULL, Recipient
+from ..container.streams import Source
 from ..keys.batch import check_recipients
 from ..objects.atomic import AtomicFile
 from ..objects.buffers import FileSource, write_all
@@ -18,26 +19,34 @@ from ..trees.job import Guarded, Output, Watch, run
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import ENCRYPTED_BEFORE
 from .getting import Keys
-from .reading import Listed, Wanted, blob_path, check_object, each_object, worker_identity
+from .reading import (
+    Listed,
+    Wanted,
+    check_object,
+    each_object,
+    open_object,
+    worker_identity,
+)
 from .rows import Row
-from .vault import OBJECTS, Vault
+from .store import Store
+from .vault import Vault
 
 _PIECE = 1 << 20
 
 
-def _copy(source: int, target: AtomicFile, start: int, end: int, tell) -> None:
+def _copy(source: Source, target: AtomicFile, start: int, end: int, tell) -> None:
     """Copy a range behind what was written, in the kernel where it can."""
-    copier = getattr(os, "copy_file_range", None)
+    copier = getattr(os, "copy_file_range", None) if isinstance(source, FileSource) else None
     while start < end:
         size = min(end - start, _PIECE * 8)
         if copier is not None:
             try:
-                done = copier(source, target.descriptor, size, offset_src=start)
+                done = copier(source.fileno(), target.descriptor, size, offset_src=start)
             except OSError:  # between file systems, or one that cannot
                 copier = None
                 continue
         else:
-            piece = os.pread(source, min(size, _PIECE), start)
+            piece = source.read_range(start, min(size, _PIECE))
             write_all(target.raw, memoryview(piece))
             done = len(piece)
         if done == 0:
@@ -47,7 +56,7 @@ def _copy(source: int, target: AtomicFile, start: int, end: int, tell) -> None:
 
 
 def write_copy(
-    path: bytes, container: Container, stanzas_of, out: AtomicFile, keys, tell
+    container: Container, stanzas_of, out: AtomicFile, keys, tell
 ) -> int:
     """Write an object with other stanzas and the same streams into an open output; return its
     bytes. stanzas_of: makes the stanzas of CORE."""
@@ -58,18 +67,14 @@ def write_copy(
     slots = (slot, bytes(capacity)) if generation % 2 == 0 else (bytes(capacity), slot)
     write_all(out.raw, memoryview(b"".join([prefix.core, pack_capacity(capacity), *slots])))
     shift = PREFIX_SIZE + 2 * capacity - prefix.streams_offset
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        _copy(descriptor, out, prefix.streams_offset, container.size - TRAILER_SIZE, tell)
-    finally:
-        os.close(descriptor)
+    _copy(container.source, out, prefix.streams_offset, container.size - TRAILER_SIZE, tell)
     places = {sid: (offset + shift, n) for sid, (offset, n) in container.streams.items()}
     write_all(out.raw, memoryview(pack_trailer(places, container.size + shift)))
     return container.size + shift
 
 
 def _sharer(
-    objects: bytes, out: bytes, keys: Keys, recipients: Sequence[Recipient], force: bool,
+    store: Store, out: bytes, keys: Keys, recipients: Sequence[Recipient], force: bool,
     run_id: str, tell, ask,
 ) -> Worker:
     identity = worker_identity(*keys, ask)
@@ -86,15 +91,14 @@ def _sharer(
                                os.path.getsize(part), part=os.fsdecode(part), **common)
             if os.path.lexists(target):
                 return Outcome(shown, "skipped", message=ENCRYPTED_BEFORE)
-        path = os.path.join(objects, blob_path(task.object_id))
-        source = FileSource(path, whole=True)
+        source = open_object(store, task.object_id)
         try:
             container = Container(source)
             check_object(container, task)
             unlocked = unlock(container, [identity]).unlocked
             with AtomicFile(target, force=force, sync=False, run=run_id) as file:
                 size = write_copy(
-                    path, container,
+                    container,
                     lambda core: [r.wrap(unlocked.object_key, FULL, core) for r in recipients],
                     file, unlocked.keys, tell,
                 )  # fmt: skip
@@ -119,13 +123,12 @@ def share(
     """
     vault.refuse_inside(out)
     check_recipients({FULL: recipients}, allow_classical=allow_classical, allow_mixed=allow_mixed)
-    objects = os.path.join(vault.store.root, OBJECTS)
     survey = Listed(each_object(rows))
     who = sorted(b"%d " % r.stanza_type + r.hint for r in recipients)
-    with Output(objects, out, [b"vault share", vault.keys.vault_id, *who]) as output:
+    with Output(vault.workplace, out, [b"vault share", vault.keys.vault_id, *who]) as output:
         checkpoints = Checkpoints(out, output.journal, sync=sync, force=force)
         whole = True
-        arguments = (os.fsencode(objects), os.fsencode(out),
+        arguments = (vault.store, os.fsencode(out),
                      (vault.keys.vault_id, vault.stanza_keys()), tuple(recipients), force,
                      output.journal.run)
         for outcome in run(survey, output.tasks(survey, mirror=False), _sharer, arguments, jobs,

@@ -64,6 +64,7 @@ class VaultIdentity:
     ) -> None:  # fmt: skip
         self._hint, self._stanza_key, self._record_key = vault_id[:8], stanza_key, record_key
         self._seals: dict[int, AESGCM] = {}
+        self._last: tuple[Stanza, bytes, tuple[bytes, bytes]] | None = None
 
     def __repr__(self) -> str:
         return f"VaultIdentity({self._hint.hex()})"
@@ -73,6 +74,9 @@ class VaultIdentity:
 
     def record_of(self, stanza: Stanza, binding: bytes) -> tuple[bytes, bytes] | None:
         """Return the id of the record key that a stanza needs, and the wrapped key."""
+        last = self._last
+        if last is not None and last[0] is stanza and last[1] == binding:
+            return last[2]
         if not self.matches(stanza) or len(stanza.body) != _BODY:
             return None
         generation, nonce = _HEAD.unpack_from(stanza.body)
@@ -84,7 +88,9 @@ class VaultIdentity:
             )
         except InvalidTag:
             return None
-        return content[:16], content[16:]
+        found = content[:16], content[16:]
+        self._last = stanza, binding, found  # who asks whose it is opens it next
+        return found
 
     def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
         """Return the object key; None if the stanza is not this vault's, or was changed.

@@ -1,22 +1,29 @@
 """Where a vault's blobs lie: a flat space of names, a folder here (docs/spec/vault-v1.md, 1).
 
-Nothing above this module assumes a file system, but for `FolderStore.path` and `adopt`, by which
-workers write objects beside their places.
+All that is above uses the protocol `Store`. A folder is quicker where it may write and read files
+itself: `local_path`, `adopt`, `move` and `descriptor` are what it has in addition, and nothing
+needs them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
-from ..errors import MissingBlobError, UsageError
+from ..container.streams import Source
+from ..errors import DamagedError, MissingBlobError, UsageError
 from ..objects.atomic import AtomicFile, exists_error, is_part, rename_part, sync_folders
-from ..objects.buffers import open_regular, patiently, write_all
+from ..objects.buffers import FileSource, patiently, write_all
+from ..objects.ranges import CachedEnds
 
 _NAME = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}/){0,3}[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+_PIECE = 4 << 20
 
 Chunks = bytes | Iterable[bytes]
 
@@ -24,7 +31,9 @@ Chunks = bytes | Iterable[bytes]
 class Store(Protocol):
     """Blobs under names of `a-z A-Z 0-9 _ . -` with `/` between parts, no part with a dot in front.
 
-    What returned is on the medium. Raises MissingBlobError for a blob that is not there."""
+    What returned is on the medium. Raises MissingBlobError for a blob that is not there, and
+    DamagedError if something else than a blob stands in its place. Workers get a copy of it: it can
+    be pickled."""
 
     def put_new(self, name: str, data: Chunks) -> None:
         """Put a blob, whole or not at all. Raises OutputExistsError if the name is taken."""
@@ -47,6 +56,75 @@ class Store(Protocol):
         """Put a blob, in the place of one of its name if there is one, as one step."""
 
 
+class BlobSource(CachedEnds):
+    """A blob that is read by ranges, both ends at once."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        super().__init__(_Ranges(store, name))
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class _Ranges:
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+
+    def size(self) -> int:
+        return self._store.size(self._name)
+
+    def read_range(self, offset: int, length: int) -> bytes:
+        return self._store.read(self._name, offset, length)
+
+
+def is_local(store: Store) -> TypeGuard[FolderStore]:
+    """Whether a store is a folder, so that its files can be used as such."""
+    return isinstance(store, FolderStore)
+
+
+def open_blob(store: Store, name: str) -> Source:
+    """Open a blob of which much will be read; close it."""
+    return FileSource(store.descriptor(name), whole=True) if is_local(store) else BlobSource(
+        store, name)
+
+
+def put_file(store: Store, path: str, name: str) -> None:
+    """Let a file be a blob; it is gone then. Raises OutputExistsError."""
+    if is_local(store):
+        store.adopt(path, name)
+        return
+    with open(path, "rb") as file:
+        store.put_new(name, iter(lambda: file.read(_PIECE), b""))
+    os.unlink(path)
+
+
+def _pieces(store: Store, name: str) -> Iterator[bytes]:
+    for at in range(0, store.size(name), _PIECE):
+        yield store.read(name, at, _PIECE)
+
+
+def move_blob(store: Store, name: str, target: str) -> None:
+    """Give a blob, or what is in its place, another name. Raises OutputExistsError,
+    MissingBlobError."""
+    if is_local(store):
+        store.move(name, target)
+        return
+    store.put_new(target, _pieces(store, name))
+    store.delete(name)
+
+
+def copy_blob(store: Store, name: str, path: str) -> None:
+    """Copy a blob into a new file; of a link, or what else is no blob, the file says so. Raises
+    OutputExistsError, MissingBlobError."""
+    with AtomicFile(path) as file:
+        try:
+            for piece in _pieces(store, name):
+                write_all(file.raw, memoryview(piece))
+        except DamagedError as error:
+            write_all(file.raw, memoryview(f"{error}\n".encode()))
+        file.commit(mode=0o600)
+
+
 def check_name(name: str) -> str:
     """Return a blob's name if it is one; raises UsageError."""
     if not _NAME.fullmatch(name):
@@ -65,26 +143,36 @@ class FolderStore:
     def __repr__(self) -> str:
         return f"FolderStore({self.root!r})"
 
-    def path(self, name: str) -> str:
-        """Where a blob lies."""
-        return os.path.join(self.root, *check_name(name).split("/"))
+    def local_path(self, name: str) -> str:
+        """Where a blob lies. Raises DamagedError if one of the folders above it is a link."""
+        *folders, base = check_name(name).split("/")
+        path = self.root
+        for folder in folders:
+            path = os.path.join(path, folder)
+            try:
+                mode = os.lstat(path).st_mode
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISDIR(mode):
+                raise DamagedError(f"{path!r} in the vault is no folder, but a link or a file")
+        return os.path.join(path, base)
 
     def make_folder(self, name: str) -> str:
         """Make the folder of blobs `name`/...; return its path."""
-        path = self.path(name)
+        path = self.local_path(f"{name}/_").removesuffix("/_")
         _make_folders(path)
         return path
 
     def put_new(self, name: str, data: Chunks) -> None:
-        if os.path.lexists(self.path(name)):
-            raise exists_error(self.path(name))
+        if os.path.lexists(self.local_path(name)):
+            raise exists_error(self.local_path(name))
         self._put(name, data, force=False)
 
     def replace(self, name: str, data: Chunks) -> None:
         self._put(name, data, force=True)
 
     def _put(self, name: str, data: Chunks, *, force: bool) -> None:
-        path = self.path(name)
+        path = self.local_path(name)
         folder = os.path.dirname(path)
         _make_folders(folder)
         with AtomicFile(path, force=force, sync=self._sync) as file:
@@ -98,7 +186,25 @@ class FolderStore:
 
         The caller has synced it, and syncs folders when he has adopted many (`sync`). Raises
         OutputExistsError if the name is taken."""
-        rename_part(part, self.path(name), force=False)
+        rename_part(part, self.local_path(name), force=False)
+
+    def remove_folders(self, *, root: bool) -> None:
+        """Remove folders that are empty; root: the store's own, too."""
+        for at, _, _ in os.walk(self.root, topdown=False):
+            if root or at != self.root:
+                with contextlib.suppress(OSError):
+                    os.rmdir(at)
+
+    def parts(self) -> Iterator[str]:
+        """Yield the paths of blobs that writers have begun, or were killed over."""
+        pending = [self.root]
+        while pending:
+            with contextlib.suppress(FileNotFoundError), os.scandir(pending.pop()) as found:
+                for entry in found:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    elif is_part(os.fsencode(entry.name)):
+                        yield entry.path
 
     def sync(self) -> None:
         """Let everything in the store reach the medium."""
@@ -114,9 +220,32 @@ class FolderStore:
                 finally:
                     os.close(descriptor)
 
-    def read(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+    def move(self, name: str, target: str) -> None:
+        """Give a blob another name. Raises OutputExistsError, MissingBlobError."""
+        source, place = self.local_path(name), self.local_path(target)
+        _make_folders(os.path.dirname(place))
         with _missing(name):
-            descriptor = open_regular(self.path(name))
+            rename_part(source, place, force=False)
+        self._sync_folder(os.path.dirname(place))
+        self._sync_folder(os.path.dirname(source))
+
+    def descriptor(self, name: str) -> int:
+        """Open a blob for reading; never waits, and follows no link."""
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with _missing(name):
+            try:
+                descriptor = os.open(self.local_path(name), flags | getattr(os, "O_NOFOLLOW", 0))
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+                    raise _special(name) from None
+                raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise _special(name)
+        return descriptor
+
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        descriptor = self.descriptor(name)
         try:
             if length is None:
                 length = max(os.fstat(descriptor).st_size - offset, 0)
@@ -134,7 +263,10 @@ class FolderStore:
 
     def size(self, name: str) -> int:
         with _missing(name):
-            return os.stat(self.path(name), follow_symlinks=False).st_size
+            status = os.lstat(self.local_path(name))
+        if not stat.S_ISREG(status.st_mode):
+            raise _special(name)
+        return status.st_size
 
     def list(self, prefix: str) -> Iterator[str]:
         folder = prefix.rpartition("/")[0]
@@ -158,7 +290,7 @@ class FolderStore:
     def delete_many(self, names: Iterable[str]) -> int:
         count, folders = 0, set()
         for name in names:
-            path = self.path(name)
+            path = self.local_path(name)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
                 count += 1
@@ -168,7 +300,7 @@ class FolderStore:
         return count
 
     def delete(self, name: str) -> bool:
-        path = self.path(name)
+        path = self.local_path(name)
         try:
             os.unlink(path)
         except FileNotFoundError:
@@ -192,3 +324,5 @@ def _missing(name: str) -> Iterator[None]:
         raise MissingBlobError(f"the vault lacks {name!r}") from None
 
 
+def _special(name: str) -> DamagedError:
+    return DamagedError(f"{name!r} in the vault is no regular file, but a link or something else")

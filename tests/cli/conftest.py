@@ -49,6 +49,26 @@ def command():
     return start
 
 
+@pytest.fixture(scope="session")
+def namespace():
+    """Run a shell script where it may mount; skip where nobody may."""
+    words = ["unshare", "-rm", "sh", "-c"]
+    try:
+        done = subprocess.run([*words, "mount -t tmpfs -o size=1m tmpfs /mnt"], check=False,
+                              capture_output=True, timeout=20)
+    except FileNotFoundError:
+        pytest.skip("unshare missing: apt-get install util-linux")
+    if done.returncode:
+        pytest.skip("no namespace in which a file system can be mounted: "
+                    + done.stderr.decode(errors="replace").strip())
+
+    def run(script, **options):
+        return subprocess.run([*words, script], check=False, capture_output=True, text=True,
+                              timeout=100, **options)
+
+    return run
+
+
 @pytest.fixture
 def call(monkeypatch):
     """Run the command line in this process; what `main` lets escape is a test's failure."""

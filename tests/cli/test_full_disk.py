@@ -7,7 +7,6 @@ import errno
 import os
 import re
 import shlex
-import subprocess
 
 import pytest
 from tree_jobs import Job, states
@@ -18,26 +17,6 @@ BALLAST = 200 << 10  # KiB that are taken away again to make room
 MOUNT = ("mount -t tmpfs -o size={size}k tmpfs {place} && "
          f"head -c {BALLAST}k /dev/zero > {{place}}/ballast")
 MORE = "rm {place}/ballast"
-
-
-@pytest.fixture(scope="session")
-def namespace():
-    """Run a shell script where it may mount; skip where nobody may."""
-    words = ["unshare", "-rm", "sh", "-c"]
-    try:
-        done = subprocess.run([*words, "mount -t tmpfs -o size=1m tmpfs /mnt"], check=False,
-                              capture_output=True, timeout=20)
-    except FileNotFoundError:
-        pytest.skip("unshare missing: apt-get install util-linux")
-    if done.returncode:
-        pytest.skip("no namespace in which a file system can be mounted: "
-                    + done.stderr.decode(errors="replace").strip())
-
-    def run(script, **options):
-        return subprocess.run([*words, script], check=False, capture_output=True, text=True,
-                              timeout=100, **options)
-
-    return run
 
 
 LOOK = 'find {place} -name "*.part" | sed "s/^/part: /"; find {place} -type f -name "*.d*" | wc -l'

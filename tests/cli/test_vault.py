@@ -89,7 +89,7 @@ def test_what_is_refused(call, keys, vault, tree, tmp_path):
     assert call("vault", "stats", vault, "-i", keys / "index.key").status == 3
     assert call("vault", "get", vault, *who, "-o", tmp_path / "x").status == 2
     for status, *which in ((2, "--patient", "nobody"), (2, "--object", "zz"),
-                           (4, "--object", "00" * 16)):
+                           (2, "--object", "00" * 16)):
         assert call("vault", "get", vault, *which, *who, "-o", tmp_path / "x").status == status
     assert call("vault", "find", vault, "PatientID", *who).status == 2
     assert call("vault", "find", vault, "Patient=1", *who).status == 2
@@ -204,3 +204,107 @@ def test_nothing_is_written_into_the_vault_itself(tmp_path, call, keys, corpus):
     for prefix in ("../up", "a//b", ".", "a/../../b"):
         assert call("vault", "add", vault, source, "--prefix", prefix, *how).status == 2
     assert call("vault", "check", vault, *how).status in (0, None)
+
+
+@pytest.fixture
+def added(call, keys, vault, tree):
+    assert call("vault", "add", vault, tree, "-i", keys / "doctor.key", "-q").status == 0
+    return vault
+
+
+def test_failures_of_one_cause_end_with_its_status(call, keys, added, tmp_path):
+    who, names = ("-i", keys / "doctor.key"), sorted(added.rglob("objects/*/*.dcmx"))
+    names[0].write_bytes(names[0].read_bytes()[:-1])
+    for words in (["verify"], ["get", "--all", "-o", tmp_path / "a"]):
+        done = call("vault", words[0], added, *words[1:], *who)
+        assert (done.status, "1 failed" in done.err) == (4, True)
+    names[0].unlink()
+    share = ["share", "--all", "--to", keys / "other.pub", "-o", tmp_path / "s"]
+    for words in (["verify"], ["get", "--all", "-o", tmp_path / "b"], share,
+                  ["cat", "--object", names[0].stem]):
+        done = call("vault", words[0], added, *words[1:], *who)
+        assert done.status == 4, done.err
+        assert names[0].name in done.err
+        assert "vault repair --drop-missing" in done.err
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "ward").write_text("in the way")
+    done = call("vault", "get", added, "--all", *who, "-o", tmp_path / "c")
+    assert done.status == 1  # of two causes
+
+
+def test_what_the_vault_has_not_is_wrong_usage(call, keys, added, tmp_path):
+    who = ("-i", keys / "doctor.key")
+    for words in (["cat", "--object", "00" * 16], ["cat", "no/such.dcm"],
+                  ["get", "--object", "00" * 16, "-o", tmp_path / "x"],
+                  ["verify", "--object", "00" * 16]):
+        assert call("vault", words[0], added, *words[1:], *who).status == 2, words
+
+
+def test_of_several_contents_one_is_chosen(call, command, keys, added, tree, tmp_path):
+    who = ("-i", keys / "doctor.key")
+    path = tree / "README.txt"
+    before = path.read_bytes()
+    path.write_bytes(b"newer")
+    assert call("vault", "add", added, tree, *who, "-q").status == 0
+    done = call("vault", "cat", added, "ward/README.txt", *who)
+    assert (done.status, done.out) == (2, "")
+    *shown, last = done.err.splitlines()
+    assert len(shown) == 2
+    assert all("added 20" in line and "ward/README.txt" in line for line in shown)
+    assert "--object ID" in last
+    assert "--latest" in last
+    for words, content in ((["--object", shown[0][:32]], before),
+                           (["--object", shown[1][:32]], b"newer"),
+                           (["ward/README.txt", "--latest"], b"newer")):
+        assert command("vault", "cat", added, *words, *who).stdout == content
+
+
+def test_a_link_to_a_vault_is_the_vault(call, keys, added, tmp_path):
+    who, link = ("-i", keys / "doctor.key"), tmp_path / "elsewhere" / "link"
+    link.parent.mkdir()
+    link.symlink_to(added)
+    for name in (link, f"{link}/"):
+        assert call("vault", "stats", name, *who).status == 0
+    assert call("vault", "add", link, tmp_path / "ward", *who).status == 0
+    assert os.listdir(link.parent) == ["link"]
+
+
+def test_another_vaults_key_table_is_named_with_the_vault(call, keys, added, tmp_path):
+    who, other = ("-i", keys / "doctor.key"), tmp_path / "other"
+    assert call("vault", "create", other, "-r", keys / "doctor.pub").status == 0
+    for words in (["ls", added, "--keys", f"{other}.keys"],
+                  ["restore-keys", added, f"{other}.keys"]):
+        done = call("vault", *words, *who)
+        assert done.status == 2
+        assert f"{other}.keys" in done.err
+        assert f"'{added}'" in done.err
+
+
+def test_named_files_are_one_job(call, keys, vault, tree, tmp_path):
+    who, more = ("-i", keys / "doctor.key"), tmp_path / "more"
+    more.mkdir()
+    (more / "a.txt").write_text("a")
+    (more / "link").symlink_to("a.txt")
+    names = [*sorted(tree.iterdir()), more / "a.txt", more / "link", more / "a.txt"]
+    done = call("vault", "add", vault, *names, tmp_path / "nothing", more, *who, "--json")
+    assert done.status == 1
+    facts = json.loads(done.out)
+    assert [f["message"] for f in facts["files"] if f["state"] == "failed"] == [
+        "no such file or directory"]
+    assert facts["summary"]["done"] == len(names) - 1 + 2
+    stats = json.loads(call("vault", "stats", vault, *who, "--json").out)
+    assert stats["segments"] == 2  # of the files, and of the folder
+    paths = [f["path"] for f in json.loads(call("vault", "find", vault, "--path", "*", *who,
+                                                "--json").out)]
+    assert sorted(paths) == sorted([*(p.name for p in tree.iterdir()), "a.txt", "link",
+                                    "more/a.txt", "more/link"])
+    done = call("vault", "add", vault, *(p for p in names if not p.is_symlink()), *who)
+    assert "0 done" in done.err
+    done = call("vault", "add", vault, tree / "README.txt", f"{vault}.keys.reserve", *who)
+    assert (done.status, "the vault itself" in done.err) == (2, True)
+
+
+def test_a_vault_is_made_in_no_other(call, keys, vault):
+    done = call("vault", "create", vault / "objects" / "new", "-r", keys / "doctor.pub")
+    assert (done.status, f"lies in the vault '{vault}'" in done.err) == (2, True)
+    assert not (vault / "objects" / "new").exists()

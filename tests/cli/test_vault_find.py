@@ -50,13 +50,33 @@ def test_the_tree_says_each_thing_once():
 
     rows = [{"PatientID": "1", "StudyDate": d, "objects": 2, "series": 1, "size": 1500}
             for d in ("20200101", "20200102")]  # fmt: skip
-    assert list(_tree(rows, "study")) == [
+    assert list(_tree(rows, "study", 80)) == [
         "1",
         "  20200101  (1 series, 2 objects, 1.5 kB)",
         "  20200102  (1 series, 2 objects, 1.5 kB)",
     ]
-    assert list(_tree([{"size": None, "objects": 1}], "patient")) == [
+    assert list(_tree([{"size": None, "objects": 1}], "patient", 80)) == [
         "(no patient)  (1 objects, 0 B)"]
+
+
+def test_long_text_is_cut_on_a_terminal_alone(ask):
+    from rich.cells import cell_len
+
+    from dicomcrypt.cli.vault_find import _tree
+
+    row = {"PatientID": "4711" * 20, "PatientName": "\u96fb" * 60, "PatientSex": "O", "objects": 2,
+           "StudyInstanceUID": "1." * 31 + "1", "StudyDescription": "x" * 400, "size": 0}
+    patient, study = _tree([row], "study", 80)
+    assert cell_len(patient) <= 80
+    assert patient.startswith("471147114711")
+    assert patient.endswith("\u2026  O")
+    assert row["StudyInstanceUID"] in study  # whole, for whoever copies it
+    assert "xxxxxxx\u2026" in study
+    assert list(_tree([row], "patient", 1000)) == [
+        f"{row['PatientID']}  {row['PatientName']}  O  (2 objects, 0 B)"]
+    evil = next(r for r in json.loads(ask("ls", "--level", "patient", "--json").out)
+                if r["PatientID"] == "evil")
+    assert evil["PatientName"] == "Evil\x1b[2J^\u202eName"
 
 
 def test_find_matches_by_options_and_keywords(ask):

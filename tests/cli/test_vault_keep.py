@@ -45,7 +45,7 @@ def test_erasing(call, vault, who, tmp_path):
     assert facts["objects"] == 2
     assert [found["id"] for found in facts["backups"]] == [copy["id"]]
     assert patients(call, vault, who) == ["P0", "P2"]
-    assert call(*words, "--yes-erase").status == 2
+    assert call("vault", "erase", vault, *who, "--patient", "P9", "--yes-erase").status == 2
     done = call("vault", "erase", vault, *who, "--study", "1.2.826.2.1", "--yes-erase")
     assert done.status == 2
     assert "--patient" in done.err

@@ -403,7 +403,8 @@ def test_an_older_copy_is_noticed_while_the_newer_one_is_unlocked(path, tmp_path
 
 def test_a_damaged_table_can_be_read_as_far_as_it_goes_and_not_written(path):
     key_id, value = rows(path, "entries")[0]
-    change(path, "UPDATE entries SET value = ? WHERE key = ?", value[:-1] + b"?", key_id)
+    changed = value[:-1] + bytes((value[-1] ^ 1,))
+    change(path, "UPDATE entries SET value = ? WHERE key = ?", changed, key_id)
     change(path, "DELETE FROM entries WHERE key = ?", rows(path, "entries")[1][0])
     with pytest.raises(DamagedError):
         KeyTable(path).unlock(LOGIN, PASSWORD)

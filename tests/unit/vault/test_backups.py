@@ -69,8 +69,9 @@ def test_a_copy_opens_as_the_table_did(world):
         with pytest.raises(UsageError):
             backups.forget_backup(vault.keys, made.id)
         assert backups.backups(vault.keys) == [again]
-        with pytest.raises(FileNotFoundError):
-            backup_keys(vault.keys, vault.store.root, str(world.folder / "none" / "x"))
+        for error, place in ((UsageError, "none/x"), (OSError, "x" * 300)):
+            with pytest.raises(error):
+                backup_keys(vault.keys, vault.store.root, str(world.folder / place))
         assert backups.backups(vault.keys) == [again]
 
 

@@ -131,6 +131,52 @@ def test_objects_without_rows_get_them_again(world):
     assert rows(world) == before
 
 
+def test_a_second_object_of_one_file_goes(world):
+    """Under the same path in the same record, every byte being the same."""
+    with world.open() as vault:
+        rows_ = [(r, row) for r, row in vault.catalogue.rows() if row.path == b"tree/p1-1.dcm"]
+        (world.tree / "p1-1.dcm").touch()
+        world.add(vault, dedupe=False)
+        more = [(r, row) for r, row in vault.catalogue.rows() if row.path == b"tree/p1-1.dcm"
+                and row.object_id != rows_[0][1].object_id]
+        vault.catalogue.append({record: [row.removed()] for record, row in more})
+    assert check(world) == ["orphan"] * len(more)
+    before = len(objects(world))
+    done = mend(world)
+    assert (done.adopted, done.removed) == (0, len(more))
+    assert len(objects(world)) == before - len(more)
+    assert check(world, notes=True) == []
+
+
+def test_what_a_cut_add_left_is_known_when_it_is_given_again(world, monkeypatch):
+    """Its journal goes; objects that got rows from `repair` are not stored twice."""
+    from dicomcrypt.vault import adding
+
+    world.plant("more", 3)
+    with world.open() as vault:
+        with monkeypatch.context() as patched:
+            patched.setattr(adding._Book, "save", lambda book: None)
+            world.add(vault)
+    journals = list(world.folder.glob("vault.*.dcmx-journal"))
+    for number in range(2):  # of a tree that is never added again
+        other = world.folder / f"vault.{number:016x}.dcmx-journal"
+        other.touch()
+        journals.append(other)
+    part = world.path / "objects" / "00" / f".dcmx-{18 * '0'}.part"
+    part.touch()
+    assert "orphan" in check(world)
+    assert {"journal", "parts"} <= {*check(world, notes=True)}
+    done = mend(world)
+    assert done.adopted >= 3
+    assert not [path for path in (*journals, part) if path.exists()]
+    assert check(world, notes=True) == []
+    before = len(objects(world))
+    with world.open() as vault:
+        assert {o.state for o in world.add(vault)} == {"skipped"}
+    assert len(objects(world)) == before
+    assert check(world, notes=True) == []
+
+
 def test_objects_of_erased_records_are_told_apart(world):
     with world.open() as vault:
         (record,) = find_record(vault, patient="P1")

@@ -6,11 +6,13 @@ import pytest
 from vault_crash import Crasher
 from vault_world import World, write_dicom
 
-from dicomcrypt.errors import DicomcryptError, PolicyError
+from dicomcrypt.errors import DamagedError, PolicyError, UsageError
 from dicomcrypt.keys import keyfile
+from dicomcrypt.trees.tree import DecryptOptions
 from dicomcrypt.vault import holds, rekeying
 from dicomcrypt.vault.checking import Check, keyless
 from dicomcrypt.vault.erasing import erase
+from dicomcrypt.vault.getting import get
 from dicomcrypt.vault.merging import merge, merges
 from dicomcrypt.vault.recipients import add as add_recipient
 from dicomcrypt.vault.rekeying import DOCUMENT, rewrap_deep
@@ -204,7 +206,62 @@ def test_repair_leaves_it_to_the_rewrap(cut):
     assert not wrong(cut)
 
 
-def test_a_catalogue_is_not_built_anew_meanwhile(cut):
-    with cut.open(catalogue=False) as vault, vault.lease("repair", finish=False):
-        with pytest.raises(DicomcryptError, match="rewrap --deep"):
-            repair(vault, rebuild=True)
+def damage_catalogue(world):
+    for path in (world.path / "catalogue").iterdir():
+        path.write_bytes(b"damaged")
+    (world.folder / "vault.cache").unlink(missing_ok=True)
+
+
+def objects_there(world) -> int:
+    return len(list((world.path / "objects").rglob("*.dcmx")))
+
+
+@pytest.mark.parametrize("journal", ["there", "lost"])
+@pytest.mark.parametrize("catalogue", ["there", "lost"])
+def test_after_a_cut_each_file_is_one_object(cut, tmp_path, catalogue, journal):
+    """Whatever is lost meanwhile; and what the key table says of a record is not."""
+    with cut.open() as vault:
+        hold_and_keep(vault)
+    assert objects_there(cut) == 2 * (3 * cut.each + 2)
+    if journal == "lost":
+        for path in cut.folder.glob("vault.*.dcmx-journal"):
+            path.unlink()
+    if catalogue == "lost":
+        damage_catalogue(cut)
+        with pytest.raises(DamagedError):
+            cut.open()
+        with cut.open(catalogue=False) as vault, vault.lease("repair", finish=False):
+            done = repair(vault, rebuild=True)
+            assert done.removed == 3 * cut.each + 2
+            assert not done.left
+        assert not wrong(cut)
+    with cut.open() as vault:
+        rewrap(vault)
+    assert objects_there(cut) == 3 * cut.each + 2
+    kept(cut, "P1", "P2")
+    assert not wrong(cut)
+    with cut.open() as vault:
+        assert vault.keys.document(DOCUMENT) is None
+        assert all(vault.keys.is_current(k) for k in vault.catalogue.records())
+        outcomes = list(get(vault, vault_rows(vault), str(tmp_path / "out"), DecryptOptions()))
+        assert {o.state for o in outcomes} == {"done"}
+    out = tmp_path / "out" / "tree"
+    found = {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert found.items() <= cut.files().items()
+    # Further paths of one file are in the catalogue only.
+    assert len(found) == len(cut.files()) - (catalogue == "lost")
+
+
+def vault_rows(vault):
+    return [row for _, row in vault.catalogue.rows()]
+
+
+def test_a_stale_catalogue_names_no_key_that_is_gone(world):
+    with world.open() as stale, world.open() as vault:
+        record = find_record(stale, patient="P1")
+        rewrap(vault)
+        with pytest.raises(UsageError, match="again"):
+            holds.hold(stale, record, "court")
+        with pytest.raises(UsageError, match="again"):
+            holds.set_retention(stale.keys, record, 1 << 32)
+        assert not holds.holds(vault.keys)

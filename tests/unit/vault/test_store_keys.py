@@ -44,7 +44,7 @@ def test_a_put_that_fails_leaves_nothing(store):
     with pytest.raises(OSError, match="gone"):
         store.put_new("objects/00/x.dcmx", broken())
     assert list(store.list("")) == []
-    assert os.listdir(store.path("objects/00")) == []
+    assert os.listdir(store.local_path("objects/00")) == []
 
 
 @pytest.mark.parametrize("name", ["", "/", "../x", "a/../b", "a//b", ".hidden", "a/.b", "a\0", "ä",
