@@ -17,7 +17,7 @@ from ..trees.names import safe_relative
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import EARLY, entries_of
 from ..trees.walk import Entry, Survey
-from .placing import ObjectCheckpoints, discard, journal_of, working
+from .placing import ObjectCheckpoints, discard, journal_of, object_mtime, working
 from .records import Records
 from .rows import Row
 from .sealing import VaultSealer
@@ -82,7 +82,8 @@ def _adder(
                     os.fsync(file.descriptor)
                     details["verified"] = read_back(file.part, sealing.source, sealing.material,
                                                     sealer.buffers)
-                file.keep(mode=0o600, start_writing=options.sync and size >= EARLY)
+                file.keep(mode=0o600, mtime_ns=object_mtime(),
+                          start_writing=options.sync and size >= EARLY)
             return Outcome(shown, "done", file.path, read, size, details=details, part=file.part,
                            relative=entry.relative, seen=seen,
                            object_id=sealing.material.keys.core[16:32])
