@@ -181,10 +181,10 @@ def _forget_copies(vault: Vault) -> None:
 
     doubles, catalogue = Doubles(vault), vault.catalogue
     for name in vault.store.list(f"{OBJECTS}/"):
-        object_id = bytes.fromhex(name[-37:-5])
-        if catalogue.object(object_id):
-            continue
-        with contextlib.suppress(DicomcryptError, OSError):  # `check` tells of others
+        with contextlib.suppress(DicomcryptError, OSError, ValueError):  # `check` tells of others
+            object_id = bytes.fromhex(name[-37:-5])
+            if catalogue.object(object_id):
+                continue
             record, row, who = read_row(vault, object_id)
             doubles.learn(who, record)
             if doubles.of(who, row) is not None:
