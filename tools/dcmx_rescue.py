@@ -36,6 +36,7 @@ import os
 import pathlib
 import re
 import sqlite3
+import stat
 import struct
 import sys
 import unicodedata
@@ -101,6 +102,16 @@ class Failure(Exception):
 def need(condition, text, kind="damaged"):
     if not condition:
         raise Failure(kind, text)
+
+
+def open_regular(path):
+    """Open a regular file for reading; never waits for a pipe."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = open(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise Failure("usage", path + " is no regular file")
+    return file
 
 
 # ---- Key derivation: HKDF (RFC 5869) and HPKE base mode (RFC 9180) --------------------------
@@ -351,7 +362,7 @@ class KeyTable:
 
     def __init__(self, path, keyring):
         self.rows = {}
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             need(file.read(16) == b"SQLite format 3\0", path + ": not a key table", "usage")
         name = pathlib.Path(path).absolute().as_uri() + "?mode=ro"
         try:
@@ -1010,7 +1021,7 @@ def streams_wanted(obj, part):
 def rescue(path, relative, keyring, options):
     """Opens one object; `relative` is its path in the folder that is opened, or None. Returns
     (name, target) of a symbolic link that is still to be made, or None."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         obj = DcmxObject(file)
         obj.open(keyring)
         wanted = streams_wanted(obj, options.part)
@@ -1071,7 +1082,7 @@ def tree_path(root, relative, closing):
 
 
 def show(path):
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         obj = DcmxObject(file)
     print(f"{path}: DCMX version 1, suite 1, flags {obj.flags:#06x}")
     print(f"  object id {obj.core[16:32].hex()}")
@@ -1129,7 +1140,7 @@ def make_keyring(options):
     if not options.vault:
         return keyring
     keyring = VaultKeyring(KeyTable(options.keys, keyring))
-    with open(os.path.join(options.input, "vault"), "rb") as file:
+    with open_regular(os.path.join(options.input, "vault")) as file:
         head = file.read(32)
     need(head[:8] == b"DCMXVLT1", options.input + " is no vault", "usage")
     need(head[8:24] == keyring.vault_id, "the key table is another vault's", "usage")

@@ -28,7 +28,7 @@ from ..trees.walk import Entry, Survey
 from . import reserve
 from .facts import owner_of
 from .merging import renamed
-from .placing import ObjectCheckpoints, discard, journal_of, working
+from .placing import ObjectCheckpoints, discard, journal_of, object_mtime, working
 from .records import Records
 from .rows import Row
 from .sealing import VaultSealer
@@ -96,7 +96,8 @@ def _adder(
                     os.fsync(file.descriptor)
                     details["verified"] = read_back(file.part, sealing.source, sealing.material,
                                                     sealer.buffers)
-                file.keep(mode=0o600, start_writing=options.sync and size >= EARLY)
+                file.keep(mode=0o600, mtime_ns=object_mtime(),
+                          start_writing=options.sync and size >= EARLY)
             return Outcome(shown, "done", file.path, read, size, details=details, part=file.part,
                            relative=entry.relative, seen=seen,
                            object_id=sealing.material.keys.core[16:32])

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from ..trees.checkpoint import Checkpoints
 from ..trees.pool import Outcome
 from .store import is_local, put_file
 from .vault import REWRAP, Vault, object_name
+
+_DAY = 86400 * 10**9
 
 
 class ObjectCheckpoints(Checkpoints):
@@ -24,6 +27,14 @@ class ObjectCheckpoints(Checkpoints):
 
     def _give_name(self, outcome: Outcome) -> None:
         put_file(self._store, outcome.part, object_name(outcome.object_id))
+
+
+def object_mtime() -> int:
+    """The modification time of objects, ns since 1970: the day's beginning (UTC).
+
+    By the times of single ones a listing, and every backup, would tell their order, and so which
+    of them belong together."""
+    return time.time_ns() // _DAY * _DAY
 
 
 @contextlib.contextmanager

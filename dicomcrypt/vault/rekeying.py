@@ -27,7 +27,7 @@ from .doubles import Doubles
 from .getting import Keys
 from .holds import holds, rename_records, retentions
 from .merging import merges, rename_merged
-from .placing import ObjectCheckpoints, journal_of, working
+from .placing import ObjectCheckpoints, journal_of, object_mtime, working
 from .reading import Listed, VaultOpener, Wanted, blob_path, wanted, worker_identity
 from .rows import Row
 from .sealing import keyed_hasher
@@ -99,7 +99,7 @@ def _rekeyer(
                 pump.finish()
                 sink.flush()
                 size = sink.position
-                file.keep(mode=0o600, start_writing=size >= EARLY)
+                file.keep(mode=0o600, mtime_ns=object_mtime(), start_writing=size >= EARLY)
         tell(task.size)
         fields = {"object_id": core[16:32], "object_size": size, "generation": FIRST_GENERATION,
                   "core_digest": hashlib.sha256(core).digest()[:16],
@@ -181,10 +181,10 @@ def _forget_copies(vault: Vault) -> None:
 
     doubles, catalogue = Doubles(vault), vault.catalogue
     for name in vault.store.list(f"{OBJECTS}/"):
-        object_id = bytes.fromhex(name[-37:-5])
-        if catalogue.object(object_id):
-            continue
-        with contextlib.suppress(DicomcryptError, OSError):  # `check` tells of others
+        with contextlib.suppress(DicomcryptError, OSError, ValueError):  # `check` tells of others
+            object_id = bytes.fromhex(name[-37:-5])
+            if catalogue.object(object_id):
+                continue
             record, row, who = read_row(vault, object_id)
             doubles.learn(who, record)
             if doubles.of(who, row) is not None:

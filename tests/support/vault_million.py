@@ -142,7 +142,7 @@ def find_name(place: Place) -> dict[str, Any]:
     with place.open() as vault:
         return _timed(lambda: {"found": len(list(
             vault.catalogue.listing("study", {"PatientName": "family1*^g*", "Modality": "MR",
-                                              "StudyDate": "20100101-20101231"})))})
+                                              "StudyDate": "20100101-20201231"})))})
 
 
 def add_recipient(place: Place) -> dict[str, Any]:

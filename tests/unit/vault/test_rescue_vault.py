@@ -89,3 +89,17 @@ def test_refusals(world, rescue, tmp_path, capsys):
         database.commit()
     assert rescue.main(words(world, tmp_path / "out")) == 4
     assert "changed" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes")
+def test_pipes_are_not_waited_for(world, rescue, tmp_path, capsys):
+    with world.open() as vault:
+        world.add(vault)
+    one = next((world.path / "objects").rglob("*.dcmx"))
+    one.unlink()
+    os.mkfifo(one)
+    assert rescue.main(words(world, tmp_path / "out")) == 1
+    assert "no regular file" in capsys.readouterr().err
+    os.unlink(world.keys_path)
+    os.mkfifo(world.keys_path)
+    assert rescue.main(words(world, tmp_path / "more")) == 2
