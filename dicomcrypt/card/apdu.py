@@ -106,7 +106,7 @@ class ResponseApdu:
 
     def __post_init__(self) -> None:
         if not 0 <= self.status <= 0xFFFF or len(self.data) > MOST_ANSWER:
-            raise UsageError("a response has 65,536 bytes of data at most, and a status word of two")
+            raise UsageError("a response has 65,536 bytes of data at most, and two of status")
 
     def __repr__(self) -> str:
         return f"ResponseApdu({len(self.data)} bytes, {self.status:04X})"
