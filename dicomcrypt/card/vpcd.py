@@ -32,14 +32,17 @@ class Slot:
     """A card and the slot that it is put into.
 
     told: called with "inserted" and "removed" as it happens. patience: seconds to wait for the
-    driver before `run` gives up."""
+    driver before `run` gives up. dial: returns a connection to it by another way than `host` and
+    `port`, or raises OSError."""
 
     def __init__(
         self, card: SoftwareCard, port: int = FIRST_PORT, *, host: str = "127.0.0.1",
         patience: float = PATIENCE, told: Callable[[str], None] = lambda event: None,
+        dial: Callable[[], socket.socket] | None = None,
     ) -> None:
         self.card, self.port, self.host = card, port, host
         self._patience, self._told = patience, told
+        self._reach = dial or (lambda: socket.create_connection((host, port), patience))
         self._lock = threading.Lock()
         self._wanted, self._ended = threading.Event(), threading.Event()
         self._wanted.set()
@@ -98,7 +101,7 @@ class Slot:
         end = time.monotonic() + self._patience
         while self._wanted.is_set() and not self._ended.is_set():
             try:
-                connection = socket.create_connection((self.host, self.port), timeout=self._patience)
+                connection = self._reach()
             except OSError:
                 if time.monotonic() > end:
                     return None
