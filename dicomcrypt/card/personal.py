@@ -6,6 +6,7 @@ a proof that it holds them; later it does not.
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable
 
@@ -27,8 +28,10 @@ HOLDERS = {
     CardRole.PATIENT: {names.Role.PATIENT},
     CardRole.PROFESSIONAL: set(names.Role) - {names.Role.PATIENT, names.Role.APPLICATION},
 }
-#: Makes a certificate of a request, None if somebody else will.
-Certify = Callable[[Slot, x509.CertificateSigningRequest], x509.Certificate | None]
+Deliver = Callable[[x509.Certificate], None]
+#: Makes a certificate of a request and delivers it to the card; or keeps the request, if somebody
+#: else will make it.
+Certify = Callable[[Slot, x509.CertificateSigningRequest, Deliver], None]
 
 
 def new_iccsn() -> str:
@@ -41,8 +44,8 @@ def personalise(
     session: CardSession, subject: names.Subject, certify: Certify, *, pin: str, puk: str,
     iccsn: str, kind: KeyKind, authority: x509.Certificate | None,
     told: Callable[[str], None] = lambda step: None,
-) -> dict[Slot, x509.Certificate | None]:
-    """Personalise an empty card and put it into operation; return its certificates.
+) -> None:
+    """Personalise an empty card and put it into operation.
 
     authority: whose certificates the card takes as those of its partners. told: hears what is
     being done. An interrupted personalisation is begun anew. Raises UsageError if the card is in
@@ -71,13 +74,13 @@ def personalise(
         requests[slot] = builder.sign(card_key(session, slot), hashes.SHA256())
         if not requests[slot].is_signature_valid:
             raise TokenError(f"card {session.name}: its signature by the key {slot} is wrong")
-    made = {}
     for slot, request in requests.items():
         told(f"certificate {slot}")
-        made[slot] = certificate = certify(slot, request)
-        if certificate is not None:
-            session.update(slot.certificate_file, certificate.public_bytes(Encoding.DER))
+        certify(slot, request, functools.partial(_deliver, session, slot))
     if authority is not None:
         session.update("EF.CERT.CA", authority.public_bytes(Encoding.DER))
     session.activate()
-    return made
+
+
+def _deliver(session: CardSession, slot: Slot, certificate: x509.Certificate) -> None:
+    session.update(slot.certificate_file, certificate.public_bytes(Encoding.DER))

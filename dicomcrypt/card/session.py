@@ -8,6 +8,7 @@ from cryptography import x509
 
 from ..errors import DamagedError, TokenError, UsageError, WrongPinError
 from . import profile, tlv
+from .access import is_absent
 from .apdu import CommandApdu, ResponseApdu
 from .connection import Connection
 from .profile import FILES, PIN, PUK, Algorithm, CardRole, Ins, KeyKind, Slot
@@ -121,6 +122,10 @@ class CardSession:
         for at in range(0, len(content), _PART):
             self._send(Ins.UPDATE_BINARY, at, content[at : at + _PART], to=to)
 
+    def certificate_files(self) -> list[str]:
+        """The names of the files for certificates that a card of this role has."""
+        return [name for name in FILES if ".CERT." in name and not is_absent(name, self.role)]
+
     def certificate(self, name: str) -> x509.Certificate | None:
         """Return the certificate in a file, None if there is none. Raises DamagedError."""
         content = self.read(name)
@@ -155,7 +160,17 @@ class CardSession:
     def verify(self, pin: str) -> None:
         """Give the PIN. Raises UsageError for one that cannot be (which costs no try), and
         WrongPinError, which tells the tries that are left."""
-        self._send(Ins.VERIFY, PIN, profile.reference_block(pin), to="take the PIN")
+        command = CommandApdu(0, Ins.VERIFY, 0, PIN, profile.reference_block(pin))
+        self._accept_pin(self.connection.send(command))
+
+    def _accept_pin(self, got: ResponseApdu, what: str = "take the PIN") -> None:
+        left = tries_left(got.status)
+        if left is None:
+            self.connection.accept(got, what)
+            return
+        said = "it is blocked: unblock it with dicomcrypt card pin unblock" if not left else \
+            f"{left} {'try is' if left == 1 else 'tries are'} left"
+        raise WrongPinError(f"card {self.name}: wrong PIN; {said}", got.status, left)
 
     def verify_on_pad(self) -> None:
         """Let the reader ask for the PIN, on its own keys; raises as `verify`."""
@@ -167,11 +182,12 @@ class CardSession:
                      0x6403: "the PIN entered is too short or too long"}
         if got.status in cancelled:
             raise TokenError(f"reader {self.reader!r}: {cancelled[got.status]}")
-        self.connection.accept(got, "take the PIN")
+        self._accept_pin(got)
 
     def change_pin(self, old: str, new: str) -> None:
         data = profile.reference_block(old) + profile.reference_block(new)
-        self._send(Ins.CHANGE_REFERENCE_DATA, PIN, data, to="change the PIN")
+        command = CommandApdu(0, Ins.CHANGE_REFERENCE_DATA, 0, PIN, data)
+        self._accept_pin(self.connection.send(command), "change the PIN")
 
     def unblock_pin(self, puk: str, new: str) -> None:
         """Set a new PIN by the PUK; each use of the PUK counts."""
@@ -181,7 +197,7 @@ class CardSession:
         except WrongPinError as error:
             said = f"{error.tries} uses of it are left" if error.tries else \
                 "it is used up: this card cannot be unblocked any more"
-            raise WrongPinError(f"reader {self.reader!r}: the PUK is wrong; {said}", error.status,
+            raise WrongPinError(f"card {self.name}: the PUK is wrong; {said}", error.status,
                                 error.tries) from None
 
     # ---- keys ----------------------------------------------------------------
