@@ -46,9 +46,7 @@ class SoftwareCard:
     store: where it keeps its data. clock: when certificates are judged; a card has none of its own.
     """
 
-    def __init__(
-        self, store: Store, *, clock: Callable[[], datetime.datetime] = now
-    ) -> None:
+    def __init__(self, store: Store, *, clock: Callable[[], datetime.datetime] = now) -> None:
         self._store = store
         self._lock = threading.RLock()
         self._powered, self._closed = True, False

@@ -204,8 +204,9 @@ class FileStore:
         nonce = os.urandom(_NONCE)
         sealed = self._head + nonce + AESGCM(self._key).encrypt(nonce, data, self._head)
         new = self.path + ".new"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(new, flags, 0o600)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)  # of a power cut
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             at = 0
             while at < len(sealed):

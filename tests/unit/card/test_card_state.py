@@ -138,8 +138,9 @@ def test_a_link_in_the_place_of_the_new_file_is_not_followed(path, tmp_path):
     victim.write_bytes(b"precious")
     os.symlink(victim, f"{path}.new")
     card = SoftwareCard.open(path, PASSPHRASE)
-    assert world.Host(card).pin() == 0x6581
+    assert world.Host(card).pin() == 0x9000
     assert victim.read_bytes() == b"precious"
+    assert not path.is_symlink()
     card.close()
 
 
@@ -228,9 +229,13 @@ class Medium:
         self._tick()
         descriptor = os.open(name, flags, *mode)
         self._names[descriptor] = name
-        if flags & os.O_TRUNC:
+        if flags & os.O_CREAT:
             self._synced[name] = b""
         return descriptor
+
+    def unlink(self, name):
+        self._tick()
+        os.unlink(name)
 
     def write(self, descriptor, data):
         self._tick()
