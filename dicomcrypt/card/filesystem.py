@@ -30,7 +30,7 @@ class Tree:
     """The files that a card of a role has."""
 
     def __init__(self, role: CardRole) -> None:
-        self.files = [f for f in FILES.values() if f.is_folder or not access.is_absent(f.name, role)]
+        self.files = [f for f in FILES.values() if not access.is_absent(f.name, role)]
 
     def _child(self, folder: str, fid: int, *, folders: bool | None = None) -> File | None:
         for file in self.files:
