@@ -236,6 +236,17 @@ def test_data_objects_with_any_flaw_get_a_status(battered):
             battered.send(Ins.PSO, 0, 0xBE, data)
 
 
+def test_a_certificate_with_any_byte_turned_is_refused(battered):
+    battered.card.reset()
+    battered.application()
+    der = partner("physician").der()
+    for at in range(len(der)):
+        for mask in (0x01, 0x80):
+            wrong = der[:at] + bytes((der[at] ^ mask,)) + der[at + 1 :]
+            assert battered.verify_certificate("physician", wrong) in (0x6300, 0x6A80)
+    assert battered.verify_certificate("physician", der) == 0x9000
+
+
 def test_the_longest_command_is_no_trouble(battered):
     battered.card.reset()
     battered.application()
