@@ -1,6 +1,7 @@
 """Cards through a real pcscd, whose virtual readers hold software cards; both are of the tests'
 own, in a network namespace."""
 
+import importlib.util
 import os
 import pathlib
 import pty
@@ -10,23 +11,20 @@ import sys
 import threading
 import time
 
-import pytest
-
-import dicomcrypt as dc
-from tests.conftest import _missing, need, require_module
-
-require_module("smartcard", "card")
-
 import clinic
 import pcscd
+import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+
+import dicomcrypt as dc
 from dicomcrypt.card import events, profile, transport
 from dicomcrypt.card.identity import card_identity
 from dicomcrypt.card.keys import card_key
 from dicomcrypt.card.profile import CardRole, KeyKind, Slot
 from dicomcrypt.card.software import SoftwareCard
 from dicomcrypt.errors import TokenError, UsageError, WrongPinError
+from tests.conftest import _missing, need
 
 PACKAGE = pathlib.Path(dc.__file__).resolve().parents[1]
 
@@ -36,6 +34,8 @@ def room():
     missing = pcscd.available()
     if missing is not None:
         _missing(missing)
+    if not importlib.util.find_spec("smartcard"):
+        _missing("pyscard missing: apt-get install libpcsclite-dev; pip install 'dicomcrypt[card]'")
     with pcscd.serve() as room:
         yield room
 
@@ -207,18 +207,19 @@ OPERATIONS = {"sign": _sign, "decrypt": _decrypt, "hash": _hash, "change": _chan
 
 def _pulled(readers, card, operation, number, done):
     """Pull the card at a command of an operation, and put it in again; return whether it was."""
+    error = None
     with readers.session() as session:
         card.done, card.pull_at = done, number
         try:
             operation(session)
-        except TokenError as error:
-            said = str(error)
-            assert said.startswith("reader 'HPJC 00 00': ")
-            assert "put it in again" in said or "the card does not answer" in said
-            assert error.exit_status == 6
-        else:
-            assert card.pull_at > 0, "it was pulled, and nobody noticed"
-            return False
+        except TokenError as caught:
+            error = caught
+    if error is None:
+        assert card.pull_at > 0, "it was pulled, and nobody noticed"
+        return False
+    assert str(error).startswith("reader 'HPJC 00 00': ")
+    assert "put it in again" in str(error)
+    assert error.exit_status == 6
     readers.settle(pulled=True)
     return True
 
@@ -266,9 +267,10 @@ def test_personalisation_that_was_interrupted_is_begun_anew(room, ward, readers)
     try:
         readers.settle()
         for number in (9, 40):
-            with readers.session(1) as session, pytest.raises(TokenError, match="HPJC 00 01"):
+            with readers.session(1) as session:
                 fresh.pull_at = number
-                ward.personalise(session)
+                with pytest.raises(TokenError, match="HPJC 00 01"):
+                    ward.personalise(session)
             assert not fresh.card.data.operational
             readers.settle(pulled=True)
         with readers.session(1) as session:
@@ -390,7 +392,7 @@ def _on_terminal(folder, secret, *words):
     return shown.decode()
 
 
-def test_inspect_verify_frame_rewrap_and_vaults_take_the_card(card, command, ward, tmp_path):
+def test_inspect_verify_rewrap_and_vaults_take_the_card(card, command, ward, tmp_path):
     (tmp_path / "one").write_bytes(b"a study")
     key = ("--card", "--reader", "00 00", "--pin-file", ward.folder / "pin")
     command("card", "cert", "export", "DEC", "-o", "doctor.crt", "--reader", "00 00")
@@ -401,11 +403,9 @@ def test_inspect_verify_frame_rewrap_and_vaults_take_the_card(card, command, war
     command("rewrap", "one.dcmx", *key, "--add", "other.pub", "--allow-classical")
     command("decrypt", "one.dcmx", "-i", "other.key", "-o", "two")
     assert (tmp_path / "two").read_bytes() == b"a study"
-    assert "no such frame" in command("frame", "one.dcmx", "-n", 0, "-o", "x.png", *key,
-                                      status=1).stderr or True
     command("vault", "create", "vault", "-r", "doctor.crt")
     command("vault", "add", "vault", "one", *key)
-    assert "one" in command("vault", "ls", "vault", *key).stdout
+    assert "7 B" in command("vault", "ls", "vault", *key).stdout
     command("vault", "get", "vault", "--all", "-o", "from", *key)
     assert (tmp_path / "from" / "one").read_bytes() == b"a study"
 
@@ -465,11 +465,10 @@ def test_two_empty_cards_are_emulated_and_personalised(ward, tmp_path):
             said = process.communicate(timeout=20)[1]
     assert "a.hpjc: inserted" in said
     assert process.returncode == 0, said
-    for name in ("a.hpjc", "b.hpjc"):
-        card = SoftwareCard.open(tmp_path / name, clinic.WORDS)
-        assert card.data.operational
-        assert profile.parse_gdo(card.data.files["EF.GDO"])[1].endswith("Muster")
-        card.close()
+    card = SoftwareCard.open(tmp_path / "b.hpjc", clinic.WORDS)
+    assert card.data.operational
+    assert profile.parse_gdo(card.data.files["EF.GDO"])[1] == "Max Muster"
+    card.close()
 
 
 def _await_table(pattern):
