@@ -224,7 +224,7 @@ def _verify_certificate(card: SoftwareCard, command: CommandApdu) -> bytes:
     card.need("EF.CERT.CA", Operation.VERIFY)
     role = PARTNERS[reference]
     card.volatile.verified.pop(role, None)
-    held = card.content(FILES["EF.CERT.CA"])
+    held = tlv.first(card.content(FILES["EF.CERT.CA"]))
     if not held:
         raise Refused(StatusWord.REFERENCE_NOT_FOUND)
     try:

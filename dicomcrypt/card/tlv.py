@@ -53,6 +53,15 @@ def parse(data: bytes) -> Iterator[tuple[int, bytes]]:
         raise damaged("a data object")
 
 
+def first(data: bytes) -> bytes:
+    """Return the first object, tag and length with it, of a file that may hold the rest of an
+    older one behind it; the data as they are if they begin with none."""
+    if len(data) < 2 or not data[1] & 0x80:
+        return data[: 2 + data[1]] if len(data) > 1 else data
+    head = 2 + (data[1] & 0x7F)
+    return data[: head + int.from_bytes(data[2:head], "big")]
+
+
 def fields(data: bytes) -> dict[int, bytes]:
     """Return {tag: value}; DamagedError if a tag comes twice, and as of `parse`."""
     found: dict[int, bytes] = {}

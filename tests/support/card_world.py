@@ -22,7 +22,7 @@ from dicomcrypt.card.profile import (
 )
 from dicomcrypt.card.software import SoftwareCard
 from dicomcrypt.card.state import CardData, MemoryStore, Reference, StoredKey
-from dicomcrypt.card.status import more_data
+from dicomcrypt.card.status import StatusWord, more_data
 
 PIN, WRONG_PIN, PUK, WRONG_PUK = "135790", "135791", "24680246", "24680247"
 ICCSN, HOLDER = "80276001011234567890", "Dr. Anna Arzt"
@@ -88,7 +88,9 @@ class Host:
     def raw(self, command: bytes) -> ResponseApdu:
         answer = self.card.transmit(command)
         self.heard.append(answer)
-        return ResponseApdu.parse(answer)
+        found = ResponseApdu.parse(answer)
+        assert found.status != StatusWord.UNKNOWN_ERROR, "an error that the card did not foresee"
+        return found
 
     def send(self, ins, p1=0, p2=0, data=b"", answer=0, *, cla=0, extended=False) -> ResponseApdu:
         found = self.raw(CommandApdu(cla, ins, p1, p2, data, answer, extended).encode())

@@ -355,8 +355,15 @@ def test_data_objects_come_back(objects):
     assert list(tlv.parse(blob)) == objects
 
 
+@given(st.binary(max_size=70000), st.binary(max_size=20))
+@settings(max_examples=30, deadline=None)
+def test_the_first_object_is_found_whatever_is_behind_it(value, behind):
+    assert tlv.first(tlv.encode(0x30, value) + behind) == tlv.encode(0x30, value)
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_data_objects_or_damaged(blob):
+    assert blob.startswith(tlv.first(blob))
     try:
         for _, value in tlv.parse(blob):
             assert len(value) <= len(blob)

@@ -400,6 +400,13 @@ def test_without_the_authoritys_certificate_nobody_is_verified():
     assert host.verify_certificate("physician", partner("physician").der()) == 0x6A80
 
 
+def test_the_rest_of_an_older_certificate_behind_the_authoritys_does_not_matter():
+    host = ready(operational=False)
+    host.file("EF.CERT.CA")
+    host.ok(Ins.UPDATE_BINARY, data=authority().der() + b"older", extended=True)
+    assert host.verify_certificate("physician", partner("physician").der()) == 0x9000
+
+
 def test_a_certificate_of_any_length_may_come_in_short_parts():
     host = world.make().application()
     der = partner("hospital").der()
