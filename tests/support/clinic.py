@@ -7,12 +7,15 @@ import threading
 import time
 from collections.abc import Callable
 
+import click.testing
+
 from dicomcrypt.card import personal
 from dicomcrypt.card.profile import CardRole, KeyKind
 from dicomcrypt.card.session import CardSession
 from dicomcrypt.card.software import SoftwareCard
 from dicomcrypt.card.transport import PcscTransport, readers
 from dicomcrypt.card.vpcd import Slot
+from dicomcrypt.cli import cli
 from dicomcrypt.pki import names
 from dicomcrypt.pki.authority import Authority
 
@@ -21,6 +24,17 @@ WORDS = "of the authority"
 DOCTOR = names.Subject("Arzt", "Anna", "Klinikum Nord", email="anna@klinikum.example",
                        role="physician")
 PATIENT = names.Subject("Muster", "Max", email="max@muster.example", role="patient")
+
+
+def invoke(*words: object) -> click.testing.Result:
+    """Run the command line in this process; return its result, raise what it raised. No secret of
+    the clinic is ever shown."""
+    result = click.testing.CliRunner().invoke(cli, [str(w) for w in words])
+    for secret in (PIN, PUK, WRONG, OTHER):
+        assert secret not in result.output
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
 
 
 class Watched:
