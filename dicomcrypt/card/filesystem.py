@@ -30,10 +30,7 @@ class Tree:
     """The files that a card of a role has."""
 
     def __init__(self, role: CardRole) -> None:
-        self.files = [
-            file for file in FILES.values() if file.is_folder or not access.is_absent(file.name,
-                                                                                      role)
-        ]  # fmt: skip
+        self.files = [f for f in FILES.values() if not access.is_absent(f.name, role)]
 
     def _child(self, folder: str, fid: int, *, folders: bool | None = None) -> File | None:
         for file in self.files:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 from typing import TYPE_CHECKING, Any
@@ -59,11 +58,6 @@ def _fields(data: bytes) -> dict[int, bytes]:
         return tlv.fields(data)
     except DamagedError:
         raise Refused(StatusWord.WRONG_PARAMETERS) from None
-
-
-@functools.lru_cache(maxsize=12)
-def _loaded(der: bytes) -> Any:
-    return serialization.load_der_private_key(der, None)
 
 
 # ---- MANAGE SECURITY ENVIRONMENT ---------------------------------------------
@@ -151,7 +145,7 @@ def _key(card: SoftwareCard, template: int, operation: Operation) -> tuple[Algor
     algorithm, reference = _set_up(card, profile.MSE_OWN, template)
     slot = _slot(reference)
     card.need(f"EF.PRK.{slot}", operation)
-    return Algorithm(algorithm), _loaded(card.data.keys[slot].der)
+    return Algorithm(algorithm), card.private_key(slot)
 
 
 # ---- PERFORM SECURITY OPERATION ----------------------------------------------
@@ -336,10 +330,9 @@ def generate(card: SoftwareCard, command: CommandApdu) -> bytes:
     if fresh:
         _new_pair(card, slot, found[profile.TAG_ALGORITHM][0])
     card.need(slot.public_file, Operation.READ)
-    stored = card.data.keys.get(slot)
-    if stored is None:
+    if slot not in card.data.keys:
         raise Refused(StatusWord.REFERENCE_NOT_FOUND)
-    return tlv.encode(0x7F49, _public(_loaded(stored.der).public_key()))
+    return tlv.encode(0x7F49, _public(card.private_key(slot).public_key()))
 
 
 def _new_pair(card: SoftwareCard, slot: Slot, kind: int) -> None:

@@ -7,12 +7,15 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
 
 from ..errors import DamagedError, TokenError
 from ..pki.names import now
 from . import access, commands, filesystem, profile, security
 from .apdu import CHAINED, MOST_ANSWER, MOST_DATA, SHORT_ANSWER, CommandApdu, ResponseApdu
-from .profile import CardRole, File, Ins
+from .profile import CardRole, File, Ins, Slot
 from .state import CardData, FileStore, MemoryStore, Store
 from .status import StatusWord
 from .volatile import Refused, Volatile
@@ -43,12 +46,11 @@ class SoftwareCard:
     store: where it keeps its data. clock: when certificates are judged; a card has none of its own.
     """
 
-    def __init__(
-        self, store: Store, *, clock: Callable[[], datetime.datetime] = now
-    ) -> None:
+    def __init__(self, store: Store, *, clock: Callable[[], datetime.datetime] = now) -> None:
         self._store = store
         self._lock = threading.RLock()
-        self._powered = True
+        self._powered, self._closed = True, False
+        self._loaded: dict[bytes, Any] = {}
         self.clock = clock
         self.data = CardData.decode(store.load())
         self.tree = filesystem.Tree(self.data.role)
@@ -92,7 +94,7 @@ class SoftwareCard:
     def reset(self) -> bytes:
         """Switch on, or reset: whatever was shown is forgotten. Returns the ATR."""
         with self._lock:
-            self._powered, self.volatile = True, Volatile()
+            self._powered, self.volatile = not self._closed, Volatile()
             return self.atr
 
     def power_off(self) -> None:
@@ -103,6 +105,8 @@ class SoftwareCard:
         """Switch off for good, and let another process have the state."""
         with self._lock:
             self.power_off()
+            self._closed = True
+            self._loaded.clear()
             self._store.close()
 
     # ---- commands ------------------------------------------------------------
@@ -178,6 +182,13 @@ class SoftwareCard:
         """What a file holds."""
         fixed = filesystem.fixed_content(file.name, self.role)
         return self.data.files.get(file.name, b"") if fixed is None else fixed
+
+    def private_key(self, slot: Slot) -> Any:
+        """A key pair, parsed once; KeyError if there is none."""
+        der = self.data.keys[slot].der
+        if der not in self._loaded:
+            self._loaded[der] = serialization.load_der_private_key(der, None)
+        return self._loaded[der]
 
     def commit(self, **changes: object) -> None:
         """Keep changed data; they count when they are on the medium. Refuses with 6581."""

@@ -18,20 +18,21 @@ from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from ..container.stanza import FULL, NO_HINT, SCRYPT, Stanza
+from ..container.stanza import ARGON2ID, FULL, NO_HINT, Stanza
 from ..errors import DamagedError, NoIdentityError, OutputExistsError, TokenError, UsageError
+from ..keys import permission
 from ..keys.passphrase import Passphrase
 from .profile import FILES, PIN, PIN_TRIES, PUK, PUK_USES, CardRole, KeyKind, Slot
 
 _MAGIC = b"HPJCST01"
 _BINDING = b"HPJC card state"
-_STANZA, _NONCE = 1 + 16 + 32 + 40, 12
+_STANZA, _NONCE = 6 + 16 + 32 + 40, 12
 _HEAD = len(_MAGIC) + _STANZA
 _MOST = 1 << 20
-#: log2 N of the scrypt over the file's passphrase (128 MiB), and over a PIN or PUK (16 MiB).
-STATE_COST, PIN_COST = 17, 14
+#: KiB of the Argon2id over the file's passphrase (3 passes), and over a PIN or PUK (2 passes).
+STATE_COST, PIN_COST = 65536, 19456
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Reference:
 
 
 def _hashed(block: bytes, salt: bytes, cost: int) -> bytes:
-    return Scrypt(salt=salt, length=32, n=1 << cost, r=8, p=1).derive(block)
+    kdf = Argon2id(salt=salt, length=32, iterations=2, lanes=1, memory_cost=cost)
+    return kdf.derive(block)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class CardData:
                  for slot, k in found["keys"].items()},
             )  # fmt: skip
             right = all(len(c) <= FILES[name].most for name, c in card.files.items()) and all(
-                0 <= r.left <= {PIN: PIN_TRIES, PUK: PUK_USES}[number] and 1 <= r.cost <= 20
+                0 <= r.left <= {PIN: PIN_TRIES, PUK: PUK_USES}[number] and 8 <= r.cost <= 1 << 20
                 for number, r in card.references.items()
             )
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -138,7 +140,7 @@ class FileStore:
 
     Raises NoIdentityError for a wrong passphrase, DamagedError for a damaged file, UsageError if
     it cannot be read, OutputExistsError if a new one has the name of another file, TokenError if
-    another process has it."""
+    another process has it, PolicyError if the policy wants no passphrases."""
 
     def __init__(
         self, path: str | os.PathLike[str], passphrase: str, first: bytes | None = None
@@ -152,7 +154,8 @@ class FileStore:
         try:
             if first is not None:
                 self._key = os.urandom(32)
-                secret = Passphrase(passphrase, kdf="scrypt", log2_n=STATE_COST)
+                secret = Passphrase(passphrase, memory_kib=STATE_COST)
+                permission.check_encryption([secret])
                 self._head = _MAGIC + secret.wrap(self._key, FULL, _BINDING).body
                 self.save(first)
             else:
@@ -164,7 +167,8 @@ class FileStore:
     def _open(self, passphrase: Passphrase) -> tuple[bytes, bytes]:
         head = self._read()[:_HEAD]
         try:
-            stanza = Stanza(SCRYPT, FULL, NO_HINT, head[len(_MAGIC) :])
+            stanza = Stanza(ARGON2ID, FULL, NO_HINT, head[len(_MAGIC) :])
+            permission.check_decryption(passphrase, stanza)
             key = passphrase.unwrap(stanza, _BINDING)
         except DamagedError:
             raise self._damaged() from None
@@ -200,8 +204,9 @@ class FileStore:
         nonce = os.urandom(_NONCE)
         sealed = self._head + nonce + AESGCM(self._key).encrypt(nonce, data, self._head)
         new = self.path + ".new"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(new, flags, 0o600)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)  # of a power cut
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             at = 0
             while at < len(sealed):

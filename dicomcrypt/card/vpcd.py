@@ -57,7 +57,7 @@ class Slot:
             connection = self._dial()
             if connection is None:
                 if not self._wanted.is_set() or self._ended.is_set():
-                    continue
+                    continue  # pulled, or closed
                 if met:
                     return
                 raise TokenError(
@@ -74,7 +74,9 @@ class Slot:
 
     def remove(self) -> None:
         """Pull the card, in the middle of whatever it does."""
-        self._wanted.clear()
+        with self._lock:
+            if not self._ended.is_set():
+                self._wanted.clear()
         self._hang_up()
 
     def insert(self) -> None:
@@ -87,8 +89,9 @@ class Slot:
 
     def close(self) -> None:
         """Let `run` end."""
-        self._ended.set()
-        self._wanted.set()
+        with self._lock:
+            self._ended.set()
+            self._wanted.set()
         self._hang_up()
 
     def _hang_up(self) -> None:
@@ -120,9 +123,9 @@ class Slot:
         while True:
             message = _receive(connection, int.from_bytes(_receive(connection, 2), "big"))
             if len(message) > 1:
-                self._send(connection, self._answer(message))
+                _send(connection, self._answer(message))
             elif message == bytes((_ATR,)):
-                self._send(connection, self.card.atr)
+                _send(connection, self.card.atr)
             elif message == bytes((_OFF,)):
                 self.card.power_off()
             elif message in (bytes((_ON,)), bytes((_RESET,))):
@@ -134,8 +137,9 @@ class Slot:
         except TokenError:  # a card without power
             return b"\x6f\x00"
 
-    def _send(self, connection: socket.socket, data: bytes) -> None:
-        connection.sendall(len(data).to_bytes(2, "big") + data)
+
+def _send(connection: socket.socket, data: bytes) -> None:
+    connection.sendall(len(data).to_bytes(2, "big") + data)
 
 
 def _receive(connection: socket.socket, length: int) -> bytes:

@@ -1,4 +1,4 @@
-"""A software card in a slot of the real driver, as `card emulate` serves it, and OpenSC's own reader
+"""A software card in a slot of the real driver, and OpenSC's own reader
 of EF.GDO."""
 
 import os

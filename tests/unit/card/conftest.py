@@ -8,6 +8,6 @@ from dicomcrypt.card import state
 @pytest.fixture(scope="session", autouse=True)
 def cheap_hashes():
     real = state.STATE_COST, state.PIN_COST
-    state.STATE_COST, state.PIN_COST = 15, 4
+    state.STATE_COST, state.PIN_COST = 64, 8
     yield real
     state.STATE_COST, state.PIN_COST = real

@@ -11,7 +11,7 @@ import card_world as world
 import pytest
 from card_world import PIN_BLOCK, PUK_BLOCK, WRONG_BLOCK, WRONG_PUK_BLOCK
 
-from dicomcrypt import errors
+from dicomcrypt import errors, policy
 from dicomcrypt.card import profile, state
 from dicomcrypt.card.profile import CardRole, Ins, KeyKind, Slot, reference_block
 from dicomcrypt.card.software import SoftwareCard
@@ -78,7 +78,8 @@ def test_a_wrong_passphrase_opens_nothing(path):
 def test_any_changed_byte_is_found(path):
     content = written(path).read_bytes()
     refused = (errors.DamagedError, errors.NoIdentityError)
-    for at in [*range(0, 8), 9, 30, 60, 96, 97, 108, 109, len(content) // 2, len(content) - 1]:
+    places = [*range(0, 8), 13, 14, 30, 62, 101, 102, 113, 114, len(content) // 2, -1]
+    for at in (place % len(content) for place in places):
         path.write_bytes(content[:at] + bytes((content[at] ^ 1,)) + content[at + 1 :])
         with pytest.raises(refused):
             SoftwareCard.open(path, PASSPHRASE)
@@ -90,7 +91,7 @@ def test_any_changed_byte_is_found(path):
 
 def test_a_file_that_asks_for_too_much_work_is_damaged(path):
     content = bytearray(written(path).read_bytes())
-    content[8] = 25
+    content[8:12] = b"\xff" * 4  # KiB
     path.write_bytes(content)
     with pytest.raises(errors.DamagedError):
         SoftwareCard.open(path, PASSPHRASE)
@@ -99,7 +100,7 @@ def test_a_file_that_asks_for_too_much_work_is_damaged(path):
 def test_a_file_under_another_header_is_refused(path, tmp_path):
     """The ciphertext of one card under the passphrase part of another."""
     first, second = written(path).read_bytes(), written(tmp_path / "other").read_bytes()
-    path.write_bytes(second[:97] + first[97:])
+    path.write_bytes(second[:102] + first[102:])
     with pytest.raises(errors.DamagedError):
         SoftwareCard.open(path, PASSPHRASE)
 
@@ -108,9 +109,9 @@ def test_a_file_under_another_header_is_refused(path, tmp_path):
     b"", b"[]", b"{}", b'{"role": "patient"}', b"null",
     CardData(CardRole.PATIENT, files={"EF.GDO": bytes(129)}).encode(),
     CardData(CardRole.PATIENT, files={"EF.X": b""}).encode(),
-    CardData(CardRole.PATIENT, references={1: Reference(b"", b"", 4, 4)}).encode(),
-    CardData(CardRole.PATIENT, references={3: Reference(b"", b"", 1, 4)}).encode(),
-    CardData(CardRole.PATIENT, references={1: Reference(b"", b"", 1, 40)}).encode(),
+    CardData(CardRole.PATIENT, references={1: Reference(b"", b"", 4, 8)}).encode(),
+    CardData(CardRole.PATIENT, references={3: Reference(b"", b"", 1, 8)}).encode(),
+    CardData(CardRole.PATIENT, references={1: Reference(b"", b"", 1, 1 << 21)}).encode(),
 ])  # fmt: skip
 def test_what_no_card_keeps_is_damaged(content):
     with pytest.raises(errors.DamagedError):
@@ -137,8 +138,9 @@ def test_a_link_in_the_place_of_the_new_file_is_not_followed(path, tmp_path):
     victim.write_bytes(b"precious")
     os.symlink(victim, f"{path}.new")
     card = SoftwareCard.open(path, PASSPHRASE)
-    assert world.Host(card).pin() == 0x6581
+    assert world.Host(card).pin() == 0x9000
     assert victim.read_bytes() == b"precious"
+    assert not path.is_symlink()
     card.close()
 
 
@@ -158,6 +160,25 @@ def test_one_process_has_a_card_at_a_time(path):
     first.close()
     assert subprocess.run(words, check=False).returncode == 0
     SoftwareCard.open(path, PASSPHRASE).close()
+
+
+def test_a_closed_card_stays_without_power(path):
+    card = SoftwareCard.open(written(path), PASSPHRASE)
+    card.close()
+    for how in (lambda: None, card.reset):
+        how()
+        with pytest.raises(errors.TokenError):
+            world.Host(card).pin(WRONG_BLOCK)
+
+
+def test_a_policy_that_seals_nothing_under_passphrases_has_no_new_card_files(path):
+    policy.use(policy.preset("fips"))
+    try:
+        with pytest.raises(errors.PolicyError):
+            SoftwareCard.create(path, PASSPHRASE, "patient")
+    finally:
+        policy.use(None)
+    assert not path.exists()
 
 
 def test_a_restored_file_has_its_tries_again(path):
@@ -208,9 +229,13 @@ class Medium:
         self._tick()
         descriptor = os.open(name, flags, *mode)
         self._names[descriptor] = name
-        if flags & os.O_TRUNC:
+        if flags & os.O_CREAT:
             self._synced[name] = b""
         return descriptor
+
+    def unlink(self, name):
+        self._tick()
+        os.unlink(name)
 
     def write(self, descriptor, data):
         self._tick()
