@@ -6,7 +6,13 @@ from typing import Any
 
 from cryptography import x509
 
-from ..errors import DamagedError, TokenError, UsageError, WrongPinError
+from ..errors import (
+    CertificateRefusedError,
+    DamagedError,
+    TokenError,
+    UsageError,
+    WrongPinError,
+)
 from . import profile, tlv
 from .access import is_absent
 from .apdu import CommandApdu, ResponseApdu
@@ -133,8 +139,10 @@ class CardSession:
             return None
         from ..pki import files
 
-        found = files.parse_certificates(content, f"{name} of the card")
-        return found[0]
+        try:
+            return files.parse_certificates(content, name)[0]
+        except (CertificateRefusedError, UsageError):
+            raise DamagedError(f"card {self.name}: what is in {name} is no certificate") from None
 
     def is_operational(self) -> bool:
         """Whether the initialisation has ended: the life cycle status of the MF (FCP tag 8A)."""

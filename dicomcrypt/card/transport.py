@@ -213,6 +213,8 @@ class PcscTransport:
         pci = s.SCARD_PCI_T1 if self._protocol == s.SCARD_PROTOCOL_T1 else s.SCARD_PCI_T0
         code, answer = s.SCardTransmit(self._card, pci, list(command))
         _check(code, self.name)
+        if len(answer) < 2:  # what some drivers give for a card that is pulled meanwhile
+            _check(s.SCARD_W_REMOVED_CARD, self.name)
         return bytes(value & 0xFF for value in answer)
 
     def reset(self) -> None:

@@ -119,7 +119,18 @@ def load_identity() -> Any:
     session = open_card()
     found = card_identity(session)
     give_pin(session)
+    click.get_current_context().call_on_close(lambda: _tell(found))
     return found
+
+
+def _tell(identity: Any) -> None:
+    """Say how often the card was used."""
+    from .console import say
+
+    options = click.get_current_context().params
+    if identity.operations and not options.get("quiet") and not options.get("as_json"):
+        times = "once" if identity.operations == 1 else f"{identity.operations} times"
+        say(f"card {identity.session.name}: its key was used {times}")
 
 
 def load_recipient() -> Any:
