@@ -17,6 +17,9 @@ SOURCES = pyproject.toml setup.py $(shell find csrc dicomcrypt \
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= auto
 SOAK_SECONDS ?= 3600
+# pyscard, for card readers, is built here and needs the header of libpcsclite-dev.
+PCSC = $(wildcard /usr/include/PCSC/winscard.h)$(shell pkg-config --exists libpcsclite 2>/dev/null && echo yes)
+comma = ,
 
 # What is tested is what was installed, not the source folder.
 export PYTHONSAFEPATH = 1
@@ -56,7 +59,7 @@ $(VENV)/.demo: $(SOURCES) | $(VENV)/bin/python
 
 $(VENV)/.test: $(SOURCES) | $(VENV)/bin/python
 	@rm -rf build/lib* build/bdist*
-	$(PIP) install '.[test]'
+	$(PIP) install '.[test$(if $(PCSC),$(comma)card)]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.bench: $(SOURCES) | $(VENV)/bin/python

@@ -15,6 +15,8 @@
     │   └── CertificateRefusedError  a certificate, a list of revoked ones, or their issuer;
     │                            4 for one that is malformed
     ├── TokenError               6  a card, token or its module cannot, or does not want to
+    │   └── CardStatusError         the card refuses; `status` is its status word
+    │       └── WrongPinError       a PIN or PUK is wrong, or blocked; `tries` are left
     ├── SourceChangedError       1  the file changed while it was read
     ├── OutputExistsError        1  the output exists and --force was not given
     ├── WorkerLostError          1  a worker process was killed
@@ -112,6 +114,22 @@ class TokenError(DicomcryptError):
     """A card, token, reader or PKCS #11 module failed, or cannot do what it was asked for."""
 
     exit_status = 6
+
+
+class CardStatusError(TokenError):
+    """The card answers with a status word that says no: `status` (`card.status`)."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class WrongPinError(CardStatusError):
+    """A PIN or PUK is wrong or blocked; `tries` tells how many tries are left."""
+
+    def __init__(self, message: str, status: int = 0, tries: int = 0) -> None:
+        super().__init__(message, status)
+        self.tries = tries
 
 
 class SourceChangedError(DicomcryptError):

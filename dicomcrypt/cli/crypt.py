@@ -27,6 +27,7 @@ Examples:
   dicomcrypt encrypt ct.dcm -r @radiology                      a group of the configuration
   dicomcrypt encrypt ct.dcm -r team.txt#ct                     a group of a recipient file
   dicomcrypt encrypt ct.dcm -r someone@hospital.example        looked up in directories
+  dicomcrypt encrypt ct.dcm --card                             to the card in the reader
   dicomcrypt encrypt ct.dcm -r doctor.pub --sign-with hospital.p12
   cat ct.dcm | dicomcrypt encrypt - -r doctor.pub > ct.dcmx
 
@@ -41,6 +42,7 @@ Without any, [recipients] default of the configuration says who it is. docs/keys
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER|-...")
 @click.option("-r", "--recipient", "recipients", multiple=True, metavar=opt.RECIPIENT,
               help="Who may read it (see below); repeatable.")
+@opt.card_recipient
 @click.option("--tags-to", multiple=True, metavar=opt.RECIPIENT,
               help="Who may read the tags only.")
 @click.option("--pixels-to", multiple=True, metavar=opt.RECIPIENT,
@@ -107,9 +109,13 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
     opt.one_use_of_standard_input(inputs, passphrase_file)
     told = not as_json and not quiet
     by_passphrase = ask or passphrase_file is not None
-    if not (recipients or tags_to or pixels_to or by_passphrase):
+    if not (recipients or tags_to or pixels_to or by_passphrase or opt.card_wanted()):
         recipients = default_recipients(told)
     everybody = opt.load_recipient_files(recipients)
+    if opt.card_wanted():
+        from .card_options import load_recipient
+
+        everybody.append(load_recipient())
     spare = recovery_recipients(recovery, no_recovery)
     if spare and by_passphrase and not allow_mixed:
         raise UsageError("a passphrase beside recovery recipients: a guess would open the object "
@@ -251,6 +257,7 @@ Examples:
   dicomcrypt decrypt ct.dcm.dcmx -i doctor.key -o ct.dcm
   dicomcrypt decrypt safe/ -i doctor.key -o back/       names, modes and times come back
   dicomcrypt decrypt ct.dcm.dcmx -i doctor.key -o - | dcmdump -
+  dicomcrypt decrypt safe/ --card -o back/              with card and PIN, asked once
   dicomcrypt decrypt ct.dcm.dcmx -i index.key --part tags -o ct.tags
   dicomcrypt decrypt ct.dcm.dcmx -i doctor.key --signer hospital.pem -o ct.dcm
   dicomcrypt decrypt bad.dcmx -i doctor.key --salvage -o rescued.dcm

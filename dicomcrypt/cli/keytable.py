@@ -49,11 +49,11 @@ def _unlock(file: str, login, identity_files, ask, passphrase_file, fingerprint,
     from ..keytable import KeyTable
 
     if login is None:
-        if not identity_files:
+        if not opt.by_identity(identity_files):
             raise UsageError("unlock the key table with --login NAME -p, or with -i FILE")
         found = opt.load_identity_files(identity_files, ask, passphrase_file)
         return KeyTable(file).unlock(identities=found, fingerprint=fingerprint, **how)
-    if identity_files:
+    if opt.by_identity(identity_files):
         raise UsageError("--login and --identity: give one of them")
     password = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
     return KeyTable(file).unlock(login, password, fingerprint=fingerprint, **how)

@@ -84,7 +84,7 @@ def inspect(path, identity_files, ask, passphrase_file, tags, signature_out, man
     from .look import show_inspection, tag_rows
 
     identities = []
-    if identity_files or ask or passphrase_file is not None:
+    if opt.by_identity(identity_files) or ask or passphrase_file is not None:
         identities = opt.load_identity_files(identity_files, ask, passphrase_file)
     facts = api.inspect(path, identities)
     if tags:

@@ -37,19 +37,65 @@ passphrase = shared(
 )
 
 
-def _keep_pin_file(context: click.Context, _: click.Parameter, value: str | None) -> None:
-    """In the context, so that every command which takes identities takes it alike."""
-    context.meta["dicomcrypt.pin_file"] = value
+_KEPT = "dicomcrypt.option"
 
 
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    context.meta[f"{_KEPT}.{parameter.name}"] = value
+
+
+def _kept_option(*names: str, **more: Any):
+    """An option whose value is in the context, so that every command which has it takes it alike;
+    `kept` gives it."""
+    return click.option(*names, expose_value=False, callback=_keep, **more)
+
+
+def kept(name: str) -> Any:
+    """Return the value of a kept option, None if the command has it not."""
+    context = click.get_current_context(silent=True)
+    return context.meta.get(f"{_KEPT}.{name}") if context is not None else None
+
+
+#: Which card.
+card_place = shared(
+    _kept_option("--reader", metavar="NAME", help="The card's reader, or a part of its name."),
+    _kept_option("--card-file", metavar="FILE",
+                 help="A software card's state, used without reader and card service."),
+    _kept_option("--card-passphrase-file", metavar="FILE", help="Take the passphrase of "
+                 "--card-file from a file's first line instead of asking."),
+)
+#: The PIN of a token or card.
+pin = shared(
+    _kept_option("--pin-file", metavar="FILE", help="Take the PIN of a token or card from a file's "
+                 "first line; otherwise it is asked for."),
+    _kept_option("--last-try", is_flag=True,
+                 help="Use the last try of a card's PIN: a wrong one blocks it."),
+)
+card_recipient = shared(
+    _kept_option("--card", is_flag=True,
+                 help="A recipient is the card in a reader, by its certificate."),
+    card_place,
+)
 identity = shared(
     click.option("-i", "--identity", "identity_files", multiple=True, metavar="FILE|URI",
                  help="Identity: a key file (ours, PEM, DER, PKCS #12), or a pkcs11: URI; "
                  "repeatable."),
-    passphrase,
-    click.option("--pin-file", metavar="FILE", expose_value=False, callback=_keep_pin_file,
-                 help="Take a token's PIN from a file's first line; otherwise it is asked for."),
+    _kept_option("--card", is_flag=True,
+                 help="Identity: the card in a reader. Its PIN is asked for once."),
+    card_place, passphrase, pin,
 )
+
+
+def card_wanted() -> bool:
+    """Whether a command that may use a card was told to."""
+    return any(kept(what) for what in ("card", "reader", "card_file"))
+
+
+def by_identity(identity_files: tuple[str, ...]) -> bool:
+    """Whether an identity was given that is no passphrase."""
+    return bool(identity_files) or card_wanted()
+
+
 RECIPIENT = "FILE|@GROUP|EMAIL"
 jobs = click.option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N",
                     help="Processes for trees; by default one a processor.")
@@ -161,7 +207,7 @@ def read_passphrase(ask: bool, passphrase_file: str | None, *, confirm: bool) ->
 def load_identity_files(
     files: tuple[str, ...], ask: bool, passphrase_file: str | None
 ) -> list[Any]:
-    """Return the identities of -i and -p.
+    """Return the identities of -i, --card and -p.
 
     A passphrase opens sealed and encrypted identity files if -i names one, objects otherwise."""
     from .. import api
@@ -173,8 +219,8 @@ def load_identity_files(
 
     listen(complain)
 
-    if not files and not ask and passphrase_file is None:
-        raise UsageError("no identity: give --identity FILE or --passphrase")
+    if not files and not ask and passphrase_file is None and not card_wanted():
+        raise UsageError("no identity: give --identity FILE, --card or --passphrase")
     found: list[Any] = []
     entered: list[str] = []
     used: list[bool] = []
@@ -197,21 +243,20 @@ def load_identity_files(
         found += identities(reference, open_sealed=open_sealed, passphrase=of_key, pin=read_pin)
     if (ask or passphrase_file is not None) and not used:
         found.append(Passphrase(entered_passphrase()))
+    if card_wanted():
+        from .card_options import load_identity
+
+        found.append(load_identity())
     remark_identities(found)
     trust.remark_identities(found)
     return found
-
-
-def _pin_file() -> str | None:
-    context = click.get_current_context(silent=True)
-    return context.meta.get("dicomcrypt.pin_file") if context is not None else None
 
 
 def one_source_of_pin(reference: str) -> None:
     """Refuse --pin-file beside a URI that says itself where its PIN is."""
     from ..keys.references import scheme
 
-    if _pin_file() is None or scheme(reference) != "pkcs11" or os.path.lexists(reference):
+    if kept("pin_file") is None or scheme(reference) != "pkcs11" or os.path.lexists(reference):
         return
     from ..keys.tokenuri import parse
 
@@ -224,7 +269,7 @@ def read_pin(token: str) -> str:
     from ..keys.keyfile import read_secret_line
     from .console import ask_secret
 
-    file = _pin_file()
+    file = kept("pin_file")
     if file is not None:
         return read_secret_line(file, "PIN file")
     return ask_secret(f"PIN of token {token!r}", "give --pin-file FILE")

@@ -13,7 +13,7 @@ import click
 from ..errors import UsageError
 from . import options as opt
 
-_ROLES = ["physician", "pharmacist", "patient", "hospital", "insurance", "application"]
+ROLES = ["physician", "pharmacist", "patient", "hospital", "insurance", "application"]
 _DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
 
@@ -34,7 +34,7 @@ class Serial(click.ParamType):
 as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Only failures.")
 ca = click.option("--ca", "folder", required=True, metavar="FOLDER", help="The authority's folder.")
-role = click.option("--role", type=click.Choice(_ROLES), help="What the holder is.")
+role = click.option("--role", type=click.Choice(ROLES), help="What the holder is.")
 dates = opt.shared(
     click.option("--begin", type=click.DateTime(_DATES), metavar="DATE",
                  help="Validation begin, UTC; by default now."),

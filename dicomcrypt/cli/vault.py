@@ -94,11 +94,11 @@ def open_vault(folder: str, keys_path, login, identity_files, ask, passphrase_fi
     from ..vault.vault import Vault
 
     if login is None:
-        if not identity_files:
-            raise UsageError("open the vault with -i FILE, or with --login NAME -p")
+        if not opt.by_identity(identity_files):
+            raise UsageError("open the vault with -i FILE, --card, or with --login NAME -p")
         found = opt.load_identity_files(identity_files, ask, passphrase_file)
         return Vault.open(folder, keys_path=keys_path, identities=found, **more)
-    if identity_files:
+    if opt.by_identity(identity_files):
         raise UsageError("--login and --identity: give one of them")
     password = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
     return Vault.open(folder, keys_path=keys_path, login=login, password=password,

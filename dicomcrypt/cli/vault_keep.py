@@ -26,11 +26,11 @@ whose = opt.shared(
 def unlocker(login, identity_files, ask, passphrase_file) -> Any:
     """Return a function that opens a `KeyTable`, strictly or not; asks once."""
     if login is None:
-        if not identity_files:
-            raise UsageError("open the vault with -i FILE, or with --login NAME -p")
+        if not opt.by_identity(identity_files):
+            raise UsageError("open the vault with -i FILE, --card, or with --login NAME -p")
         found = opt.load_identity_files(identity_files, ask, passphrase_file)
         return lambda table, strict: table.unlock(identities=found, strict=strict)
-    if identity_files:
+    if opt.by_identity(identity_files):
         raise UsageError("--login and --identity: give one of them")
     password = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
     return lambda table, strict: table.unlock(login, password, strict=strict)

@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from ..container.stanza import RSA, Stanza, stanza_info
+from ..container.stanza import RSA, Stanza
 from ..errors import MissingExtraError, TokenError, UsageError
-from . import dhkem
+from .held import HeldIdentity
 from .keyfile import read_secret_line
 from .tokenuri import TokenUri, parse
 
@@ -59,44 +57,20 @@ def close_all() -> None:
             library().unload(module)
 
 
-class TokenIdentity:
-    """A private key in a token: RSA (type 3), P-256, P-384 or P-521 (types 2, 12, 13).
+class TokenIdentity(HeldIdentity):
+    """A private key in a token.
 
-    recipient: the public half. Pickled, it carries the URI and the PIN (through a pipe only); the
-    other process logs in for itself when it first needs the key.
+    Pickled, it carries the URI and the PIN (through a pipe only); the other process logs in for
+    itself when it first needs the key.
     """
 
-    costly = True  # tried after all others
-
     def __init__(self, uri: TokenUri, pin: str | None, recipient: Any) -> None:
-        self._uri, self._pin, self.recipient = uri, pin, recipient
+        super().__init__(recipient)
+        self._uri, self._pin = uri, pin
         self._key: Any = None
 
-    @property
-    def algorithm(self) -> str:
-        return self.recipient.algorithm
-
-    @property
-    def stanza_type(self) -> int:
-        return self.recipient.stanza_type
-
-    @property
-    def hint(self) -> bytes:
-        return self.recipient.hint
-
-    def __repr__(self) -> str:
-        return f"TokenIdentity(hint={self.hint.hex()})"
-
     def __reduce__(self):
-        return type(self), (self._uri, self._pin, type(self.recipient)(self.recipient.public_bytes))
-
-    def matches(self, stanza: Stanza) -> bool:
-        recipient = self.recipient
-        if stanza.type != recipient.stanza_type or stanza.hint != recipient.hint:
-            return False
-        if stanza.type == RSA:
-            return len(stanza.body) == (recipient.key_bits + 7) // 8
-        return len(stanza.body) == dhkem.GROUPS[stanza.type].point + 48
+        return type(self), (self._uri, self._pin, self._bare_recipient())
 
     def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
         """Return the wrapped key, or None if the stanza is not for this key.
@@ -111,21 +85,8 @@ class TokenIdentity:
             if stanza.type == RSA:
                 key = _open_oaep(self._key, stanza.body)
                 return key if key is not None and len(key) == 32 else None
-            return self._open_hpke(stanza, binding)
-
-    def _open_hpke(self, stanza: Stanza, binding: bytes) -> bytes | None:
-        group, public = dhkem.GROUPS[stanza.type], self.recipient._key
-        try:  # a point that is not on the curve never gets to the token
-            ec.EllipticCurvePublicKey.from_encoded_point(public.curve, stanza.body[: group.point])
-        except ValueError:
-            return None
-        dh = _ecdh(self._key, stanza.body[: group.point], (public.curve.key_size + 7) // 8)
-        point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        info = stanza_info(stanza.type, stanza.scope, binding)
-        try:
-            return dhkem.open_sealed(group, dh, point, stanza.body, info)
-        except InvalidTag:
-            return None
+            size = (self.recipient._key.curve.key_size + 7) // 8
+            return self._open_hpke(stanza, binding, lambda point: _ecdh(self._key, point, size))
 
 
 def load_token_identity(text: str, ask_pin: AskPin | None = None) -> TokenIdentity:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from ..errors import DicomcryptError, WorkerLostError
+from ..keys import held
 from ..objects.atomic import remove_unfinished, taken_over
 
 #: Tasks handed to a worker at a time: few enough that an interrupt does not wait long and that
@@ -142,6 +143,7 @@ def _serve(connection, factory: Factory, answering: bool) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         _mask("SIG_UNBLOCK")
         Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
+        held.ask_home = ask
         worker = factory(*connection.recv(), tell, *((ask,) if answering else ()))
         while (tasks := waiting.popleft() if waiting else connection.recv()) is not None:
             worker.begin(tasks)
@@ -282,7 +284,8 @@ class Pool:
 
     def _reply(self, connection: Any, question: Any) -> None:
         try:
-            answer = self._answer(question)
+            known = isinstance(question, held.Question)
+            answer = question.answer() if known else self._answer(question)
         except DicomcryptError as error:
             answer = error
         try:

@@ -1,0 +1,137 @@
+"""Private keys that stay where they are: in a token, a card, or the job's process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from ..container.stanza import RSA, Stanza, stanza_info
+from . import dhkem
+
+
+class HeldIdentity:
+    """What is known of such a key: RSA (type 3), P-256, P-384 or P-521 (types 2, 12, 13).
+
+    recipient: its public half.
+    """
+
+    costly = True  # tried after all others
+
+    def __init__(self, recipient: Any) -> None:
+        self.recipient = recipient
+
+    @property
+    def algorithm(self) -> str:
+        return self.recipient.algorithm
+
+    @property
+    def stanza_type(self) -> int:
+        return self.recipient.stanza_type
+
+    @property
+    def hint(self) -> bytes:
+        return self.recipient.hint
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(hint={self.hint.hex()})"
+
+    def matches(self, stanza: Stanza) -> bool:
+        recipient = self.recipient
+        if stanza.type != recipient.stanza_type or stanza.hint != recipient.hint:
+            return False
+        if stanza.type == RSA:
+            return len(stanza.body) == (recipient.key_bits + 7) // 8
+        return len(stanza.body) == dhkem.GROUPS[stanza.type].point + 48
+
+    def _bare_recipient(self) -> Any:
+        """The public half without its certificate: what goes to other processes."""
+        return type(self.recipient)(self.recipient.public_bytes)
+
+    def _open_hpke(
+        self, stanza: Stanza, binding: bytes, exchange: Callable[[bytes], bytes]
+    ) -> bytes | None:
+        """Open an HPKE stanza. exchange: from a point to the x coordinate of the shared one, in
+        full length."""
+        group, public = dhkem.GROUPS[stanza.type], self.recipient._key
+        sent = stanza.body[: group.point]
+        try:  # a point that is not on the curve never gets to the token
+            ec.EllipticCurvePublicKey.from_encoded_point(public.curve, sent)
+        except ValueError:
+            return None
+        point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        info = stanza_info(stanza.type, stanza.scope, binding)
+        try:
+            return dhkem.open_sealed(group, exchange(sent), point, stanza.body, info)
+        except InvalidTag:
+            return None
+
+
+# ---- in the job's process, and asked by its workers ---------------------------
+
+#: {number: identity}: those that workers were told of.
+_HOME: dict[int, StayingIdentity] = {}
+#: In a worker: asks the job's process.
+ask_home: Callable[[Any], Any] | None = None
+
+
+class StayingIdentity(HeldIdentity):
+    """An identity that never leaves the job's process: pickled for a worker, it becomes one that
+    asks. So a card is used by one process, under one PIN, and once a stanza."""
+
+    def __init__(self, recipient: Any) -> None:
+        super().__init__(recipient)
+        self._opened: dict[tuple[Stanza, bytes], bytes | None] = {}
+
+    def __reduce__(self):
+        _HOME[id(self)] = self
+        return AskingIdentity, (id(self), self._bare_recipient())
+
+    def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
+        """Return the wrapped key, or None if the stanza is not for this key; raises TokenError.
+
+        The key of a batch is kept: many objects have the same stanza."""
+        if not self.matches(stanza):
+            return None
+        place = stanza, binding
+        if place not in self._opened:
+            if len(self._opened) >= 4096:
+                self._opened.clear()
+            self._opened[place] = self._unwrap(stanza, binding)
+        return self._opened[place]
+
+    def _unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
+        raise NotImplementedError
+
+
+class Question:
+    """What a worker asks the job's process: to open a stanza."""
+
+    __slots__ = ("binding", "number", "stanza")
+
+    def __init__(self, number: int, stanza: Stanza, binding: bytes) -> None:
+        self.number, self.stanza, self.binding = number, stanza, binding
+
+    def __reduce__(self):
+        return Question, (self.number, self.stanza, self.binding)
+
+    def answer(self) -> bytes | None:
+        """In the job's process; raises TokenError."""
+        return _HOME[self.number].unwrap(self.stanza, self.binding)
+
+
+class AskingIdentity(HeldIdentity):
+    """A staying identity as a worker has it."""
+
+    def __init__(self, number: int, recipient: Any) -> None:
+        super().__init__(recipient)
+        self._number = number
+
+    def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
+        """As `StayingIdentity.unwrap`."""
+        if not self.matches(stanza) or ask_home is None:
+            return None
+        return ask_home(Question(self._number, stanza, binding))

@@ -1,0 +1,125 @@
+"""A real pcscd with two virtual readers (vpcd), in network and mount namespaces of its own.
+
+Nothing of the machine's card service is touched, and vpcd's ports, which anybody could use, are
+reached from inside alone. Clients find it by PCSCLITE_CSOCK_NAME.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+from pcscd_room import PORTS
+
+READERS = """\
+FRIENDLYNAME "HPJC"
+DEVICENAME   /dev/null:0x8C7B
+LIBPATH      {driver}
+CHANNELID    0x8C7B
+"""
+DRIVER = pathlib.Path("/usr/lib/pcsc/drivers/serial/libifdvpcd.so")
+NAMES = ("HPJC 00 00", "HPJC 00 01")
+
+
+def find_pcscd() -> str | None:
+    """/usr/sbin need not be on the path."""
+    return shutil.which("pcscd") or shutil.which("pcscd", path="/usr/sbin:/usr/local/sbin")
+
+
+class Room:
+    """A running pcscd."""
+
+    def __init__(self, folder: str, process: subprocess.Popen) -> None:
+        self.folder, self.process = folder, process
+
+    @property
+    def socket(self) -> str:
+        return f"{self.folder}/run/pcscd.comm"
+
+    def log(self) -> str:
+        return pathlib.Path(self.folder, "log").read_text(errors="replace")
+
+    def connect(self, slot: int) -> socket.socket:
+        """Return a connection to a virtual reader: what a card emulator would make itself. A reader
+        whose card was just taken out needs a moment until it waits for another."""
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            with socket.socket(socket.AF_UNIX) as asker:
+                asker.settimeout(5)
+                asker.connect(f"{self.folder}/cards")
+                asker.sendall(bytes((slot,)))
+                said, fds, _, _ = socket.recv_fds(asker, 1, 1)
+            if said == b".":
+                return socket.socket(fileno=fds[0])
+            time.sleep(0.05)
+        raise RuntimeError(f"reader {slot} takes no card: {self.log()}")
+
+    def command(self, *words: str) -> list[str]:
+        """What runs a command inside: it can reach the readers' ports."""
+        how = [] if os.geteuid() == 0 else ["-U", "--preserve-credentials"]
+        return ["nsenter", "-t", str(self.process.pid), *how, "-n", *words]
+
+
+def available() -> str | None:
+    """Return what is missing, None if nothing is."""
+    if find_pcscd() is None:
+        return "pcscd missing: apt-get install pcscd"
+    if not DRIVER.exists():
+        return "vpcd missing: apt-get install vsmartcard-vpcd"
+    for command, package in (("ip", "iproute2"), ("unshare", "util-linux")):
+        if shutil.which(command) is None:
+            return f"{command} missing: apt-get install {package}"
+    return None
+
+
+@contextlib.contextmanager
+def serve() -> Iterator[Room]:
+    """Run a pcscd; PCSCLITE_CSOCK_NAME names it as long as it runs."""
+    folder = tempfile.mkdtemp(prefix="hpjc")
+    before = os.environ.get("PCSCLITE_CSOCK_NAME")
+    try:
+        os.mkdir(f"{folder}/run")
+        os.mkdir(f"{folder}/readers")
+        pathlib.Path(folder, "readers", "vpcd").write_text(READERS.format(driver=DRIVER))
+        how = "-nm" if os.geteuid() == 0 else "-rnm"
+        with open(f"{folder}/log", "ab") as log:
+            process = subprocess.Popen(
+                ["unshare", how, sys.executable, pathlib.Path(__file__).with_name("pcscd_room.py"),
+                 folder, find_pcscd()], stdin=subprocess.PIPE, stdout=log, stderr=log,
+            )  # fmt: skip
+        try:
+            room = Room(folder, process)
+            _await(room)
+            os.environ["PCSCLITE_CSOCK_NAME"] = room.socket
+            yield room
+        finally:
+            process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+            process.kill()
+            process.wait()
+    finally:
+        if before is None:
+            os.environ.pop("PCSCLITE_CSOCK_NAME", None)
+        else:
+            os.environ["PCSCLITE_CSOCK_NAME"] = before
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await(room: Room) -> None:
+    end = time.monotonic() + 15
+    while time.monotonic() < end and room.process.poll() is None:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(room.socket)
+            room.connect(len(PORTS) - 1).close()
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"pcscd does not run: {room.log()}")
