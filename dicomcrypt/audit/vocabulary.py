@@ -23,8 +23,8 @@ ACTIONS = frozenset({
     "vault.create", "vault.add", "vault.get", "vault.cat", "vault.verify", "vault.share",
     "vault.recipients", "vault.rewrap", "vault.hold", "vault.release", "vault.retention",
     "vault.erase", "vault.merge", "vault.backup", "vault.restore", "vault.check", "vault.repair",
-    "otp.person", "otp.forget", "otp.link", "otp.revoke", "otp.register", "otp.issue", "otp.send", "otp.open",
-    "otp.check", "otp.enroll", "otp.ask", "otp.grant", "otp.refuse", "otp.clock",
+    "otp.person", "otp.forget", "otp.link", "otp.revoke", "otp.register", "otp.issue", "otp.send",
+    "otp.open", "otp.check", "otp.enroll", "otp.ask", "otp.grant", "otp.refuse", "otp.clock",
     "service.start", "service.stop", "login", "store", "read", "search", "share", "delete",
 })  # fmt: skip
 OUTCOMES = frozenset({

@@ -1,4 +1,4 @@
-"""RSA keys in tokens that sign by PKCS#1 v1.5, in the shape of `RSAPrivateKey` of `cryptography`."""
+"""RSA keys in tokens that sign by PKCS#1 v1.5, used as `RSAPrivateKey` of `cryptography` is."""
 
 from __future__ import annotations
 

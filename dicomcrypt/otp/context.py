@@ -31,7 +31,7 @@ def recorder(log: Any, actor: str = "service:otp") -> Record:
 class Context:
     store: Store
     secret: Secret = field(repr=False)
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     record: Record = _nowhere
 
     def note(

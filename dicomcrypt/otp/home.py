@@ -156,8 +156,8 @@ class Home:
     def _text(self, key: str, section: str = "") -> str:
         found = self._section(section).get(key)
         if not isinstance(found, str) or not found:
-            raise UsageError(f"{self._where}: {f'[{section}] ' if section else ''}{key} is missing, "
-                             "or no text")
+            where = f"[{section}] " if section else ""
+            raise UsageError(f"{self._where}: {where}{key} is missing, or no text")
         return found
 
     def _section(self, name: str) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class Outbox:
             if not to:
                 raise DeliveryError("no mobile number is registered")
             message = render(kind, person.language, to, name=person.name, code=code.digits,
-                             sum=code.sum, minutes=max(1, left // 60_000))
+                             sum=code.sum, minutes=-(-left // 60_000))
             self._channel(row.channel).deliver(message, f"{row.id}-{row.round}")
         except DeliveryError as error:
             return Delivery(row.id, row.channel, "failed", str(error))

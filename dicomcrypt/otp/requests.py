@@ -59,7 +59,7 @@ class Requests:
                     for row in rows]  # fmt: skip
 
     def grant(
-        self, request: str, *, seconds: int, uses: int = 1, bound: bool = True
+        self, request: str, *, seconds: int, uses: int = 1, bound: bool = False
     ) -> tuple[str, str, Person]:
         """Grant a request; return the link's id, its token, and for whom it is."""
         with self._context.store.transaction() as tx:
