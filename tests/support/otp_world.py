@@ -76,8 +76,8 @@ class World:
         return self.link("anna", **grant)
 
     def link(self, person, **grant):
-        _, token = self.home.links.create(
-            [OBJECT], person=person, **{"seconds": 86_400 * 30, "uses": 1000, "bound": True, **grant})
+        about = {"seconds": 86_400 * 30, "uses": 1000, "bound": True, **grant}
+        _, token = self.home.links.create([OBJECT], person=person, **about)
         return token
 
     def send(self, token, name="anna", **options):

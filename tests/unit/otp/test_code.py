@@ -35,7 +35,7 @@ RFC_6238 = [
 ]
 
 
-@pytest.mark.parametrize(("counter", "code"), enumerate(RFC_4226))
+@pytest.mark.parametrize(("counter", "code"), list(enumerate(RFC_4226)))
 def test_hotp_is_that_of_rfc_4226(counter, code):
     assert hotp(b"12345678901234567890", counter) == code
 
@@ -121,7 +121,7 @@ def test_other_keys_are_refused():
     with pytest.raises(UsageError, match="RSA"):
         CodeKey(ec.generate_private_key(ec.SECP256R1()))
     with pytest.raises(PolicyError, match="1024 bits"):
-        CodeKey(rsa.generate_private_key(65537, 1024))
+        CodeKey(rsa.generate_private_key(65537, 1024))  # noqa: S505
 
 
 class Other:
@@ -161,8 +161,8 @@ def test_blanks_do_not_count():
 
 
 @pytest.mark.parametrize(("code", "total"), [
-    ("", "29"), ("89163", "29"), ("8916321", "29"), ("89163x", "29"), ("８９１６３２", "29"),
-    ("891632", ""), ("891632", "-1"), ("891632", "290"), ("891632", "²⁹"),
+    ("", "29"), ("73410", "29"), ("7341051", "29"), ("73410x", "29"), ("７３４１０５", "29"),
+    ("734105", ""), ("734105", "-1"), ("734105", "290"), ("734105", "²⁹"),
 ])  # fmt: skip
 def test_what_cannot_be_a_code_is_refused_without_being_shown(code, total):
     with pytest.raises(UsageError) as caught:

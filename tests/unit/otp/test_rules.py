@@ -1,7 +1,7 @@
 """The rules: five minutes, once, five tries, ten a day, waits, caps, unknown persons."""
 
 import pytest
-from otp_world import OBJECT, START, other_than
+from otp_world import OBJECT, START, other_than, with_sum
 
 from dicomcrypt.errors import NoIdentityError, PolicyError, ThrottledError, UsageError
 from dicomcrypt.otp.code import entered
@@ -68,7 +68,7 @@ def test_a_clock_that_trembles_makes_no_code_last_longer(world):
 
 
 def test_after_the_clock_was_reset_no_code_is_valid_and_counts_stay(world):
-    token = world.anna()
+    token = world.anna(seconds=86_400 * 1000)
     world.later(86_400 * 365)
     answer = world.send(token)
     world.now = START + 1000
@@ -302,9 +302,9 @@ def test_answers_and_waits_are_the_same_for_who_is_not_known(world, which):
     transcripts = []
     for who, link in (("anna", known), (name, token)):
         said, begin = [], world.now
-        for step in range(60):
+        for step in range(14):
             try:
-                if step % 6 == 0:
+                if step in (0, 8):
                     said.append(world.service.request_code(who, token=link, address="192.0.2.1"))
                 else:
                     world.service.open(who, {"code": "000000", "sum": "1"}, token=link,
@@ -315,7 +315,7 @@ def test_answers_and_waits_are_the_same_for_who_is_not_known(world, which):
         transcripts.append(said)
         world.later(100_000 - (world.now - begin) // 1000)
     assert transcripts[0] == transcripts[1]
-    assert len(transcripts[0]) == 60
+    assert len(transcripts[0]) == 14
     world.home.outbox.deliver()
     assert len(world.mail.messages) == sent
 
@@ -355,7 +355,7 @@ def test_a_code_made_for_nobody_opens_nothing(world):
     world.service.request_code("nobody", token=token)
     row = rows(world)[0]
     code = world.home.codes._key.code(row.purpose, row.link, row.person, row.nonce, row.issued)
-    refuse(world, token, vars(code), name="nobody")
+    refuse(world, token, with_sum(code.digits), name="nobody")
 
 
 def test_a_hash_that_somebody_wrote_into_the_database_opens_nothing(world):
@@ -366,7 +366,7 @@ def test_a_hash_that_somebody_wrote_into_the_database_opens_nothing(world):
     wrong = entered("123456", "21")
     with world.home.context.store.transaction() as tx:
         tx.execute(codes.update().values(verifier=world.home.codes._verifier(row.id, wrong)))
-    refuse(world, token, vars(wrong))
+    refuse(world, token, with_sum(wrong.digits))
 
 
 # ---- what is stored and recorded --------------------------------------------------------
