@@ -1,11 +1,13 @@
-"""What the processes of a race do; they are spawned."""
+"""What the processes of a race do."""
 
 import time
 
+import sqlalchemy.dialects.sqlite  # noqa: F401  once for all of them
+
+from dicomcrypt.otp import home
+
 
 def _home(folder, now):
-    from dicomcrypt.otp import home
-
     return home.Home(folder, clock=lambda: now, sync=False)
 
 
