@@ -230,7 +230,7 @@ def test_another_key_file_reads_nothing(world):
     world.anna()
     world.home.close()
     (world.folder / "secret.key").write_text("00" * 32 + "\n")
-    found = home.Home(world.folder)
+    found = home.Home(world.folder, clock=lambda: world.now)
     with pytest.raises(DamagedError):
         list(found.persons.all())
     found.close()
