@@ -67,6 +67,7 @@ class Secret:
         """Decrypt what `seal` made; raises DamagedError."""
         from cryptography.exceptions import InvalidTag
 
+        sealed = bytes(sealed)  # some drivers give a memoryview
         try:
             return self._aead.decrypt(sealed[:_NONCE], sealed[_NONCE:],
                                       packed(label.encode(), owner.encode()))

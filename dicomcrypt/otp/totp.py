@@ -83,7 +83,7 @@ class TotpFactor:
              limits.try_waits)
         row = tx.first(sa.select(totp).where(totp.c.person == subject.person))
         real = row is not None and subject.genuine
-        owner, sealed = (row.person, bytes(row.sealed)) if real else ("", self._decoy)
+        owner, sealed = (row.person, row.sealed) if real else ("", self._decoy)
         return Attempt(subject.person, secret.open(_LABEL, owner, sealed), row.step if real else -1,
                        tx.now, real)
 
