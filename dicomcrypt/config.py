@@ -23,6 +23,7 @@ SECTIONS: dict[str, frozenset[str] | None] = {
     "directories": None,
     "directory_cache": frozenset({"path"}),
     "groups": None,
+    "otp": frozenset({"folder"}),
     "pkcs11": frozenset({"module"}),
     "plugins": None,
     "policy": frozenset({"file", "preset", "signer"}),

@@ -25,6 +25,7 @@
     ├── ErasureError             1  a record is unreadable, but not all that is left of it is gone
     ├── UnsafePathError          1  a path or link would leave the output tree
     ├── DirectoryError           1  no directory answered, or none has what was asked for
+    ├── DeliveryError            1  no mail server or SMS gateway took a message
     └── FrameError               1  the object has no such frame, or it cannot be shown
 
 A message is one line, in lower case: what failed, on which file, what to do next. No message
@@ -172,3 +173,7 @@ class FrameError(DicomcryptError):
 
 class DirectoryError(DicomcryptError):
     """No directory answered, or none has what was asked for; the message names each of them."""
+
+
+class DeliveryError(DicomcryptError):
+    """A mail server or SMS gateway did not take a message; it can be sent again."""

@@ -24,26 +24,29 @@ ACTIONS = frozenset({
     "vault.recipients", "vault.rewrap", "vault.hold", "vault.release", "vault.retention",
     "vault.erase", "vault.merge", "vault.backup", "vault.restore", "vault.check", "vault.repair",
     "card.init", "card.pin", "card.certificate", "card.sign", "card.hash",
+    "otp.person", "otp.forget", "otp.link", "otp.revoke", "otp.register", "otp.issue", "otp.send",
+    "otp.open", "otp.check", "otp.enroll", "otp.ask", "otp.grant", "otp.refuse", "otp.clock",
     "service.start", "service.stop", "login", "store", "read", "search", "share", "delete",
 })  # fmt: skip
 OUTCOMES = frozenset({
     "started", "ok", "partial", "failed", "usage", "no-identity", "damaged", "refused", "token",
     "interrupted",
 })  # fmt: skip
-SERVICES = frozenset({"dicomcrypt", "gateway", "vault", "ca", "keytable"})
+SERVICES = frozenset({"dicomcrypt", "gateway", "vault", "ca", "keytable", "otp"})
 _COUNTS = frozenset({
     "done", "skipped", "failed", "planned", "bytes-in", "bytes-out", "number", "sequence",
     "threshold", "shares", "attempt", "seconds", "port",
 })  # fmt: skip
 _HEX = frozenset({"job", "key", "certificate", "serial", "issuer", "signer", "holder", "session",
-                  "erasure", "vault"})
+                  "erasure", "vault", "person"})
 _ENUMERATIONS: dict[str, frozenset[str]] = {
     "part": frozenset({"all", "tags", "pixels"}),
     "role": frozenset({"physician", "pharmacist", "patient", "hospital", "insurance",
                        "application"}),
     "reason": frozenset({"expired", "not-yet-valid", "revoked", "wrong-issuer", "wrong-password",
                          "wrong-role", "unknown-extension", "weak-algorithm", "unsigned", "forged",
-                         "rollback", "locked", "unreachable", "stale"}),
+                         "rollback", "locked", "unreachable", "stale",
+                         "wrong-code", "too-many"}),
 }  # fmt: skip
 MAX_OBJECTS = 64
 _HEX_TEXT = re.compile(r"(?:[0-9a-f]{2}){1,64}")

@@ -71,13 +71,15 @@ def namespace():
 
 @pytest.fixture
 def call(monkeypatch):
-    """Run the command line in this process; what `main` lets escape is a test's failure."""
+    """Run the command line in this process; what `main` lets escape is a test's failure.
 
-    def invoke(*arguments):
+    entered: what stands on standard input."""
+
+    def invoke(*arguments, entered=None):
         words = [os.fspath(argument) for argument in arguments]
         monkeypatch.setattr(sys, "argv", ["dicomcrypt", *words])
         status = None
-        with CliRunner().isolation() as streams:
+        with CliRunner().isolation(input=entered) as streams:
             try:
                 command_line.main()
             except SystemExit as end:

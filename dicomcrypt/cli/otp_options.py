@@ -1,0 +1,94 @@
+"""What the commands of `dicomcrypt otp` share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import config
+from ..errors import UsageError
+from . import auditing
+
+if TYPE_CHECKING:
+    from ..otp.home import Home
+
+folder = click.option("-d", "--folder", metavar="FOLDER", help="The folder that `otp init` made; "
+                      "otherwise [otp] folder of the configuration.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="Only failures.")
+console = click.option("--console", is_flag=True, help="Write messages to standard error instead "
+                       "of sending them: for trying out.")
+
+
+def folder_of(given: str | None) -> str:
+    if given is not None:
+        return given
+    found = config.files("otp", "folder")
+    if len(found) != 1:
+        raise UsageError("which folder? give --folder, or set [otp] folder in the configuration")
+    return found[0]
+
+
+@contextmanager
+def opened(given: str | None, *, console: bool = False) -> Iterator[Home]:
+    """Open the folder; events go to the audit log, if the configuration has one."""
+    from ..otp import home
+    from .console import ask_secret
+
+    def pin(token: str) -> str:
+        return ask_secret(f"PIN of token {token!r}", "name a pin_file in otp.toml")
+
+    def passphrase() -> str:
+        return ask_secret("passphrase of the key of the codes", "use a key without one, mode 0600")
+
+    settings, record, log = auditing.configured(), {}, None
+    if settings:
+        from ..audit import present_actor
+        from ..otp.context import recorder
+
+        log = auditing.open_log(settings)
+        record = {"record": recorder(log, present_actor())}
+    try:
+        found = home.Home(folder_of(given), pin=pin, passphrase=passphrase, console=console,
+                          **record)
+        try:
+            yield found
+        finally:
+            found.close()
+    finally:
+        if log is not None:
+            log.close()
+
+
+def entered(what: str, *names: str) -> list[str]:
+    """Ask for fields on the terminal, or read a line of standard input that holds them."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        from .console import ask_secret
+
+        return [ask_secret(name, "") for name in names]
+    line = sys.stdin.readline(256) if sys.stdin is not None else ""
+    fields = line.split()
+    if len(fields) != len(names):
+        raise UsageError(f"no terminal to ask for {what} on: give a line with "
+                         f"{' and '.join(names)} on standard input")
+    return fields
+
+
+def moment(milliseconds: int) -> str:
+    """A time for people, UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def tell(as_json: bool, quiet: bool, facts: dict[str, Any], sentence: str) -> None:
+    """One answer, for programs or for people."""
+    from .console import print_json, say
+
+    if as_json:
+        print_json(facts)
+    elif not quiet:
+        say(sentence)

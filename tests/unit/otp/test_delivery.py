@@ -1,0 +1,373 @@
+"""Messages: templates, a real mail server, an HTTPS gateway, and deliveries that fail."""
+
+import email
+import email.policy
+import http.server
+import io
+import json
+import socket
+import ssl
+import threading
+
+import pytest
+import trustme
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
+from otp_world import Kept, answer_in
+
+from dicomcrypt.errors import DeliveryError, NoIdentityError, ThrottledError, UsageError
+from dicomcrypt.otp.channels import ConsoleChannel, Message, SmsChannel, SmtpChannel
+from dicomcrypt.otp.outbox import render
+
+SECRET = "a secret of the gateway"  # noqa: S105
+MESSAGE = Message("anna@klinikum.example", "Ihr Einmalcode", "Code 891632, Quersumme 29, für Sie",
+                  "<p>Code <strong>891632</strong></p>")
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server_context(authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def trusting(authority):
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+# ---- mail ------------------------------------------------------------------------
+
+
+class Mailbox:
+    def __init__(self):
+        self.got, self.answer = [], "250 taken"
+
+    async def handle_DATA(self, server, session, envelope):
+        if self.answer.startswith("250"):
+            self.got.append((session.ssl is not None, envelope))
+        return self.answer
+
+    def __call__(self, server, session, envelope, mechanism, data):
+        right = (data.login, data.password) == (b"portal", b"words")
+        return AuthResult(success=right, handled=False)
+
+
+@pytest.fixture
+def smtp(server_context):
+    """Start a mail server; returns (mailbox, port)."""
+    started = []
+
+    def start(tls=True, **options):
+        box = Mailbox()
+        about = {"tls_context": server_context, "require_starttls": True} if tls else {}
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        controller = Controller(box, hostname="localhost", port=port, **about, **options)
+        controller.start()
+        started.append(controller)
+        return box, port
+
+    yield start
+    for controller in started:
+        controller.stop()
+
+
+def test_a_mail_arrives_under_tls_in_both_forms(smtp, trusting):
+    box, port = smtp()
+    SmtpChannel("localhost", port, "portal@klinikum.example", context=trusting).deliver(
+        MESSAGE, "key-0")
+    ((under_tls, envelope),) = box.got
+    assert under_tls
+    assert envelope.rcpt_tos == ["anna@klinikum.example"]
+    mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
+    assert mail["Message-ID"] == "<key-0@klinikum.example>"
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert mail.get_body(("plain",)).get_content().strip() == MESSAGE.text
+    assert mail.get_body(("html",)).get_content().strip() == MESSAGE.html
+
+
+def test_a_server_without_starttls_gets_nothing(smtp, trusting):
+    box, port = smtp(tls=False)
+    with pytest.raises(DeliveryError, match="STARTTLS"):
+        SmtpChannel("localhost", port, "portal@klinikum.example", context=trusting).deliver(
+            MESSAGE, "key-0")
+    assert box.got == []
+
+
+def test_a_server_that_is_not_trusted_gets_nothing(smtp):
+    box, port = smtp()
+    with pytest.raises(DeliveryError, match="not trusted"):
+        SmtpChannel("localhost", port, "portal@klinikum.example").deliver(MESSAGE, "key-0")
+    assert box.got == []
+
+
+def test_a_server_of_another_name_gets_nothing(smtp, trusting):
+    box, port = smtp()
+    with pytest.raises(DeliveryError):
+        SmtpChannel("127.0.0.1", port, "portal@klinikum.example", context=trusting).deliver(
+            MESSAGE, "key-0")
+    assert box.got == []
+
+
+@pytest.mark.parametrize(("password", "taken"), [("words", True), ("other", False)])
+def test_a_password_is_given_under_tls_alone(smtp, trusting, password, taken):
+    box, port = smtp(authenticator=Mailbox(), auth_required=True)
+    channel = SmtpChannel("localhost", port, "portal@klinikum.example", user="portal",
+                          password=lambda: password, context=trusting)
+    if taken:
+        channel.deliver(MESSAGE, "key-0")
+        assert box.got[0][0]
+    else:
+        with pytest.raises(DeliveryError, match=r"does not let us in \(535\)"):
+            channel.deliver(MESSAGE, "key-0")
+
+
+def test_what_a_server_refuses_is_told_by_number_alone(smtp, trusting):
+    box, port = smtp()
+    box.answer = "554 refused: code 891632 looks like spam"
+    with pytest.raises(DeliveryError) as caught:
+        SmtpChannel("localhost", port, "portal@klinikum.example", context=trusting).deliver(
+            MESSAGE, "key-0")
+    assert str(caught.value) == "the mail server did not take the message (554)"
+
+
+def test_a_head_with_a_line_break_is_refused(trusting):
+    with pytest.raises(DeliveryError, match="head"):
+        SmtpChannel("localhost", 1, "portal@klinikum.example", context=trusting).deliver(
+            Message("a@b.example\nBcc: c@d.example", "x", "y"), "key-0")
+
+
+def test_a_server_that_is_not_there_is_told(trusting):
+    with pytest.raises(DeliveryError, match="cannot be reached"):
+        SmtpChannel("localhost", 1, "portal@klinikum.example", context=trusting).deliver(
+            MESSAGE, "key-0")
+
+
+# ---- SMS ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gateway(server_context):
+    """An HTTPS gateway that answers what it is told to, then 202; `.requests` are what it got."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.requests.append((self.path, dict(self.headers), json.loads(body)))
+            status = self.server.answers.pop(0) if self.server.answers else 202
+            if status == "hang up":
+                self.connection.close()
+                return
+            self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", "https://elsewhere.example/")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.HTTPServer(("localhost", 0), Handler)
+    server.socket = server_context.wrap_socket(server.socket, server_side=True)
+    server.requests, server.answers = [], []
+    server.handle_error = lambda *about: None
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def sms(gateway, trusting, sleeps, **options):
+    return SmsChannel(f"https://localhost:{gateway.server_port}/messages?v=1", lambda: SECRET,
+                      sender="Klinikum", context=trusting, sleep=sleeps.append, **options)
+
+
+def test_an_sms_that_fails_at_first_arrives_with_the_same_key(gateway, trusting):
+    gateway.answers[:] = [503, "hang up", 429]
+    sleeps = []
+    sms(gateway, trusting, sleeps).deliver(MESSAGE, "key-0")
+    assert sleeps == [1, 2, 4]
+    assert len(gateway.requests) == 4
+    assert {found[1]["Idempotency-Key"] for found in gateway.requests} == {"key-0"}
+    path, heads, body = gateway.requests[-1]
+    assert path == "/messages?v=1"
+    assert heads["Authorization"] == f"Bearer {SECRET}"
+    assert body == {"to": MESSAGE.to, "text": MESSAGE.text, "from": "Klinikum"}
+
+
+def test_after_four_times_it_gives_up(gateway, trusting):
+    gateway.answers[:] = [500] * 9
+    with pytest.raises(DeliveryError, match="answers 500"):
+        sms(gateway, trusting, []).deliver(MESSAGE, "key-0")
+    assert len(gateway.requests) == 4
+
+
+@pytest.mark.parametrize("status", [302, 400, 401])
+def test_other_answers_are_final_and_the_secret_goes_nowhere_else(gateway, trusting, status):
+    gateway.answers[:] = [status]
+    with pytest.raises(DeliveryError) as caught:
+        sms(gateway, trusting, []).deliver(MESSAGE, "key-0")
+    assert len(gateway.requests) == 1
+    assert SECRET not in str(caught.value)
+    assert "891632" not in str(caught.value)
+
+
+def test_a_gateway_that_is_not_trusted_gets_no_secret(gateway):
+    channel = SmsChannel(f"https://localhost:{gateway.server_port}/", lambda: SECRET,
+                         sleep=lambda seconds: None)
+    with pytest.raises(DeliveryError, match="not trusted"):
+        channel.deliver(MESSAGE, "key-0")
+    assert gateway.requests == []
+
+
+@pytest.mark.parametrize("url", ["http://gateway.example/", "https:///x", "https://u:p@h/", "x"])
+def test_a_gateway_without_tls_is_refused(url):
+    with pytest.raises(UsageError, match="https"):
+        SmsChannel(url, lambda: SECRET)
+
+
+# ---- templates -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", ["de", "en"])
+def test_a_code_is_in_all_forms_of_its_message(language):
+    found = render("code", language, "a@b.example", name="<b>Anna</b> $x", code="891632", sum="29",
+                   minutes=5)
+    for text in (found.text, found.html):
+        assert "891632" in text
+        assert "29" in text
+    assert "<b>Anna</b> $x" in found.text
+    assert "&lt;b&gt;Anna&lt;/b&gt; $x" in found.html
+    assert "891632" not in found.subject
+    assert "\n" not in found.subject
+    assert "891632" not in repr(found)
+    link = render("link", language, "a@b.example", name="Anna", url="https://p.example/#x_-9")
+    assert "https://p.example/#x_-9" in link.text
+    assert 'href="https://p.example/#x_-9"' in link.html
+
+
+@pytest.mark.parametrize("language", ["de", "en"])
+def test_an_sms_fits_into_one(language):
+    found = render("sms", language, "+491701234567", name="x" * 128, code="891632", sum="29",
+                   minutes=5)
+    assert len(found.text) <= 160
+    assert found.text.isascii()  # so in the alphabet of 7 bits
+    assert answer_in(found) == {"code": "891632", "sum": "29"}
+
+
+def test_the_console_shows_a_message():
+    stream = io.StringIO()
+    ConsoleChannel(stream).deliver(MESSAGE, "key-0")
+    assert "891632" in stream.getvalue()
+
+
+# ---- deliveries that fail ----------------------------------------------------------------
+
+
+def test_a_failed_delivery_is_told_and_repeated_with_the_same_code(world):
+    token = world.anna()
+    world.mail.failures = 1
+    world.service.request_code("anna", token=token)
+    (found,) = world.home.outbox.deliver()
+    assert (found.state, found.said) == ("failed", "the mail server cannot be reached")
+    assert world.home.outbox.deliver() == []
+    world.later(60)
+    repeat(world, token)
+    repeat(world, token)
+    first, second = world.mail.codes()
+    assert first == second
+    assert len(set(world.mail.keys)) == 3  # a gateway must not take a repetition for the same one
+    world.service.open("anna", first, token=token)
+    with pytest.raises(NoIdentityError):
+        world.service.open("anna", first, token=token)
+    assert [e["outcome"] for e in world.events if e["action"] == "otp.send"] == [
+        "failed", "ok", "ok"]
+
+
+def repeat(world, token, name="anna"):
+    with world.home.context.store.transaction() as tx:
+        subject = world.home.links.subject(tx, "open", name, token=token)
+    world.home.outbox.repeat(subject)
+    return world.home.outbox.deliver()
+
+
+def test_repeating_does_not_make_a_code_last_longer(world):
+    token = world.anna()
+    answer = world.send(token)
+    world.later(299)
+    repeat(world, token)
+    world.later(1)
+    with pytest.raises(UsageError, match="no code is valid"):
+        repeat(world, token)
+    with pytest.raises(NoIdentityError):
+        world.service.open("anna", answer, token=token)
+
+
+def test_repeating_is_limited(world):
+    token = world.anna()
+    world.send(token)
+    for _ in range(3):
+        repeat(world, token)
+    with pytest.raises(ThrottledError):
+        repeat(world, token)
+
+
+def test_what_became_void_or_old_meanwhile_is_not_sent(world):
+    token = world.anna()
+    world.service.request_code("anna", token=token)
+    world.later(300)
+    assert [found.state for found in world.home.outbox.deliver()] == ["failed"]
+    world.service.request_code("anna", token=token)
+    world.later(60)
+    world.service.request_code("anna", token=token)
+    assert [found.state for found in world.home.outbox.deliver()] == ["failed", "sent"]
+    assert len(world.mail.messages) == 1
+
+
+def test_a_delivery_whose_process_died_is_taken_up_with_the_same_key(world):
+    token = world.anna()
+
+    class Died(Exception):
+        pass
+
+    class Dying(Kept):
+        def deliver(self, message, key):
+            super().deliver(message, key)
+            raise Died
+
+    dying, world.mail = world.mail, Dying()
+    world.restart()
+    world.service.request_code("anna", token=token)
+    with pytest.raises(Died):
+        world.home.outbox.deliver()
+    keys, world.mail = world.mail.keys, dying
+    world.restart()
+    assert world.home.outbox.deliver() == []
+    world.later(121)
+    assert [found.state for found in world.home.outbox.deliver()] == ["sent"]
+    assert world.mail.keys == keys
+
+
+def test_without_a_channel_or_number_the_failure_is_told(world):
+    world.home.persons.add("bert", "bert@klinikum.example")
+    token = world.link("bert")
+    world.service.request_code("bert", token=token, channel="mobile")
+    (found,) = world.home.outbox.deliver()
+    assert found.said == "no mobile number is registered"
+    world.home._channels = dict
+    world.restart()
+    world.home._channels = dict
+    world.later(15)
+    world.service.request_code("bert", token=token)
+    (found,) = world.home.outbox.deliver()
+    assert found.said == "no channel for email is set up"
