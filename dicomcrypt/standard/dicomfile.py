@@ -8,7 +8,7 @@ import struct
 import zlib
 from typing import Any
 
-from ..errors import SourceChangedError, UsageError
+from ..errors import NotMeantError, SourceChangedError, UsageError
 from ..objects.buffers import patiently
 from ..regular import open_regular
 from .elements import (
@@ -32,6 +32,7 @@ PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _IMPLICIT_LITTLE, _EXPLICIT_BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _ELSEWHERE = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (95, 205))  # deflated, pixels by JPIP
+_DEFLATE_TAIL = 9  # padding, or the sums that gzip has behind its data: they get lost
 _DIRECTORY = b"1.2.840.10008.1.3.10"
 MEDIA_CLASS, MEDIA_INSTANCE, TRANSFER_SYNTAX = 0x00020002, 0x00020003, 0x00020010
 META_LENGTH = 0x00020000
@@ -101,7 +102,7 @@ class DicomFile:
 
     def _read(self) -> None:
         if self.head[PREAMBLE : PREAMBLE + 4] != MAGIC:
-            raise UsageError(f"{self.shown!r} is not a DICOM file (PS3.10)")
+            raise NotMeantError(f"{self.shown!r} is not a DICOM file (PS3.10)")
         self.meta: list[Element] = []
         at = PREAMBLE + 4
         while self.head[at : at + 2] == b"\x02\0":
@@ -153,7 +154,7 @@ class DicomFile:
             raise damaged("it cannot be inflated") from None
         if decompressor.unconsumed_tail:
             raise UsageError(f"{self.shown!r} inflates to over {MAX_HEAD >> 20} MiB")
-        if not decompressor.eof or decompressor.unused_data.strip(b"\0"):
+        if not decompressor.eof or len(decompressor.unused_data) > _DEFLATE_TAIL:
             raise damaged("it cannot be inflated whole")
         self.head = self.head[: self.dataset] + data
 
@@ -190,9 +191,9 @@ class DicomFile:
 
     def _end_of_pixels(self, at: int) -> int:
         big = ">" if self.syntax.big else "<"
-        if len(self.head) - at < 12:
-            raise damaged("it is cut short")
         start = at + (8 if self.syntax.implicit else 12)
+        if len(self.head) < start:
+            raise damaged("it is cut short")
         (length,) = struct.unpack_from(big + "I", self.head, start - 4)
         if not self.syntax.implicit and self.head[at + 4 : at + 6] not in (
             b"OB", b"OW", b"OF", b"OD", b"OV", b"UN"

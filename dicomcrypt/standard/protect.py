@@ -8,13 +8,14 @@ the file back byte for byte, a second one holds the bytes of the file's head, in
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from .._version import __version__
-from ..errors import PolicyError, UsageError
+from ..errors import NotMeantError, PolicyError
 from .cleaning import Cleaner
 from .cms_envelope import GCM, Recipient, seal
 from .dicomfile import MEDIA_INSTANCE, PREAMBLE, DicomFile, meta_bytes, uid_text, write_all
@@ -81,7 +82,7 @@ class Protector:
     def protect(self, file: DicomFile) -> Protected:
         """Return what takes the place of a file's head and tail.
 
-        Raises UsageError for a file that is protected already or is a DICOMDIR, PolicyError for one
+        Raises NotMeantError for a file that is protected already or is a DICOMDIR, PolicyError for one
         with identifying text in its pixels, DamagedError."""
         self._check(file)
         cleaner = Cleaner(self._profile, self._uids)
@@ -116,11 +117,11 @@ class Protector:
 
     def _check(self, file: DicomFile) -> None:
         if file.is_directory:
-            raise UsageError(f"{file.shown!r} is a DICOMDIR: it names what is protected; make a "
+            raise NotMeantError(f"{file.shown!r} is a DICOMDIR: it names what is protected; make a "
                              "new one of the protected files")
         for element in file.before:
             if element.tag == ENCRYPTED_ATTRIBUTES:
-                raise UsageError(f"{file.shown!r} is protected already")
+                raise NotMeantError(f"{file.shown!r} is protected already")
             if element.tag == BURNED_IN and not self._burned_in:
                 value = file.head[element.start : element.stop].strip(b" \0")
                 if value.upper() == b"YES":
@@ -179,15 +180,14 @@ class Protector:
                 plain = plain and value == _value(file, SOP_INSTANCE)
             elif element.tag in changes:
                 plain = False
-        same = {tag: None for tag in changes if tag != MEDIA_INSTANCE}
-        whole = meta_bytes(file.head, file.meta, same)
+        whole = meta_bytes(file.head, file.meta, {})
         plain = plain and whole == file.head[PREAMBLE + 4 : file.dataset]
         return bytes(PREAMBLE) + b"DICM" + meta_bytes(file.head, file.meta, changes), plain
 
     def _same_again(self, file: DicomFile, found: list[Element], originals: list[bytes]) -> bool:
         """Whether putting the originals back gives the same bytes."""
         tags = [e.tag for e in (*file.before, *file.after)]
-        if file.rest or any(a >= b for a, b in zip(tags, tags[1:], strict=False)):
+        if file.rest or any(a >= b for a, b in itertools.pairwise(tags)):
             return False
         if file.syntax == LITTLE:
             return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-from ..errors import NoIdentityError, UsageError
+from ..errors import NoIdentityError, NotMeantError
 from .cms_envelope import Opening, open_sealed
 from .dicomfile import MEDIA_INSTANCE, PREAMBLE, DicomFile, meta_bytes
 from .elements import LITTLE, Element, damaged, element_at, elements, items
@@ -37,11 +37,11 @@ def reveal(file: DicomFile, opening: Opening) -> Protected:
 
     The attributes of all items that open are put back, the first item's before the others'. If
     the rest of the data set is as `protect` made it, the file is what it was, byte for byte, but
-    for what was deflated. Raises UsageError for a file without encrypted attributes,
+    for what was deflated. Raises NotMeantError for a file without encrypted attributes,
     NoIdentityError if no item opens, DamagedError, PolicyError."""
     sealed = next((e for e in file.before if e.tag == ENCRYPTED_ATTRIBUTES), None)
     if sealed is None:
-        raise UsageError(f"{file.shown!r} has no encrypted attributes (0400,0500)")
+        raise NotMeantError(f"{file.shown!r} has no encrypted attributes (0400,0500)")
     originals: dict[int, bytes] = {}
     refusal, opened, record = None, 0, b""
     for content in _contents(file, sealed):
