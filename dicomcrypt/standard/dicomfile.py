@@ -69,7 +69,7 @@ class DicomFile:
         try:
             self.status = os.fstat(self.descriptor)
             self.size = self.status.st_size
-            self.head = self._pread(min(self.size, FIRST_READ), 0)
+            self.head, self.deflated = self._pread(min(self.size, FIRST_READ), 0), False
             self._read()
         except BaseException:
             self.close()
@@ -169,7 +169,7 @@ class DicomFile:
 
     @property
     def _whole(self) -> bool:
-        return getattr(self, "deflated", False) or len(self.head) == self.size
+        return self.deflated or len(self.head) == self.size
 
     def _elements(self, at: int) -> tuple[list[Element], int]:
         """The elements up to the pixel data, and where they end."""
@@ -177,17 +177,27 @@ class DicomFile:
         little = not self.syntax.big
         order = struct.Struct("<HH" if little else ">HH")
         while True:
-            if len(self.head) - at < 16 and not self._whole:
+            head = self.head
+            left = len(head) - at
+            if left < 16 and not self._whole:
                 self._more()
-            if _zeros(self.head, at) and self._whole:
-                return found, at
-            if len(self.head) - at >= 4:
-                group, number = order.unpack_from(self.head, at)
-                if group << 16 | number in PIXELS and not self.deflated:
+                continue
+            tag = 0
+            if left >= 8:
+                group, number = order.unpack_from(head, at)
+                tag = group << 16 | number
+                if tag in PIXELS and not self.deflated:
                     self.pixels = at, self._end_of_pixels(at)
                     return found, at
+            if not tag and _zeros(self._all(), at):
+                return found, at
             found.append(self._element(at, self.syntax))
             at = found[-1].end
+
+    def _all(self) -> bytes:
+        while not self._whole:
+            self._more()
+        return self.head
 
     def _end_of_pixels(self, at: int) -> int:
         big = ">" if self.syntax.big else "<"
@@ -248,9 +258,8 @@ def write_all(descriptor: int, data: Any) -> None:
 
 
 def _zeros(data: bytes, at: int) -> bool:
-    """Whether nothing but zero bytes is left; no element begins with eight of them."""
-    left = len(data) - at
-    return not left or (not any(data[at : at + 8]) and not data[at:].strip(b"\0"))
+    """Whether nothing but zero bytes is left."""
+    return not any(data[at : at + 8]) and not data[at:].strip(b"\0")
 
 
 def meta_bytes(
