@@ -23,8 +23,9 @@ from .uids import UidMap
 _TEXT = frozenset((b"CS", b"LO", b"LT", b"PN", b"SH", b"ST", b"UC", b"UT", b"UR", b"AE", b"AS", b"DA", b"TM",
                    b"DT"))  # fmt: skip
 _OPAQUE = frozenset((b"UN", b"OB"))
+_PADDED_BY_ZERO = frozenset((b"UI", b"OB", b"UN"))
 _CODE = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080104, 0x00080119, 0x00080120))
-_SCHEME, _BIRTH_DATE = 0x00080102, 0x00100030
+_SCHEME, _BIRTH_DATE, _PATIENT_ID = 0x00080102, 0x00100030, 0x00100020
 _NAMING = frozenset((b"PN", b"LO", b"SH", b"ST", b"LT", b"UC", b"UT"))
 #: Elements beside those of group 0010 whose values must not turn up elsewhere either.
 _TELLING = frozenset((0x00080050, 0x00080080, 0x00080081, 0x00081040, 0x00081010, 0x00200010,
@@ -111,19 +112,24 @@ class Cleaner:
                 self.telling.update(uid for uid in value.rstrip(b"\0 ").split(b"\\")
                                     if not uid.startswith(b"1.2.840.10008."))
         elif action == "D":
-            new = self._uids.new(value) if vr == b"UI" else dummy(vr)
+            if e.tag == _PATIENT_ID:  # one for all patients would make one patient of them
+                new = self._uids.pseudonym(value)
+            else:
+                new = self._uids.new(value) if vr == b"UI" else dummy(vr)
         elif action == "C" and e.vr in _NAMING:
             new = clean_text(value)
             if new == value:
                 return None
         else:
             new = b""
+        if len(new) & 1 and vr not in _PADDED_BY_ZERO:
+            new += b" "
         return encode(e.tag, e.vr, new, syntax)
 
     def _sequence(
         self, data: bytes, e: Element, syntax: Syntax, action: str, strict: bool, depth: int
     ) -> bytes | None:
-        if action in ("Z", "C"):
+        if action == "Z":
             return encode(e.tag, e.vr, b"", syntax) if e.stop > e.start else None
         strict = strict or action == "D"
         inner = inside(e.vr, syntax)

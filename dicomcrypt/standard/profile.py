@@ -1,5 +1,5 @@
-"""What the Basic Application Level Confidentiality Profile (PS3.15 E.2) with options (E.3) does with
-each element: the table of PS3.15 E.1-1 in `profile.json`, which tools/make_profile_table.py makes.
+"""What the Basic Application Level Confidentiality Profile (PS3.15 E.2) with options (E.3) does
+with each element: the table of PS3.15 E.1-1 in `profile.json`, made by tools/make_profile_table.py.
 
 Actions: "K" keep, "X" remove, "Z" empty, "D" put a dummy in its place, "U" put another UID in its
 place, "C" clean a text. Where the table leaves a choice, such as X/Z/D, what keeps most objects
@@ -49,6 +49,8 @@ class Profile:
             action = _CHOICES.get(basic, basic)
             for option in self.options:
                 allowed = options.get(option)
+                if allowed == "C" and dictionary_vr(int(digits, 16)) == b"SQ":
+                    continue  # what is in there would have to be understood
                 if allowed == "K" or (option == "uids" and action == "U"):
                     action = "K"
                 elif allowed == "C" and "descriptors" in clean and action != "K":

@@ -82,8 +82,8 @@ class Protector:
     def protect(self, file: DicomFile) -> Protected:
         """Return what takes the place of a file's head and tail.
 
-        Raises NotMeantError for a file that is protected already or is a DICOMDIR, PolicyError for one
-        with identifying text in its pixels, DamagedError."""
+        Raises NotMeantError for a file that is protected already or is a DICOMDIR, PolicyError for
+        one with identifying text in its pixels, DamagedError."""
         self._check(file)
         cleaner = Cleaner(self._profile, self._uids)
         parts, moved = self._clean(file, cleaner)

@@ -48,6 +48,11 @@ class UidMap:
         joined = b"\\".join(found)
         return joined + b"\0" * (len(joined) & 1)
 
+    def pseudonym(self, value: bytes) -> bytes:
+        """What takes the place of a patient's identifier: the same for the same one."""
+        digest = hmac.digest(self._key, b"patient\0" + value.strip(b"\0 "), hashlib.sha256)
+        return b"P" + digest[:8].hex().upper().encode()
+
 
 def new_key() -> bytes:
     return os.urandom(KEY_SIZE)
