@@ -38,6 +38,8 @@ ENCRYPTED_SYNTAX, ENCRYPTED_CONTENT, MODIFIED = 0x04000510, 0x04000520, 0x040005
 CREATOR_TAG, CREATOR, RECORD_TAG = 0x00990010, b"DICOMCRYPT", 0x00991001
 RECORD_HEAD = struct.Struct("<B32sQQ")
 RECORD_VERSION = 1
+#: The most that a record holds; of what is larger, elements come back, not bytes.
+MAX_RECORD = 256 << 20
 EXPLICIT_LITTLE = b"1.2.840.10008.1.2.1"
 #: File meta that names applications and their addresses, or is private.
 _META_DROPPED = (0x00020016, 0x00020017, 0x00020018, 0x00020026, 0x00020027, 0x00020028,
@@ -100,7 +102,7 @@ class Protector:
             originals.insert(at, convert(file.head, charset, syntax, LITTLE))
         prefix, plain = self._prefix(file)
         contents = [originals]
-        if not (exact and plain):
+        if not (exact and plain) and len(file.head) + len(file.tail) <= MAX_RECORD:
             contents.append(self._record(file, parts))
         body = [self._item(file, content) for content in contents]
         encrypted = sequence(ENCRYPTED_ATTRIBUTES, body, syntax)
