@@ -213,7 +213,7 @@ def _combinations():
                 yield cipher, how
 
 
-@pytest.mark.parametrize(("cipher", "how"), _combinations())
+@pytest.mark.parametrize(("cipher", "how"), list(_combinations()))
 def test_we_read_the_messages_of_openssl(cipher, how, keys, tmp_path):
     need("openssl", "openssl")
     (tmp_path / "ec.pem").write_bytes(holder("p256").pem())
