@@ -19,7 +19,7 @@ from ..errors import NotMeantError, PolicyError
 from .cleaning import Cleaner
 from .cms_envelope import GCM, Recipient, seal
 from .dicomfile import MEDIA_INSTANCE, PREAMBLE, DicomFile, meta_bytes, uid_text, write_all
-from .elements import LITTLE, Element, element_at, encode, sequence
+from .elements import LITTLE, Element, dictionary_vr, element_at, encode, sequence
 from .encodings import convert
 from .profile import (
     ENCRYPTED_ATTRIBUTES,
@@ -76,6 +76,7 @@ class Protector:
     ) -> None:
         self._profile, self._uids = profile, uids
         self._recipients, self._cipher, self._burned_in = tuple(recipients), cipher, burned_in
+        dictionary_vr(CHARACTER_SET)  # loads the dictionary before there are workers
 
     def __reduce__(self):
         return _protector_again, (self._profile, self._uids, self._recipients, self._cipher,
@@ -209,7 +210,7 @@ class Protector:
         tail = file.tail + bytes(file.rest)
         digest = dataset_digest(file.transfer_syntax, parts)
         value = RECORD_HEAD.pack(RECORD_VERSION, digest, len(head), len(tail))
-        value += zlib.compress(head + tail, 6)
+        value += zlib.compress(head + tail, 1)
         return [encode(CREATOR_TAG, b"LO", CREATOR, LITTLE),
                 encode(RECORD_TAG, b"OB", value, LITTLE)]
 
