@@ -55,7 +55,7 @@ def left_out(element: Element) -> Iterable[int]:
 def feed(data: DataSet, element: Element, sink: Sink) -> None:
     """Give the bytes of an element that can be signed, in explicit VR little endian."""
     sink(_tag(element.tag))
-    sink(element.vr)
+    sink(b"OB" if element.fragments is not None else element.vr)  # PS3.5 section A.4
     if element.vr in LONG_VRS:
         sink(b"\0\0")
     if element.items is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -209,7 +210,7 @@ def _verify(data: DataSet, place: str, elements: list[Element], item: Item) -> D
 def _signed_elements(elements: list[Element], signed: tuple[int, ...]) -> Iterator[Element]:
     """Yield the elements that a signature says it is of, every one of them."""
     by_tag = {element.tag: element for element in elements}
-    if not signed or any(a >= b for a, b in zip(signed, signed[1:], strict=False)):
+    if not signed or any(a >= b for a, b in itertools.pairwise(signed)):
         raise DamagedError("its list of signed elements is empty, or not in order")
     for tag in signed:
         element = by_tag.get(tag)
