@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
-from .elements import LONG_VRS, DataSet, Element, Encoding
+from .layout import LONG_VRS, DataSet, Element, Encoding
 
 CHUNK = 1 << 20
 MAC_PARAMETERS, SIGNATURES, TRAILING_PADDING = 0x4FFE0001, 0xFFFAFFFA, 0xFFFCFFFC

@@ -20,7 +20,7 @@ from ..errors import DamagedError, PolicyError
 from ..keys.cms import certificate_key, public_der
 from ..policy import names as names_of
 from . import mac
-from .elements import (
+from .layout import (
     BIG_ENDIAN,
     IMPLICIT,
     DataSet,

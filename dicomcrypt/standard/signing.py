@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding as Written
 
 from ..errors import UsageError
 from . import mac
-from .elements import (
+from .layout import (
     BIG_ENDIAN,
     EXPLICIT,
     IMPLICIT,
