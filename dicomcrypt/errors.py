@@ -3,6 +3,7 @@
     DicomcryptError              exit status
     ├── UsageError               2  the call or the options cannot be meant
     │   ├── AlreadyEncryptedError   the input is a DCMX object
+    │   ├── NotMeantError           the input is none that the command is for
     │   └── UnknownKeyError         the key table has no such entry
     ├── KernelError              2  the demanded kernel cannot run here
     ├── MissingExtraError        2  an optional library is not installed
@@ -45,6 +46,10 @@ class UsageError(DicomcryptError, ValueError):
 
 class AlreadyEncryptedError(UsageError):
     """The input is a DCMX object already."""
+
+
+class NotMeantError(UsageError):
+    """The input is none that the command is for: trees leave it out."""
 
 
 class UnknownKeyError(UsageError, LookupError):

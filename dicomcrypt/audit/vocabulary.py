@@ -13,6 +13,7 @@ from ..errors import UsageError
 
 ACTIONS = frozenset({
     "encrypt", "decrypt", "verify", "rewrap", "frame", "inspect", "salvage", "sign",
+    "protect", "reveal",
     "keygen", "key.split", "key.combine",
     "policy.set",
     "ca.init", "certificate.request", "certificate.issue", "certificate.renew",

@@ -3,6 +3,7 @@ undefined lengths and divided strings included, and written as DER."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -139,6 +140,7 @@ def integer(value: int) -> bytes:
     return tlv(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
 
 
+@functools.cache
 def oid(dotted: str) -> bytes:
     """An OBJECT IDENTIFIER with tag and length."""
     first, second, *rest = (int(arc) for arc in dotted.split("."))

@@ -7,6 +7,7 @@ in GCM (RFC 5084) authenticates the content; in CBC nothing does, for peers that
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import os
@@ -66,6 +67,7 @@ _EC_KEY = oid("1.2.840.10045.2.1")
 _CURVES = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}
 
 
+@functools.cache
 def _oaep(digest: Any, label: bytes | None = None, mask: Any = None) -> padding.OAEP:
     return padding.OAEP(padding.MGF1((mask or digest)()), digest(), label)
 
@@ -124,7 +126,7 @@ class CertificateRecipient:
     def _transported(self, key: bytes) -> bytes:
         """KeyTransRecipientInfo."""
         if self._classic:
-            how = sequence(_RSA, ber.NULL_DER)
+            how = _RSA_CLASSIC
             wrapped = self._key.encrypt(key, padding.PKCS1v15())
         else:
             how, wrapped = _OAEP_SHA256, self._key.encrypt(key, _oaep(hashes.SHA256))
@@ -144,6 +146,7 @@ class CertificateRecipient:
         )  # fmt: skip
 
 
+_RSA_CLASSIC = sequence(_RSA, ber.NULL_DER)
 _OAEP_SHA256 = sequence(_OAEP, sequence(
     tlv(0xA0, sequence(_SHA256, ber.NULL_DER)),
     tlv(0xA1, sequence(_MGF1, sequence(_SHA256, ber.NULL_DER))),

@@ -72,7 +72,7 @@ def entries_of(
             yield entry
 
 
-def _survey(root: str, output: Output, shard: Shard | None, *, mirror: bool = True) -> Survey:
+def survey_of(root: str, output: Output, shard: Shard | None, *, mirror: bool = True) -> Survey:
     journal = output.journal.path
     exclude = (os.fsdecode(output.out), journal, journal + "-journal")
     fold = mirror and output.folds_case
@@ -215,7 +215,7 @@ def encrypt_tree(
         mirror = options.names == "keep"
         if not (mirror or shard or options.force or output.journal.resumed):
             _refuse_second_job(out)
-        survey = _survey(root, output, shard, mirror=mirror)
+        survey = survey_of(root, output, shard, mirror=mirror)
         tasks = output.tasks(survey, mirror=mirror)
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force,
                                   delete_source=options.delete_source)
@@ -395,7 +395,7 @@ def decrypt_tree(
     """
     identity = [b"decrypt", options.part.encode(), *options.policy.demands]
     with Output(root, out, identity, shard=shard, journal=journal) as output:
-        survey = _survey(root, output, shard)
+        survey = survey_of(root, output, shard)
         tasks = output.tasks(survey, mirror=True)
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force)
         links: list[Outcome] = []

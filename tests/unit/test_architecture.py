@@ -29,7 +29,7 @@ ALLOWED = {
     "card": {"audit", "config", "container", "keys", "pki", "policy"},
     "otp": {"audit", "config", "keys", "policy"},
     "prescription": {"audit", "card", "config", "keys", "pki", "policy"},
-    "standard": {"audit", "config", "dicom", "keys", "native", "pki", "policy", "trees",
+    "standard": {"audit", "config", "dicom", "keys", "native", "objects", "pki", "policy", "trees",
                  "_version"},
     "cli": {"api", "audit", "card", "ciphers", "config", "container", "keys", "keytable",
             "objects", "otp", "pki", "policy", "prescription", "standard", "trees", "vault",

@@ -1,0 +1,81 @@
+"""Options of `standard` for CMS, and what they give: recipients and private keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from . import options as opt
+from . import trust
+
+recipients = opt.shared(
+    click.option("-r", "--recipient", "recipient_files", multiple=True, metavar=opt.RECIPIENT,
+                 help="Certificate of who may read it (RSA, P-256, P-384, P-521); repeatable."),
+    opt.passphrase,
+    click.option("--classic", is_flag=True,
+                 help="RSA PKCS #1 v1.5 instead of OAEP, for readers that know no other."),
+    click.option("--cipher", type=click.Choice(["aes-256-gcm", "aes-256-cbc"]),
+                 default="aes-256-gcm", show_default=True,
+                 help="CBC, which notices no change, for readers that know no other."),
+    trust.option,
+)
+
+
+def load_cms_recipients(
+    files: tuple[str, ...], ask: bool, passphrase_file: str | None, *, classic: bool
+) -> list[Any]:
+    """Return CMS recipients by certificate and by password (`standard.cms_envelope`)."""
+    from ..standard.cms_envelope import CertificateRecipient
+
+    found: list[Any] = []
+    for recipient in opt.load_recipient_files(files):
+        if getattr(recipient, "certificate", None) is None:
+            raise UsageError("CMS names recipients by certificate: a public key alone will not do; "
+                             "`dicomcrypt pki` makes certificates")
+        found.append(CertificateRecipient(recipient.certificate, classic=classic))
+    passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
+    if passphrase is not None:
+        from ..standard.cms_password import PasswordRecipient
+
+        found.append(PasswordRecipient(passphrase.encode()))
+    if not found:
+        raise UsageError("no recipient: give --recipient CERTIFICATE or --passphrase")
+    return found
+
+
+def load_opening(files: tuple[str, ...], ask: bool, passphrase_file: str | None) -> Any:
+    """Return the private keys of files of other programs (PEM, DER, PKCS #12), or the password.
+
+    The passphrase opens key files that need one if there are files, messages otherwise."""
+    from ..keys import keyfile
+    from ..keys.x509 import read
+    from ..standard.cms_envelope import opening_of
+
+    if not files:
+        passphrase = opt.read_passphrase(ask, passphrase_file, confirm=False)
+        if passphrase is None:
+            raise UsageError("no identity: give --identity FILE or --passphrase")
+        return opening_of([], [], [passphrase.encode()])
+    entered: list[str] = []
+
+    def passphrase_of_key() -> str:
+        if not entered:
+            text = opt.read_passphrase(ask or passphrase_file is None, passphrase_file,
+                                       confirm=False)
+            entered.append(text or "")
+        return entered[0]
+
+    keys, certificates = [], []
+    for path in files:
+        data = keyfile.read_key_file(path)
+        with keyfile.naming("identity file", path):
+            if not keyfile.looks_foreign(data):
+                raise UsageError("CMS needs a private key in PEM, DER or PKCS #12")
+            found = read(data, passphrase_of_key, lenient=True)
+        keys += found.private_keys
+        certificates += found.certificates
+    if not keys:
+        raise UsageError("no private key in the identity files")
+    return opening_of(keys, certificates)

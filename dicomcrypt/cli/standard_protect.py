@@ -1,0 +1,171 @@
+"""`standard protect` and `standard reveal`: attribute confidentiality (PS3.15 E)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from . import options as opt
+from . import standard_options as cms
+from .outcome import single
+from .targets import pair
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt standard protect ct.dcm -r doctor.pem -o shared.dcm
+  dicomcrypt standard protect study/ -r doctor.pem -r trial.pem -o shared/ --names uid
+  dicomcrypt standard protect study/ -r doctor.pem --retain dates --retain devices -o shared/
+  dicomcrypt standard protect 2026/ -r doctor.pem --uid-key hospital.uid-key -o shared/
+  dicomcrypt standard protect old/ -r doctor.pem --classic --cipher aes-256-cbc -o shared/
+""")
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
+@click.option("-o", "--output", required=True, metavar="FILE|FOLDER", help="Where it goes.")
+@cms.recipients
+@click.option("--retain", type=click.Choice(["dates", "devices", "institution", "patient", "uids"]),
+              multiple=True, help="Leave that as it is, by the profile's option of the name; "
+              "repeatable.")
+@click.option("--clean", type=click.Choice(["descriptors"]), multiple=True,
+              help="Keep the words of descriptions that the standard's vocabulary has.")
+@click.option("--uid-key", metavar="FILE", help="Secret by which UIDs are replaced: the same ones "
+              "in every job that has it. Made if it is not there; without it one a job.")
+@click.option("--burned-in", is_flag=True,
+              help="Take images that say that identifying text is in their pixels; it stays there.")
+@click.option("--names", type=click.Choice(["keep", "uid"]), default="keep", show_default=True,
+              help="Names of a tree's outputs: those of the input, which may identify, or new UIDs.")
+@opt.jobs
+@opt.shard
+@opt.journal
+@opt.no_sync
+@opt.force
+@opt.output_style
+def protect(inputs, output, recipient_files, ask, passphrase_file, classic, cipher, retain, clean,
+            uid_key, burned_in, names, jobs, shard, journal, no_sync, force, as_json, quiet,
+            verbose):
+    """Encrypt what identifies a person inside of DICOM files, which stay DICOM files.
+
+    Identifying elements, private ones among them, go into the Encrypted Attributes Sequence
+    (PS3.15 E) for the recipients, the rest stays in clear, UIDs are replaced alike in all files.
+    A file that is not wholly understood is refused. Pixels are not encrypted: `encrypt` and
+    `standard wrap` do that.
+    """
+    from ..standard.files import Protecting, TreeOptions
+    from ..standard.profile import Profile
+    from ..standard.protect import Protector
+    from ..standard.uids import UidMap
+
+    opt.one_use_of_standard_input(inputs, passphrase_file)
+    recipients = cms.load_cms_recipients(recipient_files, ask, passphrase_file, classic=classic)
+    profile = Profile(frozenset(retain), frozenset(clean))
+    trees = any(map(os.path.isdir, inputs))
+    with _uid_key(uid_key, output if trees else None, shard) as (key, keep):
+        protector = Protector(profile, UidMap(key), recipients, cipher, burned_in=burned_in)
+        job = [repr((profile.options, cipher, classic, burned_in)).encode(), *recipient_names(
+            recipients)]  # fmt: skip
+        status = _run("protect", inputs, output, Protecting(protector), job,
+                      TreeOptions(names, force, not no_sync), jobs=jobs, shard=shard,
+                      journal=journal, as_json=as_json, quiet=quiet, verbose=verbose)
+        keep[0] = status != 0
+    sys.exit(status)
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt standard reveal shared.dcm -i doctor-key.pem -o ct.dcm
+  dicomcrypt standard reveal shared/ -i doctor.p12 -o back/
+  dicomcrypt standard reveal shared/ --passphrase-file secret.txt -o back/
+""")
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
+@click.option("-o", "--output", required=True, metavar="FILE|FOLDER", help="Where it goes.")
+@click.option("-i", "--identity", "identity_files", multiple=True, metavar="FILE",
+              help="Private key (PEM, DER, PKCS #12), best with its certificate; repeatable.")
+@opt.passphrase
+@opt.jobs
+@opt.shard
+@opt.journal
+@opt.no_sync
+@opt.force
+@opt.output_style
+def reveal(inputs, output, identity_files, ask, passphrase_file, jobs, shard, journal, no_sync,
+           force, as_json, quiet, verbose):
+    """Put encrypted attributes back, of whatever program they are.
+
+    What `standard protect` made and nobody changed comes back byte for byte; what else has
+    encrypted attributes gets these back.
+    """
+    from ..standard.files import Revealing, TreeOptions
+
+    opt.one_use_of_standard_input(inputs, passphrase_file)
+    opening = cms.load_opening(identity_files, ask, passphrase_file)
+    sys.exit(_run("reveal", inputs, output, Revealing(opening), [],
+                  TreeOptions("keep", force, not no_sync), jobs=jobs, shard=shard, journal=journal,
+                  as_json=as_json, quiet=quiet, verbose=verbose))
+
+
+def recipient_names(recipients: list[Any]) -> list[bytes]:
+    """What tells a job's recipients from another job's; passwords do not count."""
+    from cryptography.hazmat.primitives import hashes
+
+    return sorted(r.certificate.fingerprint(hashes.SHA256()) for r in recipients
+                  if getattr(r, "certificate", None) is not None)
+
+
+@contextlib.contextmanager
+def _uid_key(path: str | None, tree: str | None, shard: Any):
+    """The secret for UIDs, and a list whose first says whether it is to be kept.
+
+    A job on a tree keeps its own beside the output until it is done, so that a job which goes on
+    gives the same UIDs."""
+    from ..standard.uids import load_key, new_key
+
+    keep = [True]
+    if path is not None:
+        yield load_key(path), keep
+    elif tree is None:
+        yield new_key(), keep
+    elif shard is not None:
+        raise UsageError("several jobs share one tree: give all of them the same --uid-key FILE")
+    else:
+        own = os.path.normpath(tree) + ".uid-key"
+        yield load_key(own), keep
+        if not keep[0]:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(own)
+
+
+def _run(verb, inputs, output, change, job, options, *, jobs, shard, journal, as_json, quiet,
+         verbose) -> int:
+    """Do it with all inputs; return the exit status."""
+    from ..standard.files import change_file, change_tree
+    from ..trees.pool import Outcome, default_jobs
+    from .console import Report, run
+    from .crypt import remove_journals
+
+    if "-" in inputs or output == "-":
+        raise UsageError("DICOM files are read and written in pieces: standard input and output "
+                         "will not do")
+    targets = pair(inputs, output, lambda path: path, verb)
+    several = len(targets) > 1
+    if several and journal is not None:
+        raise UsageError("--journal is for one tree: each has a journal of its own")
+
+    def one(source: str, target: str) -> Outcome:
+        path, read, size = change_file(source, target, change, force=options.force)
+        return Outcome(source, "done", path, read, size)
+
+    with Report(verb, as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        for source, target in targets:
+            if os.path.isdir(source):
+                run(report, change_tree(source, target, change, job, options,
+                                        jobs or default_jobs(), shard=shard, journal=journal,
+                                        keep_journal=several, watch=report.watch))
+            else:
+                run(report, single(source, lambda s=source, t=target: one(s, t)))
+    if several and not report.exit_status():
+        remove_journals(targets, shard, journal)
+    return report.exit_status()

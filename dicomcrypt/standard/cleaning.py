@@ -1,0 +1,207 @@
+"""Applies a profile to the elements of a data set, at every depth (PS3.15 E.1.1)."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .elements import (
+    Element,
+    Syntax,
+    dictionary_vr,
+    elements,
+    encode,
+    inside,
+    items,
+    sequence,
+)
+from .profile import Profile, dummy
+from .uids import UidMap
+
+_TEXT = frozenset((b"CS", b"LO", b"LT", b"PN", b"SH", b"ST", b"UC", b"UT", b"UR", b"AE", b"AS", b"DA", b"TM",
+                   b"DT"))  # fmt: skip
+_OPAQUE = frozenset((b"UN", b"OB"))
+_PADDED_BY_ZERO = frozenset((b"UI", b"OB", b"UN"))
+_CODE = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080104, 0x00080119, 0x00080120))
+_SCHEME, _BIRTH_DATE, _PATIENT_ID = 0x00080102, 0x00100030, 0x00100020
+_NAMING = frozenset((b"PN", b"LO", b"SH", b"ST", b"LT", b"UC", b"UT"))
+#: Elements beside those of group 0010 whose values must not turn up elsewhere either.
+_TELLING = frozenset((0x00080050, 0x00080080, 0x00080081, 0x00081040, 0x00081010, 0x00200010,
+                      0x00380010, 0x00400254, 0x00321032))  # fmt: skip
+_SEPARATORS = re.compile(rb"[\^=\\, ]+")
+_LEAST_NAME, _LEAST_TEXT = 4, 5
+
+
+class Cleaned(NamedTuple):
+    """A data set after a profile: pieces of what stays, originals of what was changed or removed
+    (`moved`, elements of the top level), and values that nothing else may hold."""
+
+    pieces: list[bytes]
+    moved: list[Element]
+
+
+class Cleaner:
+    """One data set's cleaning. sweep: values at sight of which a text that the profile leaves alone
+    is replaced too."""
+
+    def __init__(self, profile: Profile, uids: UidMap, sweep: frozenset[bytes] = frozenset()):
+        self._profile, self._uids, self._sweep = profile, uids, sweep
+        #: Identifying values that were met: names, numbers, UIDs.
+        self.telling: set[bytes] = set()
+
+    def dataset(self, data: bytes, found: Iterable[Element], syntax: Syntax) -> Cleaned:
+        """Clean elements of the top level."""
+        pieces, moved = [], []
+        start = stop = -1  # of a run of bytes that stay
+        for element in found:
+            new = self._element(data, element, syntax, False, 0)
+            if new is None:
+                if element.begin != stop:
+                    if stop > start:
+                        pieces.append(data[start:stop])
+                    start = element.begin
+                stop = element.end
+                continue
+            moved.append(element)
+            if new:
+                if stop > start:
+                    pieces.append(data[start:stop])
+                start = stop = -1
+                pieces.append(new)
+        if stop > start:
+            pieces.append(data[start:stop])
+        return Cleaned(pieces, moved)
+
+    def _element(
+        self, data: bytes, e: Element, syntax: Syntax, strict: bool, depth: int
+    ) -> bytes | None:
+        """What takes an element's place: nothing (b"") or an element; None if it stays.
+
+        strict: inside of what the profile wants a dummy for, texts are replaced, too."""
+        action = self._profile.action(e.tag)
+        if action == "X":
+            self._tell(data, e)
+            return b""
+        if action == "K":
+            return None
+        vr = e.vr
+        if vr == b"UN":
+            vr = dictionary_vr(e.tag) or vr
+        if vr == b"SQ" or e.undefined:
+            return self._sequence(data, e, syntax, action, strict, depth)
+        value = data[e.start : e.stop]
+        if not value:
+            return None
+        if action == "":
+            if self._sweep and (e.vr in _TEXT or e.vr in _OPAQUE or vr == b"UI") and any(
+                text in value for text in self._sweep
+            ):
+                action = "U" if vr == b"UI" else "D"
+            elif strict and e.vr in _TEXT and e.vr != b"CS" and e.tag not in _CODE:
+                action = "D"
+            else:
+                return None
+        self._tell(data, e)
+        if action == "U":
+            new = self._uids.new(value)
+            if new == value:
+                return None
+            if len(value) > 8:
+                self.telling.update(uid for uid in value.rstrip(b"\0 ").split(b"\\")
+                                    if not uid.startswith(b"1.2.840.10008."))
+        elif action == "D":
+            if e.tag == _PATIENT_ID:  # one for all patients would make one patient of them
+                new = self._uids.pseudonym(value)
+            else:
+                new = self._uids.new(value) if vr == b"UI" else dummy(vr)
+        elif action == "C" and e.vr in _NAMING:
+            new = clean_text(value)
+            if new == value:
+                return None
+        else:
+            new = b""
+        if len(new) & 1 and vr not in _PADDED_BY_ZERO:
+            new += b" "
+        return encode(e.tag, e.vr, new, syntax)
+
+    def _sequence(
+        self, data: bytes, e: Element, syntax: Syntax, action: str, strict: bool, depth: int
+    ) -> bytes | None:
+        if action == "Z":
+            return encode(e.tag, e.vr, b"", syntax) if e.stop > e.start else None
+        strict = strict or action == "D"
+        inner = inside(e.vr, syntax)
+        end = e.end if e.undefined else e.stop
+        contents, changed = [], False
+        for begin, start, stop in items(data, e.start, end, inner, delimited=e.undefined,
+                                        depth=depth):
+            if begin == start:
+                break
+            found = elements(data, start, stop, inner, depth + 1)
+            foreign = strict and _local_code(data, found)
+            pieces = []
+            for one in found:
+                new = self._element(data, one, inner, strict, depth + 1)
+                if foreign and new is None and one.tag in _CODE and one.tag != _SCHEME:
+                    new = encode(one.tag, one.vr, dummy(one.vr), inner)
+                if new is None:
+                    pieces.append(data[one.begin : one.end])
+                else:
+                    changed = True
+                    pieces.append(new)
+            contents.append(b"".join(pieces))
+        if not changed:
+            return None
+        return sequence(e.tag, contents, syntax, vr=e.vr, undefined=e.undefined)
+
+    def _tell(self, data: bytes, e: Element) -> None:
+        """Remember a value that is identifying."""
+        if e.stop - e.start < _LEAST_NAME or e.stop - e.start > 1024:
+            return
+        vr = e.vr if e.vr != b"UN" else dictionary_vr(e.tag)
+        if e.tag == _BIRTH_DATE:
+            self.telling.add(data[e.start : e.stop].strip(b" \0"))
+        elif vr in _NAMING and (vr == b"PN" or e.tag >> 16 == 0x0010 or e.tag in _TELLING):
+            value = data[e.start : e.stop].strip(b" \0")
+            if vr == b"PN":
+                self.telling.update(part for part in _SEPARATORS.split(value)
+                                    if len(part) >= _LEAST_NAME)
+            if len(value) >= _LEAST_TEXT:
+                self.telling.add(value)
+
+
+def _local_code(data: bytes, found: Iterable[Element]) -> bool:
+    """Whether an item is a code of somebody's own: its meaning may say anything."""
+    for element in found:
+        if element.tag == _SCHEME:
+            scheme = data[element.start : element.stop].strip(b" \0")
+            return scheme.startswith(b"99") or scheme in (b"L", b"")
+    return False
+
+
+# ---- texts ---------------------------------------------------------------------
+
+_WORD = re.compile(rb"[A-Za-z]+")
+_CAPITALS = re.compile(r"[A-Z]?[a-z]{2,}")
+
+
+@functools.cache
+def vocabulary() -> frozenset[bytes]:
+    """Words, in small letters, of the concepts of PS3.16 as pydicom has them: anatomy, views,
+    procedures, equipment."""
+    from pydicom.sr._concepts_dict import concepts
+
+    found = set()
+    for scheme in ("DCM", "SCT"):
+        for keyword in concepts[scheme]:
+            found.update(word.lower().encode() for word in _CAPITALS.findall(keyword))
+    return frozenset(word for word in found if len(word) > 2)
+
+
+def clean_text(value: bytes) -> bytes:
+    """A text with those of its words alone that the standard's own vocabulary has; no numbers."""
+    known = vocabulary()
+    return b" ".join(word for word in _WORD.findall(value) if word.lower() in known)
+
