@@ -9,7 +9,7 @@ import click
 
 from ..errors import PolicyError
 from . import options as opt
-from . import standard_keys as cms
+from . import standard_options as cms
 from .outcome import single
 from .targets import pair
 
@@ -30,7 +30,8 @@ Examples:
               help="Certificate of who may read it; repeatable.")
 @opt.passphrase
 @opt.sign_with
-@cms.classic
+@click.option("--classic", is_flag=True,
+              help="RSA PKCS #1 v1.5 instead of OAEP, for readers that know no other.")
 @click.option("--cipher", type=click.Choice(["aes-256-cbc", "aes-256-gcm"]),
               default="aes-256-cbc", show_default=True,
               help="CBC is the standard's; GCM (AuthEnvelopedData) authenticates too.")
@@ -99,7 +100,7 @@ def unwrap(inputs, identity_files, ask, passphrase_file, require_signature, sign
     from ..trees.pool import Outcome
     from .console import Report, run
 
-    opening = cms.load_cms_opening(identity_files, ask, passphrase_file)
+    opening = cms.load_opening(identity_files, ask, passphrase_file)
     policy = opt.load_signature_policy(require_signature, signers)
 
     def accepted(signatures: list) -> list[str]:

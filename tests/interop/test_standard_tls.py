@@ -107,6 +107,14 @@ def greeting(port, context):
         return connection.recv(100), connection.version()
 
 
+def nothing_said(port, context):
+    """Whether a server says nothing to a client, however it ends the connection."""
+    try:
+        return greeting(port, context)[0] == b""
+    except OSError:
+        return True
+
+
 def client(world, name="node", **options):
     options = {"trust": world.trust, "check_hostname": False, **options}
     return client_context(world.file(f"{name}.pem"), **options)
@@ -168,9 +176,7 @@ def test_tls_1_2_is_taken_too(world):
 ])  # fmt: skip
 def test_clients_with_such_certificates_get_nothing(world, name, reason, late):
     with serving(server(world, late=late)) as told:
-        with pytest.raises(OSError):  # noqa: PT011
-            assert greeting(told.port, ungated(world, name))[0] == b"", "greeted"
-            raise OSError
+        assert nothing_said(told.port, ungated(world, name))
         error = wait_for(told.errors)
     if reason:  # OpenSSL finds nothing wrong with it
         assert isinstance(error, PeerRefusedError)
@@ -182,17 +188,14 @@ def test_clients_with_such_certificates_get_nothing(world, name, reason, late):
 def test_a_client_without_a_certificate_gets_nothing(world):
     context = client_context(trust=world.trust, check_hostname=False)
     with serving(server(world)) as told:
-        with pytest.raises(OSError):  # noqa: PT011
-            assert greeting(told.port, context)[0] == b""
-            raise OSError
+        assert nothing_said(told.port, context)
         wait_for(told.errors)
 
 
 def test_roles_of_clients_are_enforced(world):
     with serving(server(world, roles=["hospital", "application"])) as told:
         assert greeting(told.port, client(world, "hospital"))[0] == b"welcome\n"
-        with contextlib.suppress(OSError):
-            assert greeting(told.port, client(world, "doctor"))[0] == b""
+        assert nothing_said(told.port, client(world, "doctor"))
         error = wait_for(told.errors)
         assert isinstance(error, PeerRefusedError)
         assert error.reason == "role"
@@ -275,7 +278,7 @@ def test_old_versions_and_weak_suites_are_refused(world, words):
     lax = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     lax.sslsocket_class = PLAIN
     lax.set_ciphers("ALL:eNULL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
         lax.minimum_version = ssl.TLSVersion.TLSv1
     lax.load_cert_chain(world.file(f"{name}.pem"))
     for context, taken in ((lax, True), (server(world, name), False)):
