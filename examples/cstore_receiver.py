@@ -41,7 +41,7 @@ from pynetdicom.transport import AssociationSocket
 import dicomcrypt as dc
 from dicomcrypt.objects.atomic import AtomicFile, remove_unfinished
 from dicomcrypt.pki.checking import Trust
-from dicomcrypt.pki.gate import own_certificate_gate
+from dicomcrypt.standard.tls import server_context
 
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 MAX_PDU = 128 * 1024
@@ -263,27 +263,19 @@ class Store:
             event.assoc.dimse.discard()
 
 
-class LateHandshake(ssl.SSLContext):
-    """Leaves the handshake to the association's thread, with its timeout: pynetdicom would do it
-    where it accepts connections, so that one silent peer would shut out all others."""
-
-    def wrap_socket(self, sock, **options):
-        return super().wrap_socket(sock, do_handshake_on_connect=False, **options)
-
-
 def tls_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
+    """What the BCP 195 profile of PS3.15 B.12 has, and the handshake in the association's thread:
+    pynetdicom would do it where it accepts connections, so that one silent peer would shut out
+    all others."""
     if arguments.tls_cert is None:
         return None
-    context = LateHandshake(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(arguments.tls_cert, arguments.tls_key)
+    trust = None
     if arguments.tls_ca is not None:
-        # What its own peers would refuse is found out here, and not at every connection.
         told, given = Trust.from_config(), Trust.from_files([arguments.tls_ca])
         trust = Trust(told.roots + given.roots, told.intermediates, told.crls, told.require_crl)
-        own_certificate_gate(arguments.tls_cert, trust=trust, purpose="tls-server")
-        context.load_verify_locations(arguments.tls_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+    return server_context(
+        arguments.tls_cert, arguments.tls_key, trust=trust, roles=arguments.tls_role, late=True
+    )
 
 
 def parse(words: list[str] | None) -> argparse.Namespace:
@@ -313,9 +305,14 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tls-ca", metavar="FILE",
                         help="take only peers with certificates of it; the own one must be of it, "
                         "or of a root that the configuration trusts")
+    parser.add_argument("--tls-role", action="append", metavar="ROLE",
+                        help="which role the peers' certificates must state, such as hospital; "
+                        "one of them, if repeated")
     arguments = parser.parse_args(words)
     if arguments.tls_cert is None and (arguments.tls_key or arguments.tls_ca):
         parser.error("--tls-key and --tls-ca need --tls-cert")
+    if arguments.tls_role and arguments.tls_ca is None:
+        parser.error("--tls-role needs --tls-ca")
     return arguments
 
 

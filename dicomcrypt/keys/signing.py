@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from .. import policy
 from ..errors import DamagedError, PolicyError, UsageError
@@ -67,6 +69,20 @@ class Signer:
     def sign(self, manifest: bytes) -> bytes:
         """Return the CMS of a manifest, DER."""
         return build_cms(manifest, self._key, self.certificate, self.chain)
+
+    def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm) -> bytes:
+        """Return a signature of a digest as other standards want it: RSA by PKCS#1 v1.5, ECDSA
+        in DER. Raises PolicyError if the policy does not permit it, UsageError for other keys."""
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            named, how = f"rsa-pkcs1v15-{algorithm.name}", (padding.PKCS1v15(),)
+        elif isinstance(self._key, ec.EllipticCurvePrivateKey):
+            named, how = f"ecdsa-{algorithm.name}", ()
+        else:
+            raise UsageError(f"{self.algorithm} cannot sign here: use RSA or ECDSA")
+        policy.current().require(named, "sign", getattr(self._key, "key_size", None))
+        if how:
+            return self._key.sign(digest, *how, Prehashed(algorithm))
+        return self._key.sign(digest, ec.ECDSA(Prehashed(algorithm)))
 
     @classmethod
     def load(
