@@ -101,8 +101,9 @@ def read_pin(session: CardSession, what: str = "PIN", *, look: bool = False) -> 
     from ..keys.keyfile import read_secret_line
     from .console import ask_secret
 
-    if look:
-        _look_before(session, session.tries() or 0)
+    left = session.tries() if look else None
+    if left is not None:
+        _look_before(session, left)
     file = opt.kept("pin_file")
     if file is not None:
         return read_secret_line(file, "PIN file")
