@@ -77,9 +77,9 @@ def manage_environment(card: SoftwareCard, command: CommandApdu) -> bytes:
         raise Refused(StatusWord.WRONG_P1P2)
     _in_application(card)
     found = _fields(command.data)
-    algorithm = found.pop(profile.TAG_ALGORITHM, None)
-    if any(len(value) != 1 for value in (*found.values(), algorithm or b"\0")):
+    if any(len(value) != 1 for value in found.values()):
         raise Refused(StatusWord.WRONG_PARAMETERS)
+    algorithm = found.pop(profile.TAG_ALGORITHM, None)
     if template == profile.CRT_HASH:
         if found or algorithm != b"\x02":
             raise Refused(StatusWord.WRONG_PARAMETERS)

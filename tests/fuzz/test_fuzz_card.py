@@ -3,6 +3,7 @@ rules forbid. Seeds are commands of every kind; the budget is fixed, `make soak`
 """
 
 import base64
+import itertools
 import os
 import random
 import time
@@ -202,6 +203,48 @@ def test_every_class_and_instruction_gets_a_status(battered, command, data, answ
     if not extended:
         answer = min(answer, 256)
     battered.raw(CommandApdu(*command, data, answer, extended).encode())
+
+
+def flawed(objects):
+    """Data objects with one of them, or two, dropped, emptied, doubled or of another tag."""
+    def variants(tag, value):
+        return [b"", tlv.encode(tag, b""), tlv.encode(tag, value * 2), tlv.encode(tag, value) * 2,
+                tlv.encode(tag ^ 1, value), tlv.encode(tag, b"\xff" * len(value)),
+                tlv.encode(tag, value), tlv.encode(tag, value)[:-1]]
+
+    for parts in itertools.product(*(variants(*one) for one in objects)):
+        yield b"".join(parts)
+
+
+def test_data_objects_with_any_flaw_get_a_status(battered):
+    """Each of these commands in each way that its objects can be wrong."""
+    for slot in Slot:
+        for algorithm in (profile.Algorithm.RSA_OAEP, profile.Algorithm.RSA_PSS):
+            for data in flawed([(0x84, bytes((slot.reference,))), (0x80, bytes((algorithm,)))]):
+                battered.card.reset()
+                battered.application()
+                for template in (slot.template, profile.CRT_HASH, 0xB7):
+                    for where in (profile.MSE_OWN, profile.MSE_PARTNER):
+                        battered.send(Ins.MSE, where, template, data)
+                for p1 in (0x80, 0x81):
+                    for inner in (data, tlv.encode(slot.template, data)):
+                        battered.send(Ins.GENERATE, p1, 0, inner, 256)
+    for data in flawed([(0x83, b"\x30"), (0x80, b"\x05")]):
+        for template in (profile.CRT_SIGNATURE, profile.CRT_AUTHENTICATION):
+            battered.send(Ins.MSE, profile.MSE_PARTNER, template, data)
+            battered.send(Ins.EXTERNAL_AUTHENTICATE, 0, 0, data)
+            battered.send(Ins.PSO, 0, 0xBE, data)
+
+
+def test_a_certificate_with_any_byte_turned_is_refused(battered):
+    battered.card.reset()
+    battered.application()
+    der = partner("physician").der()
+    for at in range(len(der)):
+        for mask in (0x01, 0x80):
+            wrong = der[:at] + bytes((der[at] ^ mask,)) + der[at + 1 :]
+            assert battered.verify_certificate("physician", wrong) in (0x6300, 0x6A80)
+    assert battered.verify_certificate("physician", der) == 0x9000
 
 
 def test_the_longest_command_is_no_trouble(battered):
