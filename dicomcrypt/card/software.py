@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from ..errors import DamagedError, TokenError
 from ..pki.names import now
 from . import access, commands, filesystem, profile, security
-from .apdu import CHAINED, MOST_ANSWER, MOST_DATA, SHORT_ANSWER, CommandApdu, ResponseApdu
+from .apdu import CHAINED, MOST_DATA, SHORT_ANSWER, CommandApdu, ResponseApdu
 from .profile import CardRole, File, Ins, Slot
 from .state import CardData, FileStore, MemoryStore, Store
 from .status import StatusWord
@@ -126,9 +126,9 @@ class SoftwareCard:
                 return ResponseApdu(b"", StatusWord.UNKNOWN_ERROR).encode()
 
     def _answer(self, raw: bytes) -> ResponseApdu:
-        now_ = self.volatile
-        pending, now_.pending = now_.pending, b""
-        chain, now_.chain = now_.chain, None
+        held = self.volatile
+        pending, held.pending = held.pending, b""
+        chain, held.chain = held.chain, None
         try:
             command = CommandApdu.parse(raw)
         except DamagedError:
@@ -139,7 +139,7 @@ class SoftwareCard:
         if command.chained:
             if command.ins not in _CHAINABLE:
                 raise Refused(StatusWord.CHAINING_NOT_SUPPORTED)
-            now_.chain = command
+            held.chain = command
             return ResponseApdu(b"", StatusWord.OK)
         if command.ins == Ins.GET_RESPONSE:
             return self._more(command, pending)
@@ -158,17 +158,17 @@ class SoftwareCard:
             raise Refused(StatusWord.WRONG_LENGTH)
         if not pending:
             raise Refused(StatusWord.CONDITIONS)
-        if len(pending) < command.answer and command.answer not in (SHORT_ANSWER, MOST_ANSWER):
+        if len(pending) < command.answer != SHORT_ANSWER and not command.extended:
             self.volatile.pending = pending
-            raise Refused(StatusWord.WRONG_LE | min(len(pending), 0x100) & 0xFF)
+            raise Refused(StatusWord.WRONG_LE | len(pending))
         return self._cut(pending, command.answer)
 
     def _cut(self, data: bytes, most: int) -> ResponseApdu:
         """Give as much of an answer as was asked for; the rest awaits GET RESPONSE."""
-        now_, later = data[:most], data[most:]
+        part, later = data[:most], data[most:]
         self.volatile.pending = later
         more = StatusWord.MORE_DATA | (len(later) if len(later) < 0x100 else 0)
-        return ResponseApdu(now_, more if later else StatusWord.OK)
+        return ResponseApdu(part, more if later else StatusWord.OK)
 
     # ---- for the commands ----------------------------------------------------
 

@@ -273,6 +273,12 @@ def test_get_response(host):
     assert host.status(Ins.GET_RESPONSE, answer=256) == 0x6985
 
 
+def test_get_response_in_the_extended_form_takes_what_there_is(host):
+    host.raw(hexed("00a4040007f048504a430001"))
+    found = host.raw(hexed("00c0000000ffff"))
+    assert (len(found.data), found.status) == (21, 0x9000)
+
+
 def test_another_command_throws_the_rest_of_an_answer_away(host):
     host.raw(hexed("00a4040007f048504a430001"))
     host.status(Ins.VERIFY, 0, 1)
