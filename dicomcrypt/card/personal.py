@@ -65,12 +65,8 @@ def personalise(
         told(f"key {slot}")
         session.generate(slot, kind)
     session.verify(pin)
+    builder = names.request_builder(subject)
     for slot in Slot:
-        builder = x509.CertificateSigningRequestBuilder().subject_name(subject.x509_name())
-        if subject.email:
-            other = x509.SubjectAlternativeName([x509.RFC822Name(subject.email)])
-            builder = builder.add_extension(other, False)
-        builder = builder.add_extension(names.role_extension(subject.role), False)
         requests[slot] = builder.sign(card_key(session, slot), hashes.SHA256())
         if not requests[slot].is_signature_valid:
             raise TokenError(f"card {session.name}: its signature by the key {slot} is wrong")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from ..errors import (
     CertificateRefusedError,
@@ -118,15 +119,18 @@ class CardSession:
         return bytes(content[: FILES[name].most])
 
     def update(self, name: str, content: bytes) -> None:
-        """Replace a file's content. Raises UsageError if it is too long for the file."""
+        """Replace a file's content. Raises UsageError if it is too long for the file.
+
+        It is written over and then cut off: up to 4,096 bytes that are no fewer than before are
+        there whole, or not at all, if the card is pulled meanwhile."""
         if len(content) > FILES[name].most:
             raise UsageError(f"{name} on the card holds {FILES[name].most} bytes, not "
                              f"{len(content)}")
         self.select(name)
         to = f"write {name}"
-        self._send(Ins.ERASE_BINARY, 0, to=to)
         for at in range(0, len(content), _PART):
             self._send(Ins.UPDATE_BINARY, at, content[at : at + _PART], to=to)
+        self._send(Ins.ERASE_BINARY, len(content), to=to)
 
     def certificate_files(self) -> list[str]:
         """The names of the files for certificates that a card of this role has."""
@@ -220,7 +224,7 @@ class CardSession:
                              "card init")
         try:
             return load_der_public_key(content)
-        except ValueError:
+        except (ValueError, UnsupportedAlgorithm):
             raise TokenError(f"card {self.name}: {slot.public_file} is damaged") from None
 
     def _choose(self, slot: Slot, template: int, algorithm: Algorithm) -> None:

@@ -18,7 +18,13 @@ _PURPOSES = {"SIG": "sign", "DEC": "encrypt", "AUT": "tls-client", "AUTHORISATIO
 _PARTNERS = ["insurance", "pharmacist", "physician", "hospital"]
 
 
-@click.group()
+@click.group(epilog="""\b
+Examples:
+  dicomcrypt card cert list
+  dicomcrypt card cert export DEC -o anna.crt
+  dicomcrypt card cert import apotheke.crt --file PHAR
+  dicomcrypt card cert fetch --role pharmacist --email post@apotheke.example
+""")
 def cert() -> None:
     """The certificates in a card: its own, its authority's, and its partners'."""
 

@@ -96,17 +96,18 @@ def _look_before(session: CardSession, left: int) -> None:
         click.confirm("use the last try?", abort=True, err=True)
 
 
-def read_pin(session: CardSession, what: str = "PIN", *, look: bool = False) -> str:
+def read_pin(session: CardSession, *, look: bool = False) -> str:
     """Return the PIN from --pin-file or the terminal. look: at the tries, first."""
     from ..keys.keyfile import read_secret_line
     from .console import ask_secret
 
-    if look:
-        _look_before(session, session.tries() or 0)
+    left = session.tries() if look else None
+    if left is not None:
+        _look_before(session, left)
     file = opt.kept("pin_file")
     if file is not None:
         return read_secret_line(file, "PIN file")
-    return ask_secret(f"{what} of card {session.name}", "give --pin-file FILE")
+    return ask_secret(f"PIN of card {session.name}", "give --pin-file FILE")
 
 
 # ---- what it is used as -------------------------------------------------------

@@ -21,7 +21,12 @@ def new_secret(file: str | None, what: str, option: str) -> str:
     return ask_secret(f"new {what}", f"give {option} FILE", confirm=True)
 
 
-@click.group()
+@click.group(epilog="""\b
+Examples:
+  dicomcrypt card pin tries
+  dicomcrypt card pin change
+  dicomcrypt card pin unblock
+""")
 def pin() -> None:
     """The PIN of a card."""
 
@@ -77,7 +82,10 @@ def unblock(puk_file, new_pin_file):
     say(f"card {session.name}: it has a new PIN")
 
 
-@pin.command()
+@pin.command(epilog="""\b
+Examples:
+  dicomcrypt card pin tries --reader "HPJC 00 00"
+""")
 @opt.card_place
 def tries():
     """Say how many tries of the PIN and uses of the PUK are left; it spends none."""

@@ -132,7 +132,11 @@ def decrypt(path, output, force):
         write_private(output, plain, force=force)
 
 
-@click.group("hash")
+@click.group("hash", epilog="""\b
+Examples:
+  dicomcrypt card hash write record.xml
+  dicomcrypt card hash check record.xml
+""")
 def hash_group() -> None:
     """The hash in a card: of a file that must not change."""
 

@@ -33,7 +33,6 @@ Examples:
 def request(output, kind, name, first_name, organisation, department, email, role, ask,
             passphrase_file, no_passphrase, force, as_json):
     """Make a key, and a request for a certificate of it. The authority decides what it grants."""
-    from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     from ..keys.keyfile import write_private
@@ -55,13 +54,8 @@ def request(output, kind, name, first_name, organisation, department, email, rol
     key = profiles.generate(kind)
     profiles.require_kind(key.public_key())
     if signing:
-        builder = x509.CertificateSigningRequestBuilder().subject_name(subject.x509_name())
-        if subject.email:
-            other = x509.SubjectAlternativeName([x509.RFC822Name(subject.email)])
-            builder = builder.add_extension(other, False)
-        if subject.role is not None:
-            builder = builder.add_extension(names.role_extension(subject.role), False)
-        made = builder.sign(key, profiles.signing_hash(key)).public_bytes(Encoding.PEM)
+        signed = names.request_builder(subject).sign(key, profiles.signing_hash(key))
+        made = signed.public_bytes(Encoding.PEM)
     else:
         made = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     write_private(f"{output}.key", sealing.private_pem(key, words), force=force)

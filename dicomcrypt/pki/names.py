@@ -305,3 +305,14 @@ def label(certificate: x509.Certificate) -> str:
 def name_text(name: x509.Name) -> str:
     """A distinguished name for a message, cut to what a line holds."""
     return repr((_text(name, NameOID.COMMON_NAME) or name.rfc4514_string())[:64])
+
+
+def request_builder(subject: Subject) -> x509.CertificateSigningRequestBuilder:
+    """Return a certificate request for a holder, to be signed: name, e-mail address, role."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject.x509_name())
+    if subject.email:
+        other = x509.SubjectAlternativeName([x509.RFC822Name(subject.email)])
+        builder = builder.add_extension(other, False)
+    if subject.role is not None:
+        builder = builder.add_extension(role_extension(subject.role), False)
+    return builder

@@ -9,10 +9,12 @@ import pytest
 import slapd
 from directory_world import entry
 
+from dicomcrypt.card import profile
 from dicomcrypt.card.profile import CardRole, Slot
 from dicomcrypt.card.session import CardSession
 from dicomcrypt.card.software import SoftwareCard
 from dicomcrypt.card.transport import InProcess
+from dicomcrypt.cli import card_cert
 from dicomcrypt.errors import (
     CertificateRefusedError,
     DamagedError,
@@ -74,6 +76,11 @@ def test_a_card_is_made_and_shown(run, card, ward):
         _new(run, ward, "doctor.hpjc", "physician", "Arzt", "Anna")
     with pytest.raises(UsageError, match="not for the role patient"):
         _new(run, ward, "doctor.hpjc", "patient", "Arzt", "Anna")
+
+
+def test_the_command_line_knows_all_files_for_certificates():
+    known = {file.name for file in profile.FILES.values() if ".CERT." in file.name}
+    assert set(card_cert.FILES.values()) == known
 
 
 def test_an_archive_for_the_card(run, card, pin, ward, tmp_path):
