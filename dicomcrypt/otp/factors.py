@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from ..errors import ThrottledError, UsageError
 from .code import Code, CodeKey, entered
-from .context import Context, forget_codes
-from .limits import DAY_MS, VALID_MS, address_of, forget, take
+from .context import Context
+from .limits import VALID_MS, address_of, forget, take
 from .links import Subject
 from .secret import Secret
 from .store import Transaction
@@ -77,7 +77,6 @@ class CodeFactor:
                 waits = limits.code_waits if purpose != "mobile" else ()
                 take(tx, "code.pair", pair, limits.codes, waits)
                 forget(tx)
-                forget_codes(tx, tx.now - DAY_MS)
                 tx.execute(codes.update().where(*_of(subject, purpose), _alive())
                            .values(state="void"))
                 tx.execute(codes.insert().values(

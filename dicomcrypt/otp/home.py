@@ -20,7 +20,7 @@ from ..keys.keyfile import naming, read_key_file, read_secret_line, write_privat
 from ..regular import open_regular, others_may
 from .channels import Channel, ConsoleChannel, SmsChannel, SmtpChannel, tls_context
 from .code import CodeKey
-from .context import Context, Record, _nowhere
+from .context import Context, Record, unrecorded
 from .factors import CodeFactor
 from .limits import Limits
 from .links import Links
@@ -78,10 +78,11 @@ def create(
     if (place / SETTINGS).exists():
         raise OutputExistsError(f"{os.fspath(place / SETTINGS)!r} exists: choose another folder")
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if code_key is None:
-        write_private(place / "code.key", _new_key(bits))
-    Secret.write_new(place / "secret.key")
+    key = _new_key(bits) if code_key is None else None
     Store(_database(place, database), create=True).close()
+    if key is not None:
+        write_private(place / "code.key", key)
+    Secret.write_new(place / "secret.key")
     text = _TEMPLATE.format(database=database, code_key=code_key or "code.key", base_url=base_url)
     write_private(place / SETTINGS, text.encode())
 
@@ -107,7 +108,7 @@ class Home:
     Raises UsageError for settings that cannot be."""
 
     def __init__(
-        self, folder: str | os.PathLike[str], *, record: Record = _nowhere,
+        self, folder: str | os.PathLike[str], *, record: Record = unrecorded,
         clock: Callable[[], int] = system_time, sync: bool = True,
         pin: Callable[[str], str] | None = None, passphrase: Callable[[], str] | None = None,
         console: bool = False,

@@ -11,7 +11,7 @@ from ..errors import ThrottledError, UsageError
 from .code import DIGITS
 from .secret import Secret
 from .store import Transaction
-from .tables import events, sa
+from .tables import codes, deliveries, events, sa
 
 #: A code is valid for exactly so long from its stored issue time.
 VALID_MS = 300_000
@@ -73,8 +73,12 @@ def take(tx: Transaction, kind: str, subject: str, most: int, waits: tuple[int, 
 
 
 def forget(tx: Transaction) -> None:
-    """Remove what counts no more."""
-    tx.execute(events.delete().where(events.c.at <= tx.now - DAY_MS))
+    """Remove what counts no more: events, codes and their deliveries."""
+    before = tx.now - DAY_MS
+    tx.execute(events.delete().where(events.c.at <= before))
+    old = sa.select(codes.c.id).where(codes.c.issued <= before)
+    tx.execute(deliveries.delete().where(deliveries.c.code.in_(old)))
+    tx.execute(codes.delete().where(codes.c.issued <= before))
 
 
 def address_of(secret: Secret, address: str | None) -> str | None:

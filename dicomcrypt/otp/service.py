@@ -21,9 +21,7 @@ _PROOFS = (("email", "email"), ("mobile", "mobile"))
 class LinkService:
     """factors: by name, the code's among them (`code`)."""
 
-    def __init__(
-        self, context: Context, links: Links, factors: Mapping[str, Factor]
-    ) -> None:
+    def __init__(self, context: Context, links: Links, factors: Mapping[str, Factor]) -> None:
         self._context, self._links = context, links
         self._factors = dict(factors)
         self._codes: CodeFactor = self._factors["code"]  # type: ignore[assignment]
@@ -83,7 +81,7 @@ class LinkService:
         with self._spending("otp.register", "email", name, address, where) as (tx, subject):
             attempts = [self._codes.spend(tx, subject, purpose) for purpose, _ in _PROOFS]
         right = [self._codes.judge(a, g) for a, g in zip(attempts, given, strict=True)]
-        if not all(right):
+        if not all(right) or not subject.genuine:  # it may have been revoked meanwhile
             raise self._refused("otp.register", subject)
         with self._context.store.transaction() as tx:
             first = all([self._codes.use(tx, attempt) for attempt in attempts])

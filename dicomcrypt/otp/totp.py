@@ -94,7 +94,7 @@ class TotpFactor:
     def judge(self, attempt: Attempt, answer: bytes) -> bool:
         for shift in WINDOW:
             step = attempt.now // 1000 // STEP + shift
-            right = hotp(attempt.key, max(step, 0)).encode()
+            right = code_at(attempt.key, max(step, 0) * STEP).encode()
             if hmac.compare_digest(right, answer) and step > attempt.last:
                 attempt.step = step
         return attempt.real and attempt.step >= 0

@@ -7,6 +7,8 @@ import re
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 from urllib.parse import parse_qs, urlsplit
 
@@ -225,3 +227,12 @@ def test_it_runs_as_a_program(command, tmp_path):
     done = command("otp", "stats", "-d", "otp", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["persons"] == 0
     assert done.stderr == b""
+
+
+def test_without_the_library_the_extra_is_named(command, tmp_path):
+    script = ("import sys; sys.modules['sqlalchemy'] = None; from dicomcrypt.cli import main; "
+              "sys.argv = ['dicomcrypt', 'otp', 'init', 'otp']; main()")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
+                          cwd=tmp_path, timeout=100, env=command.environment(), check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith("pip install 'dicomcrypt[otp]'\n")

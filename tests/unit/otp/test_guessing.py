@@ -94,7 +94,7 @@ def simulate(world, monkeypatch, days):
 
 
 def test_a_simulation_agrees_with_the_arithmetic(world, monkeypatch):
-    won, expected = simulate(world, monkeypatch, 4)
+    won, expected = simulate(world, monkeypatch, 3)
     assert won <= expected + 5 * math.sqrt(expected) + 1  # five deviations: once in a million runs
 
 

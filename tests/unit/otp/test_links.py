@@ -82,6 +82,16 @@ def test_a_link_for_one_person_is_not_bound_to_another(world, unbound):
     assert not world.mail.messages
 
 
+def test_a_link_that_was_revoked_meanwhile_is_not_bound(world, unbound):
+    world.service.register("anna", token=unbound)
+    world.home.outbox.deliver()
+    row = next(row for row in world.home.links.all() if row["bound"] is None)
+    world.home.links.revoke(row["link"])
+    with pytest.raises(NoIdentityError):
+        world.service.prove("anna", proofs(world), token=unbound)
+    assert all(row["bound"] or row["state"] == "revoked" for row in world.home.links.all())
+
+
 def test_of_two_who_proved_at_once_one_is_bound(world):
     world.anna()
     world.link(None, bound=False)

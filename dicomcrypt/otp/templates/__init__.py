@@ -1,0 +1,1 @@
+"""Texts of messages: KIND.LANGUAGE.txt and .html; the first line of a text is its subject."""
