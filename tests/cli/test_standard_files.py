@@ -165,6 +165,13 @@ def test_a_file_that_changes_meanwhile_is_not_wrapped(world):
         secure_file.wrap(Growing(bytes(100)), io.BytesIO(), world.recipients)
 
 
+def test_gcm_authenticates_the_type_as_rfc_5083_wants(world):
+    """Taken apart by the code for messages in memory."""
+    blob = wrap(world, cipher="aes-256-gcm")
+    assert cms_envelope.parse(blob).authenticated
+    assert world.data in cms_envelope.open_sealed(blob, world.opening["reader"])
+
+
 # ---- openssl -----------------------------------------------------------------------
 
 
@@ -176,6 +183,8 @@ def openssl(world, *words):
 @pytest.mark.parametrize("inner", INNER)
 @pytest.mark.parametrize("stream", [(), ("-stream",)], ids=["der", "ber"])
 def test_what_openssl_nests_comes_back(world, tmp_path, inner, stream):
+    if inner == "pss" and stream:
+        pytest.skip("openssl 3.0 cannot write that: illegal zero content")
     nested, out = tmp_path / "inner", tmp_path / "outer"
     openssl(world, *INNER[inner], "-binary", *stream, "-in", world.ct, "-outform", "DER", "-out",
             nested)
@@ -197,6 +206,8 @@ def test_what_openssl_nests_comes_back(world, tmp_path, inner, stream):
 @pytest.mark.parametrize("cipher", CIPHERS)
 @pytest.mark.parametrize("nested", [False, True])
 def test_openssl_takes_ours_apart(world, tmp_path, signer, cipher, nested):
+    if cipher == "aes-256-gcm" and not nested:
+        pytest.skip("openssl 3.0 does not authenticate the attributes that RFC 5083 wants there")
     blob, inner, back = (tmp_path / n for n in ("blob", "inner", "back"))
     blob.write_bytes(wrap(world, cipher=cipher, nested=nested,
                           signer=world.signer[signer] if signer else None))
@@ -282,10 +293,11 @@ def test_large_files_take_little_memory(world, command, tmp_path, size):
     for words in (["wrap", str(big), "-r", str(world.file("reader.crt"))],
                   ["unwrap", f"{big}.p7m", "-i", str(world.file("reader.pem")), "-o",
                    str(tmp_path / "back")]):  # fmt: skip
-        code = ("import resource, sys; from dicomcrypt.cli import cli\n"
+        code = ("import pathlib, re, sys; from dicomcrypt.cli import cli\n"
                 "try: cli(sys.argv[1:], standalone_mode=False)\n"
                 "except SystemExit as end: assert not end.code\n"
-                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+                "status = pathlib.Path('/proc/self/status').read_text()\n"
+                "print(re.search(r'VmHWM:\\s+(\\d+)', status)[1])")
         done = subprocess.run([sys.executable, "-c", code, "standard", *words, "-q"], check=True,
                               capture_output=True, env=command.environment(), timeout=300)
         peaks.append(int(done.stdout))
