@@ -37,7 +37,7 @@ Examples:
 @click.option("--burned-in", is_flag=True,
               help="Take images that say that identifying text is in their pixels; it stays there.")
 @click.option("--names", type=click.Choice(["keep", "uid"]), default="keep", show_default=True,
-              help="Names of a tree's outputs: those of the input, which may identify, or new UIDs.")
+              help="Names of a tree's outputs: the input's, which may identify, or new UIDs.")
 @opt.jobs
 @opt.shard
 @opt.journal

@@ -20,8 +20,7 @@ from .elements import (
 from .profile import Profile, dummy
 from .uids import UidMap
 
-_TEXT = frozenset((b"CS", b"LO", b"LT", b"PN", b"SH", b"ST", b"UC", b"UT", b"UR", b"AE", b"AS", b"DA", b"TM",
-                   b"DT"))  # fmt: skip
+_TEXT = frozenset(b"AE AS CS DA DT LO LT PN SH ST TM UC UR UT".split())
 _OPAQUE = frozenset((b"UN", b"OB"))
 _PADDED_BY_ZERO = frozenset((b"UI", b"OB", b"UN"))
 _CODE = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080104, 0x00080119, 0x00080120))

@@ -108,10 +108,9 @@ def element_at(data: bytes, at: int, end: int, syntax: Syntax, depth: int = 0) -
         return Element(tag, vr, at, start, start + size, start + size)
     if vr not in (b"SQ", b"UN"):
         raise damaged("an element has no length")
-    inner = inside(vr, syntax)
     stop = start
-    for _, _, stop in items(data, start, end, inner, delimited=True, depth=depth):
-        pass
+    for _, _, last in items(data, start, end, inside(vr, syntax), delimited=True, depth=depth):
+        stop = last
     return Element(tag, vr, at, start, stop, stop + 8)
 
 

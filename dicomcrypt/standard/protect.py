@@ -19,7 +19,7 @@ from ..errors import NotMeantError, PolicyError
 from .cleaning import Cleaner
 from .cms_envelope import GCM, Recipient, seal
 from .dicomfile import MEDIA_INSTANCE, PREAMBLE, DicomFile, meta_bytes, uid_text, write_all
-from .elements import LITTLE, Element, element_at, encode, sequence
+from .elements import LITTLE, Element, dictionary_vr, element_at, encode, sequence
 from .encodings import convert
 from .profile import (
     ENCRYPTED_ATTRIBUTES,
@@ -38,6 +38,8 @@ ENCRYPTED_SYNTAX, ENCRYPTED_CONTENT, MODIFIED = 0x04000510, 0x04000520, 0x040005
 CREATOR_TAG, CREATOR, RECORD_TAG = 0x00990010, b"DICOMCRYPT", 0x00991001
 RECORD_HEAD = struct.Struct("<B32sQQ")
 RECORD_VERSION = 1
+#: The most that a record holds; of what is larger, elements come back, not bytes.
+MAX_RECORD = 256 << 20
 EXPLICIT_LITTLE = b"1.2.840.10008.1.2.1"
 #: File meta that names applications and their addresses, or is private.
 _META_DROPPED = (0x00020016, 0x00020017, 0x00020018, 0x00020026, 0x00020027, 0x00020028,
@@ -74,6 +76,7 @@ class Protector:
     ) -> None:
         self._profile, self._uids = profile, uids
         self._recipients, self._cipher, self._burned_in = tuple(recipients), cipher, burned_in
+        dictionary_vr(CHARACTER_SET)  # loads the dictionary before there are workers
 
     def __reduce__(self):
         return _protector_again, (self._profile, self._uids, self._recipients, self._cipher,
@@ -100,7 +103,7 @@ class Protector:
             originals.insert(at, convert(file.head, charset, syntax, LITTLE))
         prefix, plain = self._prefix(file)
         contents = [originals]
-        if not (exact and plain):
+        if not (exact and plain) and len(file.head) + len(file.tail) <= MAX_RECORD:
             contents.append(self._record(file, parts))
         body = [self._item(file, content) for content in contents]
         encrypted = sequence(ENCRYPTED_ATTRIBUTES, body, syntax)
@@ -207,7 +210,7 @@ class Protector:
         tail = file.tail + bytes(file.rest)
         digest = dataset_digest(file.transfer_syntax, parts)
         value = RECORD_HEAD.pack(RECORD_VERSION, digest, len(head), len(tail))
-        value += zlib.compress(head + tail, 6)
+        value += zlib.compress(head + tail, 1)
         return [encode(CREATOR_TAG, b"LO", CREATOR, LITTLE),
                 encode(RECORD_TAG, b"OB", value, LITTLE)]
 

@@ -17,6 +17,7 @@ from .protect import (
     ENCRYPTED_CONTENT,
     ENCRYPTED_SYNTAX,
     EXPLICIT_LITTLE,
+    MAX_RECORD,
     MODIFIED,
     RECORD_HEAD,
     RECORD_TAG,
@@ -27,7 +28,7 @@ from .protect import (
     deflate,
 )
 
-MAX_ITEMS, MAX_RECORD = 64, 1 << 30
+MAX_ITEMS = 64
 #: Elements from here on stand behind the pixel data.
 PIXELS_FROM = 0x7FE00008
 

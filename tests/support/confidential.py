@@ -1,5 +1,5 @@
-"""For tests of attribute confidentiality: keys, protecting in one call, and data sets in which every
-element that identifies has a value of its own."""
+"""For tests of attribute confidentiality: keys, protecting in one call, and data sets in which
+every element that identifies has a value of its own."""
 
 from __future__ import annotations
 
@@ -28,9 +28,13 @@ def root() -> Maker:
     return Maker.root("Test CA")
 
 
-@functools.cache
 def holder(kind: str = "rsa-2048", number: int = 0) -> Maker:
-    """Somebody with a certificate to encrypt to."""
+    """Somebody with a certificate to encrypt to, the same one each time."""
+    return _holder(kind, number)
+
+
+@functools.cache
+def _holder(kind: str, number: int) -> Maker:
     return root().leaf(f"Holder {kind} {number}", uses=["encryption"], key=key(kind, number))
 
 
@@ -95,9 +99,9 @@ _TEXTS = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT", "UR"))
 
 
 def telling(depth: int = 2) -> tuple[Dataset, list[bytes]]:
-    """A data set with a value of its own in every element of the profile's table that has text, UIDs
-    or bytes, in nested sequences too, in private elements and those that nobody knows; and the
-    values."""
+    """A data set with a value of its own in every element of the profile's table that has text,
+    UIDs or bytes, in nested sequences too, in private elements and those that nobody knows; and
+    the values."""
     values: list[bytes] = []
 
     def sentinel(vr: str):

@@ -126,7 +126,7 @@ def test_recipients_are_counted():
 
 
 def test_other_keys_are_no_recipients():
-    maker = holder("p256").above[0].leaf("Signer", uses=["signature"], kind="ed25519")
+    maker = holder("p256").above[0].leaf("Signer", uses=(), kind="ed25519")
     with pytest.raises(UsageError):
         cms.CertificateRecipient(maker.certificate)
 
