@@ -22,9 +22,11 @@ _Code = tuple[str, str]
 #: An action of the log: the event, its type if the standard has one, and what was done: C, R, U,
 #: D, E (create, read, update, delete, execute).
 EVENTS: dict[str, tuple[_Code, _Code | None, str]] = {
-    "encrypt": (_INSTANCES, None, "C"), "protect": (_INSTANCES, None, "C"), "sign": (_INSTANCES, None, "U"),
-    **dict.fromkeys(("decrypt", "reveal", "verify", "frame", "inspect", "salvage", "read", "vault.get",
-                     "vault.cat", "vault.verify", "vault.check"), (_INSTANCES, None, "R")),
+    **dict.fromkeys(("encrypt", "protect"), (_INSTANCES, None, "C")),
+    **dict.fromkeys(("decrypt", "reveal", "verify", "frame", "inspect", "salvage", "read",
+                     "vault.get", "vault.cat", "vault.verify", "vault.check"),
+                    (_INSTANCES, None, "R")),
+    "sign": (_INSTANCES, None, "U"),
     "vault.merge": (_INSTANCES, None, "U"), "vault.repair": (_INSTANCES, None, "U"),
     **dict.fromkeys(("vault.add", "vault.restore", "table.import"), (_IMPORT, None, "C")),
     "store": (_TRANSFERRED, None, "C"),

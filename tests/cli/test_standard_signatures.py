@@ -1,0 +1,388 @@
+"""Digital signatures in DICOM files (PS3.15 C): ours, dcmtk's dcmsign, and what is no signature."""
+
+import io
+import json
+import subprocess
+from types import SimpleNamespace
+
+import pydicom
+import pytest
+from certificates import DAY, Maker, key
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from dicomcrypt.errors import DamagedError, PolicyError, UsageError
+from dicomcrypt.keys.signing import Signer
+from dicomcrypt.standard import mac, signatures, signing
+from dicomcrypt.standard.layout import read_file
+from tests.conftest import need
+
+#: dcmtk takes superfluous padding away as it reads, so that it verifies something else.
+PADDED = {"SC_rgb_gdcm_KY.dcm", "SC_rgb_gdcm2k_uncompressed.dcm", "gdcm-US-ALOKA-16.dcm",
+          "examples_ybr_color.dcm", "color3d_jpeg_baseline.dcm"}  # fmt: skip
+#: One of each kind: encodings, compressed and native pixels, sequences, private elements, no image.
+KINDS = (
+    "CT_small.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm", "image_dfl.dcm",
+    "JPEG2000.dcm", "SC_rgb_rle_16bit.dcm", "693_J2KI.dcm", "rtplan.dcm", "reportsi.dcm",
+    "nested_priv_SQ.dcm", "waveform_ecg.dcm", "liver_1frame.dcm", "emri_small.dcm",
+    "chrH31.dcm", "explicit_VR-UN.dcm", "rtdose_expb_1frame.dcm", "US1_UNCI.dcm",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, corpus):
+    folder = tmp_path_factory.mktemp("signatures")
+    root = Maker.root("Root", begin=-60 * DAY)
+    made = {"rsa": root.leaf("Scanner", uses=["signing"], kind="rsa-2048"),
+            "ec": root.leaf("Doctor", uses=["signing"]),
+            "other": Maker.root("Other").leaf("Other", uses=["signing"], key=key("p256", 3))}
+    for name, one in made.items():
+        (folder / f"{name}.pem").write_bytes(one.key_pem() + one.pem())
+        (folder / f"{name}.pem").chmod(0o600)
+        (folder / f"{name}.key").write_bytes(one.key_pem())
+        (folder / f"{name}.crt").write_bytes(one.pem())
+    (folder / "root.pem").write_bytes(root.pem())
+    by_name = {path.name: path for path in corpus}
+    return SimpleNamespace(
+        file=lambda name: folder / name, ct=by_name["CT_small.dcm"],
+        kinds=[by_name[name] for name in KINDS if name in by_name],
+        signer={name: Signer(one.key, one.certificate) for name, one in made.items()},
+    )
+
+
+def sign(world, data, who="ec", **options):
+    out = io.BytesIO()
+    signing.sign(io.BytesIO(data), out, world.signer[who], **options)
+    return out.getvalue()
+
+
+def verify(data):
+    return signatures.verify(io.BytesIO(data))
+
+
+def unsigned(data):
+    found = verify(data)
+    return signatures.unsigned_names(found.unsigned(found.signatures))
+
+
+def changed(data, change):
+    """A file that was read and written by pydicom with something else in it."""
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    change(dataset)
+    out = io.BytesIO()
+    dataset.save_as(out)
+    return out.getvalue()
+
+
+# ---- dcmsign --------------------------------------------------------------------
+
+
+def test_dcmsign_verifies_ours_and_we_verify_dcmsign_s(world, tmp_path):
+    dcmsign = need("dcmsign", "dcmtk")
+    theirs, ours = tmp_path / "theirs.dcm", tmp_path / "ours.dcm"
+    done = {"theirs": 0, "ours": 0}
+    for number, path in enumerate(world.kinds):
+        who = ("rsa", "ec")[number % 2]
+        subprocess.run(
+            [dcmsign, "+s", world.file(f"{who}.key"), world.file(f"{who}.crt"), "-pf",
+             ("+m2", "+m3", "+m5")[number % 3], path, theirs], check=True, capture_output=True,
+        )  # fmt: skip
+        (found,) = verify(theirs.read_bytes()).signatures
+        assert found.subject == world.signer[who].subject
+        done["theirs"] += 1
+        profile = ("creator", "base")[number // 2 % 2]
+        ours.write_bytes(sign(world, path.read_bytes(), who, profile=profile))
+        told = subprocess.run(
+            [dcmsign, "--verify", "+cf", world.file("root.pem"), "+rg", ours], check=False,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert told.returncode == 0, (path.name, told.stderr)
+        done["ours"] += 1
+    assert min(done.values()) > 12
+
+
+@pytest.mark.soak
+def test_dcmsign_and_every_file_of_the_corpus(world, corpus, tmp_path):
+    """Whatever dcmsign signs is verified; it verifies what we sign, but for what it changes."""
+    dcmsign = need("dcmsign", "dcmtk")
+    theirs, ours = tmp_path / "theirs.dcm", tmp_path / "ours.dcm"
+    failed, done = [], 0
+    for path in corpus:
+        words = [dcmsign, "+s", world.file("rsa.key"), world.file("rsa.crt"), "+m2"]
+        made = subprocess.run([*words, path, theirs], check=False, capture_output=True)
+        if made.returncode == 0 and "DICOMDIR" not in path.name:  # it signs nothing of those
+            assert len(verify(theirs.read_bytes()).signatures) == 1, path
+        try:
+            ours.write_bytes(sign(world, path.read_bytes(), "rsa", profile="base"))
+        except (DamagedError, UsageError):
+            continue
+        told = subprocess.run([dcmsign, "--verify", "+cf", world.file("root.pem"), "+rg", ours],
+                              check=False, capture_output=True)
+        failed += [path.name] if told.returncode else []
+        done += 1
+    assert set(failed) == PADDED
+    assert done > 200
+
+
+def test_the_creator_profile_has_what_dcmsign_demands_of_it(world, tmp_path):
+    dcmsign, ours = need("dcmsign", "dcmtk"), tmp_path / "ours.dcm"
+    ours.write_bytes(sign(world, world.ct.read_bytes(), "rsa"))
+    subprocess.run([dcmsign, "--verify", "+cf", world.file("root.pem"), "+rc", ours], check=True,
+                   capture_output=True)
+
+
+def test_dcmsign_signs_what_we_signed(world, tmp_path):
+    dcmsign = need("dcmsign", "dcmtk")
+    ours, both = tmp_path / "ours.dcm", tmp_path / "both.dcm"
+    ours.write_bytes(sign(world, world.ct.read_bytes()))
+    subprocess.run([dcmsign, "+s", world.file("rsa.key"), world.file("rsa.crt"), "+m2", ours,
+                    both], check=True, capture_output=True)  # fmt: skip
+    assert len(verify(both.read_bytes()).signatures) == 2
+    assert len(verify(sign(world, both.read_bytes())).signatures) == 3
+
+
+def test_signatures_of_items_are_found_and_verified(world, tmp_path):
+    """dcmsign signs an item; a change in it is noticed, and outside of it not."""
+    dcmsign = need("dcmsign", "dcmtk")
+    path, out = next(p for p in world.kinds if p.name == "rtplan.dcm"), tmp_path / "item.dcm"
+    subprocess.run([dcmsign, "+si", world.file("rsa.key"), world.file("rsa.crt"),
+                    "BeamSequence[0]", "+m2", path, out], check=True, capture_output=True)
+    (found,) = verify(out.read_bytes()).signatures
+    assert found.place == "BeamSequence[0]."
+    assert len(unsigned(out.read_bytes())) > 20  # nothing of the data set itself
+
+    def beam(dataset):
+        dataset.BeamSequence[0].BeamName = "another"
+
+    with pytest.raises(DamagedError, match="signature 1 in BeamSequence"):
+        verify(changed(out.read_bytes(), beam))
+
+
+def test_old_digests_are_refused_by_name(world, tmp_path):
+    dcmsign, out = need("dcmsign", "dcmtk"), tmp_path / "old.dcm"
+    for option, name in (("+ms", "SHA1"), ("+mm", "MD5"), ("+mr", "RIPEMD160")):
+        subprocess.run([dcmsign, "+s", world.file("rsa.key"), world.file("rsa.crt"), option,
+                        world.ct, out], check=True, capture_output=True)
+        with pytest.raises(PolicyError, match=f"{name} is not taken"):
+            verify(out.read_bytes())
+
+
+# ---- what a signature is of --------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["rsa", "ec"])
+@pytest.mark.parametrize("algorithm", ["SHA256", "SHA384", "SHA512"])
+def test_what_is_signed_is_verified_and_nothing_else_changes(world, who, algorithm):
+    for path in world.kinds:
+        data = path.read_bytes()
+        made = sign(world, data, who, profile="base", algorithm=algorithm)
+        (found,) = verify(made).signatures
+        assert found.algorithm.endswith(algorithm.lower())
+
+        def without(dataset):
+            del dataset[0x4FFE0001], dataset[0xFFFAFFFA]
+
+        if path.name == "CT_small.dcm":
+            assert changed(made, without) == changed(data, lambda _: None)
+
+
+def test_everything_but_the_new_elements_stays_byte_for_byte(world):
+    data = world.ct.read_bytes()
+    made = sign(world, data)
+    layout = read_file(io.BytesIO(made))
+    kept = layout.head + b"".join(
+        made[e.start : e.end] for e in layout.elements
+        if e.tag not in (mac.MAC_PARAMETERS, mac.SIGNATURES))
+    assert kept == data
+
+
+def test_changes_additions_and_removals_are_noticed(world):
+    made = sign(world, world.ct.read_bytes())
+
+    def pixel(dataset):
+        dataset.PixelData = bytes([dataset.PixelData[0] ^ 1]) + dataset.PixelData[1:]
+
+    with pytest.raises(DamagedError, match="was changed, or it was forged"):
+        verify(changed(made, pixel))
+
+    def removed(dataset):
+        del dataset.Rows
+
+    with pytest.raises(DamagedError, match="Rows was signed and is not there"):
+        verify(changed(made, removed))
+
+    def added(dataset):
+        dataset.add_new(0x60000010, "US", 7)
+
+    before = unsigned(made)
+    assert [name for name in unsigned(changed(made, added)) if name not in before] == \
+        ["(6000,0010) OverlayRows"]
+    assert "(0010,0010) PatientName" in before  # which archives correct
+
+
+def test_additions_beside_signatures_are_seen(world):
+    made = sign(world, world.ct.read_bytes(), profile="base")
+
+    def beside(dataset):
+        dataset[0x4FFE0001][0].add_new(0x00100010, "PN", "Somebody")
+        dataset[0xFFFAFFFA][0].add_new(0x04000305, "CS", "CMS_TSP")
+
+    assert "MACParametersSequence...PatientName" in unsigned(changed(made, beside))
+    report = next(p for p in world.kinds if p.name == "reportsi.dcm").read_bytes()
+
+    def inside(dataset):
+        item = Dataset()
+        item.PatientName = "Somebody"
+        dataset.ContentSequence[0].add_new(0xFFFAFFFA, "SQ", Sequence([item]))
+
+    made = sign(world, report, profile="base")
+    with pytest.raises(DamagedError, match="signature 1 in ContentSequence"):
+        verify(changed(made, inside))
+
+
+def test_a_change_of_the_signature_s_own_item_is_noticed(world):
+    made = sign(world, world.ct.read_bytes())
+
+    def later(dataset):
+        dataset[0xFFFAFFFA][0].DigitalSignatureDateTime = "20300101000000.000000+0000"
+
+    with pytest.raises(DamagedError, match="does not fit"):
+        verify(changed(made, later))
+
+    def narrower(dataset):
+        item = dataset[0x4FFE0001][0]
+        item.DataElementsSigned = list(item.DataElementsSigned)[1:]
+
+    with pytest.raises(DamagedError, match="does not fit"):
+        verify(changed(made, narrower))
+
+    def gone(dataset):
+        del dataset[0x4FFE0001]
+
+    with pytest.raises(DamagedError, match="MAC parameters are missing"):
+        verify(changed(made, gone))
+
+
+def test_single_elements_can_be_signed_and_some_never(world):
+    made = sign(world, world.ct.read_bytes(), profile="base", tags=[0x7FE00010, 0x00080018])
+    (found,) = verify(made).signatures
+    assert found.signed == (0x00080018, 0x7FE00010)
+    for tag in (0xFFFCFFFC, 0x00120062):
+        with pytest.raises(UsageError):
+            sign(world, world.ct.read_bytes(), tags=[tag])
+
+
+@given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_flipped_bit_of_what_is_signed_goes_unnoticed(world, at, bit):
+    """Outside of file meta information and padding, which nothing can sign."""
+    made = bytearray(world.small)
+    layout = read_file(io.BytesIO(world.small))
+    covered = [e for e in layout.elements if e.tag in world.small_signed]
+    places = [i for e in covered for i in range(e.start, e.end)]
+    made[places[int(at * len(places))]] ^= 1 << bit
+    with pytest.raises((DamagedError, PolicyError)):
+        verify(bytes(made))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small(world):
+    """A signed file of few bytes."""
+    dataset = pydicom.dcmread(world.ct)
+    dataset.PixelData = dataset.PixelData[:64]
+    dataset.Rows, dataset.Columns = 4, 8
+    out = io.BytesIO()
+    dataset.save_as(out)
+    world.small = sign(world, out.getvalue(), profile="base")
+    world.small_signed = set(verify(world.small).signatures[0].signed)
+
+
+@given(cut=st.floats(0, 1, exclude_max=True))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_cut_files_are_damaged(world, cut):
+    short = world.small[: int(cut * len(world.small))]
+    try:
+        found = verify(short)
+    except DamagedError:
+        return
+    assert found.signatures == []  # cut between two elements, in front of the signature
+
+
+def test_a_file_takes_little_memory_beside_its_headers(world, tmp_path):
+    import tracemalloc
+
+    dataset = pydicom.dcmread(world.ct)
+    dataset.PixelData = bytes(24 << 20)
+    dataset.save_as(tmp_path / "big.dcm")
+    tracemalloc.start()
+    with open(tmp_path / "big.dcm", "rb") as source, open(tmp_path / "s.dcm", "w+b") as target:
+        signing.sign(source, target, world.signer["ec"])
+        assert len(signatures.verify(target).signatures) == 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+# ---- the commands -----------------------------------------------------------------
+
+
+@pytest.fixture
+def signed(world, call, tmp_path):
+    done = call("standard", "sign", world.ct, "--sign-with", world.file("ec.pem"), "-o",
+                tmp_path / "signed.dcm")
+    assert done.status == 0, done.err
+    return tmp_path / "signed.dcm"
+
+
+def test_verify_shows_signer_and_what_is_not_covered(world, call, signed):
+    done = call("standard", "verify", signed, "--trust-root", world.file("root.pem"))
+    assert done.status == 0
+    assert "signature by CN=Doctor" in done.err
+    assert "signer checked" in done.err
+    assert "not covered: (0008,0020) StudyDate" in done.err
+    (row,) = json.loads(call("standard", "verify", signed, "--json").out)["files"]
+    assert row["signatures"][0]["elements"] > 200
+    assert "(0010,0010) PatientName" in row["not_covered"]
+
+
+@pytest.mark.parametrize(("options", "status"), [
+    ((), 0), (("--require-signature",), 0), (("--require-all",), 4),
+    (("--signer", "ec.crt"), 0), (("--signer", "other.crt"), 5),
+    (("--trust-root", "root.pem"), 0), (("--trust-root", "other.crt"), 5),
+])  # fmt: skip
+def test_what_is_demanded_of_a_signature(world, call, signed, options, status):
+    options = [world.file(word) if "." in word else word for word in options]
+    assert call("standard", "verify", signed, *options).status == status
+
+
+def test_a_missing_signature_is_a_failure_where_one_is_required(world, call):
+    assert call("standard", "verify", world.ct).status == 0
+    done = call("standard", "verify", world.ct, "--require-signature")
+    assert done.status == 4
+    assert "not signed" in done.err
+
+
+def test_a_stranger_s_signature_covers_nothing(world, call, signed, tmp_path):
+    """Who adds something and signs it does not hide it from who trusts somebody else."""
+    def added(dataset):
+        dataset.add_new(0x60000010, "US", 7)
+
+    forged = changed(signed.read_bytes(), added)
+    (tmp_path / "twice.dcm").write_bytes(sign(world, forged, "other", profile="base"))
+    done = call("standard", "verify", tmp_path / "twice.dcm", "--trust-root",
+                world.file("root.pem"), "--json")
+    (row,) = json.loads(done.out)["files"]
+    assert "(6000,0010) OverlayRows" in row["not_covered"]
+    assert row["signatures"][1]["trust"].startswith("refused")
+
+
+def test_nothing_is_overwritten_and_nothing_half_made_is_left(world, call, signed, tmp_path):
+    again = ["standard", "sign", world.ct, "--sign-with", world.file("ec.pem"), "-o"]
+    assert call(*again, signed).status == 1
+    (tmp_path / "text").write_text("no DICOM")
+    assert call("standard", "sign", tmp_path / "text", *again[3:], tmp_path / "no.dcm").status == 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["signed.dcm", "text"]
+    assert call("standard", "sign", world.ct, "-o", tmp_path / "x").status == 2
+    assert call(*again, tmp_path / "x", "--tag", "NoSuchElement").status == 2
