@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ..container.stanza import RSA, Stanza, stanza_info
-from . import dhkem
+from . import dhkem, home
 
 
 class HeldIdentity:
@@ -72,12 +72,6 @@ class HeldIdentity:
 
 # ---- in the job's process, and asked by its workers ---------------------------
 
-#: {number: identity}: those that workers were told of.
-_HOME: dict[int, StayingIdentity] = {}
-#: In a worker: asks the job's process.
-ask_home: Callable[[Any], Any] | None = None
-
-
 class StayingIdentity(HeldIdentity):
     """An identity that never leaves the job's process: pickled for a worker, it becomes one that
     asks. So a card is used by one process, under one PIN, and once a stanza."""
@@ -87,7 +81,7 @@ class StayingIdentity(HeldIdentity):
         self._opened: dict[tuple[Stanza, bytes], bytes | None] = {}
 
     def __reduce__(self):
-        _HOME[id(self)] = self
+        home.HOME[id(self)] = self
         return AskingIdentity, (id(self), self._bare_recipient())
 
     def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
@@ -107,22 +101,6 @@ class StayingIdentity(HeldIdentity):
         raise NotImplementedError
 
 
-class Question:
-    """What a worker asks the job's process: to open a stanza."""
-
-    __slots__ = ("binding", "number", "stanza")
-
-    def __init__(self, number: int, stanza: Stanza, binding: bytes) -> None:
-        self.number, self.stanza, self.binding = number, stanza, binding
-
-    def __reduce__(self):
-        return Question, (self.number, self.stanza, self.binding)
-
-    def answer(self) -> bytes | None:
-        """In the job's process; raises TokenError."""
-        return _HOME[self.number].unwrap(self.stanza, self.binding)
-
-
 class AskingIdentity(HeldIdentity):
     """A staying identity as a worker has it."""
 
@@ -132,6 +110,6 @@ class AskingIdentity(HeldIdentity):
 
     def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
         """As `StayingIdentity.unwrap`."""
-        if not self.matches(stanza) or ask_home is None:
+        if not self.matches(stanza) or home.ask is None:
             return None
-        return ask_home(Question(self._number, stanza, binding))
+        return home.ask(home.Question(self._number, stanza, binding))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from ..errors import DicomcryptError, WorkerLostError
-from ..keys import held
+from ..keys import home
 from ..objects.atomic import remove_unfinished, taken_over
 
 #: Tasks handed to a worker at a time: few enough that an interrupt does not wait long and that
@@ -143,7 +143,7 @@ def _serve(connection, factory: Factory, answering: bool) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         _mask("SIG_UNBLOCK")
         Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
-        held.ask_home = ask
+        home.ask = ask
         worker = factory(*connection.recv(), tell, *((ask,) if answering else ()))
         while (tasks := waiting.popleft() if waiting else connection.recv()) is not None:
             worker.begin(tasks)
@@ -284,7 +284,7 @@ class Pool:
 
     def _reply(self, connection: Any, question: Any) -> None:
         try:
-            known = isinstance(question, held.Question)
+            known = isinstance(question, home.Question)
             answer = question.answer() if known else self._answer(question)
         except DicomcryptError as error:
             answer = error

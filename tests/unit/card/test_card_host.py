@@ -22,7 +22,7 @@ from dicomcrypt.card.session import CardSession
 from dicomcrypt.card.software import SoftwareCard
 from dicomcrypt.card.transport import InProcess
 from dicomcrypt.errors import CardStatusError, DamagedError, TokenError, UsageError, WrongPinError
-from dicomcrypt.keys import held
+from dicomcrypt.keys import home
 from dicomcrypt.keys.cms import verify_cms
 from dicomcrypt.keys.signing import Signer
 
@@ -381,7 +381,7 @@ def test_a_worker_asks_the_job_s_process(session, monkeypatch):
         identity.hint, identity.algorithm, identity.stanza_type)
     assert away.matches(stanza)
     assert away.unwrap(stanza, b"core") is None  # outside of a job nobody can be asked
-    monkeypatch.setattr(held, "ask_home", lambda q: pickle.loads(pickle.dumps(q)).answer())  # noqa: S301
+    monkeypatch.setattr(home, "ask", lambda q: pickle.loads(pickle.dumps(q)).answer())  # noqa: S301
     assert away.unwrap(stanza, b"core") == bytes(32)
     assert away.unwrap(stanza, b"core") == bytes(32)
     assert identity.operations == 1
