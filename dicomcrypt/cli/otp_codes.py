@@ -190,6 +190,8 @@ def enroll(name, output, issuer, force, folder, quiet):
     """Make a person's secret and show it once, as an otpauth: URI."""
     from ..keys.keyfile import write_private
 
+    if not force:
+        oo.free(output)
     with oo.opened(folder) as home:
         uri = home.totp.enroll(name, issuer=issuer, replace=force)
         if output is not None:

@@ -88,6 +88,7 @@ def create(objects, name, scope, days, uses, bound, send, output, folder, as_jso
     """Make a link to objects. It is shown once: the database has its SHA-256."""
     if send and name is None:
         raise UsageError("--send wants --for: to whom?")
+    oo.free(output)
     with oo.opened(folder) as home:
         made, token = home.links.create(_ids(objects), scope=scope, person=name, uses=uses,
                                         seconds=days * 86_400, bound=bound)
@@ -190,6 +191,7 @@ Examples:
 @oo.quiet
 def grant(request, days, uses, bound, send, output, folder, as_json, quiet):
     """Grant a request: makes a link for who asked."""
+    oo.free(output)
     with oo.opened(folder) as home:
         made, token, person = home.requests.grant(request, seconds=days * 86_400, uses=uses,
                                                   bound=bound)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import config
-from ..errors import UsageError
+from ..errors import OutputExistsError, UsageError
 from . import auditing
 
 if TYPE_CHECKING:
@@ -77,6 +78,12 @@ def entered(what: str, *names: str) -> list[str]:
         raise UsageError(f"no terminal to ask for {what} on: give a line with "
                          f"{' and '.join(names)} on standard input")
     return fields
+
+
+def free(output: str | None) -> None:
+    """Refuse a file that is there, before a secret is made that would then be lost."""
+    if output is not None and os.path.lexists(output):
+        raise OutputExistsError(f"{output!r} exists: choose another name")
 
 
 def moment(milliseconds: int) -> str:

@@ -112,6 +112,15 @@ def test_a_link_goes_into_a_file_of_its_owner(otp, tmp_path):
     assert path.read_text().startswith("https://portal.example/#")
 
 
+def test_a_file_that_is_there_is_refused_before_a_secret_is_made(otp, tmp_path):
+    (tmp_path / "there").write_text("mine")
+    for words in (("link", "create", OBJECT), ("totp", "enroll", "anna")):
+        assert "exists" in otp(*words, "-o", "there", status=1)[1]
+    assert (tmp_path / "there").read_text() == "mine"
+    assert json.loads(otp("link", "list", "--json")[0]) == []
+    assert json.loads(otp("stats", "--json")[0])["authenticators"] == 0
+
+
 def test_an_object_is_named_by_its_file(otp, tmp_path, identity):
     (tmp_path / "ct.dcmx").write_bytes(dc.encrypt(b"a study", [identity.recipient]))
     (tmp_path / "other").write_bytes(b"no object")
