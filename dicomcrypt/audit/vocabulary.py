@@ -23,6 +23,8 @@ ACTIONS = frozenset({
     "vault.create", "vault.add", "vault.get", "vault.cat", "vault.verify", "vault.share",
     "vault.recipients", "vault.rewrap", "vault.hold", "vault.release", "vault.retention",
     "vault.erase", "vault.merge", "vault.backup", "vault.restore", "vault.check", "vault.repair",
+    "prescription.sign", "prescription.send", "prescription.fetch", "prescription.open",
+    "prescription.dispense", "prescription.cancel",
     "service.start", "service.stop", "login", "store", "read", "search", "share", "delete",
 })  # fmt: skip
 OUTCOMES = frozenset({

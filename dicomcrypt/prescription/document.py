@@ -92,6 +92,11 @@ class Prescription:
         }  # fmt: skip
 
 
+def is_serial(text: str) -> bool:
+    """Whether text is a serial number."""
+    return _UUID.fullmatch(text) is not None
+
+
 # ---- making one ----------------------------------------------------------------
 
 
@@ -338,7 +343,7 @@ class _Reader:
 
     def prescription(self, data: bytes) -> Prescription:
         serial = self.bundle.get("identifier", {}).get("value", "")
-        if not _UUID.fullmatch(serial):
+        if not is_serial(serial):
             raise self._field("identifier.value", "is no urn:uuid, which a serial number is")
         requests = [(where, r) for where, r in self.entries.values()
                     if r.get("resourceType") == "MedicationRequest"]

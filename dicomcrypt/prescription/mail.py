@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email.policy
 import email.utils
+import hashlib
 import mailbox
 import os
 import re
@@ -193,18 +194,20 @@ class Seen:
     def close(self) -> None:
         self._database.close()
 
-    def first(self, mail: Mail) -> bool:
-        """Note a mail; returns whether neither it nor its attachment came before."""
-        import hashlib
+    @staticmethod
+    def _digests(mail: Mail) -> list[tuple[bytes]]:
+        parts = mail.payload, mail.message_id.encode("utf-8", "replace")
+        return [(hashlib.sha256(part).digest(),) for part in parts]
 
-        digests = {hashlib.sha256(part).digest() for part in
-                   (mail.payload, mail.message_id.encode("utf-8", "replace"))}
-        self._database.execute("BEGIN IMMEDIATE")
-        known = [d for d in digests if self._database.execute(
-            "SELECT 1 FROM seen WHERE digest = ?", (d,)).fetchone()]
-        self._database.executemany("INSERT OR IGNORE INTO seen VALUES (?)", [(d,) for d in digests])
-        self._database.execute("COMMIT")
-        return not known
+    def require_new(self, mail: Mail) -> None:
+        """Raise PolicyError if the mail, or what is attached, came before."""
+        for digest in self._digests(mail):
+            if self._database.execute("SELECT 1 FROM seen WHERE digest = ?", digest).fetchone():
+                raise PolicyError("the mail, or what is attached, came before: it is not taken "
+                                  "again")
+
+    def note(self, mail: Mail) -> None:
+        self._database.executemany("INSERT OR IGNORE INTO seen VALUES (?)", self._digests(mail))
 
 
 def new_mails(folder: str | os.PathLike[str]) -> Iterator[tuple[str, bytes, mailbox.Maildir]]:
@@ -214,7 +217,9 @@ def new_mails(folder: str | os.PathLike[str]) -> Iterator[tuple[str, bytes, mail
     box = mailbox.Maildir(folder, create=False)
     for key in sorted(box.keys()):
         if box.get_message(key).get_subdir() == "new":
-            yield key, box.get_bytes(key), box
+            with box.get_file(key) as file:
+                data = file.read(MAX_MAIL + 1)
+            yield key, data, box
 
 
 def fetched(box: mailbox.Maildir, key: str) -> None:
