@@ -22,7 +22,16 @@ from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from .. import policy
 from ..errors import DamagedError, NoIdentityError, UsageError
 from ..keys.cms import certificate_key
-from ..keys.cms_structures import DATA, IssuerAndSerial, Plain, WithNull, encoded, oid, tlv
+from ..keys.cms_structures import (
+    DATA,
+    IssuerAndSerial,
+    Plain,
+    WithNull,
+    encoded,
+    length,
+    oid,
+    tlv,
+)
 from ..pki import names
 from ..pki.files import PARSE_ERRORS
 from ..pki.profiles import CURVES
@@ -297,26 +306,21 @@ def _for(enveloped: _AuthEnveloped, certificate: x509.Certificate) -> Any:
 
 def _unwrap(wrapped: Any, holder: Holder) -> bytes:
     if isinstance(wrapped, _KeyTransport):
-        if encoded(wrapped.algorithm) != _OAEP_IDENTIFIER or not isinstance(
-            holder.key, rsa.RSAPrivateKey
-        ):
+        named = isinstance(wrapped.rid, IssuerAndSerial)
+        if (encoded(wrapped.algorithm) != _OAEP_IDENTIFIER or wrapped.version != (0 if named else 2)
+                or not isinstance(holder.key, rsa.RSAPrivateKey)):
             raise _wrong("its key is wrapped in a way that is not taken")
         policy.current().require("rsa-oaep-sha256", "decrypt", holder.key.key_size)
         return holder.key.decrypt(wrapped.key, _PADDING)
     agreement, key = wrapped
-    if encoded(agreement.algorithm) != _ECDH_IDENTIFIER or not isinstance(
-        holder.key, ec.EllipticCurvePrivateKey
-    ):
-        raise _wrong("its key is wrapped in a way that is not taken")
     inner = encoded(agreement.originator)
-    originator = asn1.decode_der(_Originator, b"\x30" + _length_of(inner) + inner)
+    originator = asn1.decode_der(_Originator, b"\x30" + length(len(inner)) + inner)
+    if (encoded(agreement.algorithm) != _ECDH_IDENTIFIER or agreement.version != 3
+            or originator.key.algorithm.algorithm != _EC_KEY or originator.key.key.padding_bits()
+            or not isinstance(holder.key, ec.EllipticCurvePrivateKey)):
+        raise _wrong("its key is wrapped in a way that is not taken")
     public = ec.EllipticCurvePublicKey.from_encoded_point(
         holder.key.curve, originator.key.key.as_bytes()
     )
     return keywrap.aes_key_unwrap(_derive(holder.key.exchange(ec.ECDH(), public)), key)
 
-
-def _length_of(inner: bytes) -> bytes:
-    from ..keys.cms_structures import length
-
-    return length(len(inner))

@@ -149,9 +149,6 @@ class Register:
         statement.verify(certificate)
         rights.require(certificate, action, trust=self._trust,
                        intermediates=statement.certificates)
-        if abs(now - statement.moment) > _AGE:
-            raise PolicyError(f"the statement was signed on {day(statement.moment)}: make it anew, "
-                              "or check both clocks")
         try:
             said = json.loads(statement.content)
         except (ValueError, RecursionError):
@@ -160,24 +157,28 @@ class Register:
             raise DamagedError("the statement is not as it must be")
         doctor = _hash(said, "doctor") if status == DISPENSED else key_hash(certificate)
         number = entry_id(_hash(said, "serial"), doctor)
-        return self._note(number, status, statement.signature_digest, now)
+        return self._note(number, status, statement, now)
 
     def _note(
-        self, number: bytes, status: str, statement: bytes, now: datetime.datetime
+        self, number: bytes, status: str, statement: signed.SignedMessage, now: datetime.datetime
     ) -> Entry:
+        digest, fresh = statement.signature_digest, abs(now - statement.moment) <= _AGE
         with self._database() as database:
             database.execute("BEGIN IMMEDIATE")
             row = database.execute("SELECT statement FROM entries WHERE id = ?",
                                    (number,)).fetchone()
-            if row is None:
+            if row is None and fresh:
                 database.execute(
                     "INSERT INTO entries (id, status, moment, statement) VALUES (?, ?, ?, ?)",
-                    (number, status, int(now.timestamp()), statement),
+                    (number, status, int(now.timestamp()), digest),
                 )
             entry = self._find(database, number)
             database.execute("COMMIT")
+        if row is None and not fresh:
+            raise PolicyError(f"the statement was signed on {day(statement.moment)}: make it anew, "
+                              "or check both clocks")
         # The same statement once more is a question whether it came: its answer may be lost.
-        if row is not None and row[0] != statement:
+        if row is not None and row[0] != digest:
             refuse(entry)
         return entry
 
