@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from dicomcrypt.pki.checking import Trust
+from dicomcrypt.prescription import envelope, signed
 from dicomcrypt.prescription.document import compose
 from dicomcrypt.prescription.holders import Holder
 from dicomcrypt.prescription.opening import Sources
-from dicomcrypt.prescription.protecting import WAYS, authorisation, protect
+from dicomcrypt.prescription.protecting import PRESCRIPTION, WAYS, authorisation, protect
 
 ANNA, MAX, PAUL = "anna@clinic.test", "max@home.test", "loewe@pharmacy.test"
 FACTS = {
@@ -140,3 +141,23 @@ def write_p12(folder: Path, name: str, holder: Holder, passphrase: str | None = 
     return path
 
 
+
+
+def forced(
+    clinic: Clinic, *, doctor=None, way=WAYS[3], facts=FACTS, outer=None, medications=None,
+    content=None, kind=PRESCRIPTION, crls=(), unsigned=False, readers=None,
+) -> bytes:
+    """A protected prescription as `protect` would never make it.
+
+    outer: who signs around the envelope; medications: another hash; content: other bytes than the
+    document's; unsigned: without the doctor's signature."""
+    made = compose(facts)
+    document = signed.sign(
+        content or made.data, doctor or clinic.anna, kind, crls=crls,
+        attributes={signed.WAY: way, signed.MEDICATIONS: medications or made.medication_hash},
+    )
+    readers = readers or [clinic.paul.certificate, clinic.max.certificate]
+    sealed = envelope.seal(made.data if unsigned else document, readers)
+    if outer is None:
+        return sealed
+    return authorisation(document, sealed, way, outer)

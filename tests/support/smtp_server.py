@@ -1,0 +1,34 @@
+"""A mail server as a process of its own: STARTTLS, and a Maildir for what it takes.
+
+    python smtp_server.py MAILDIR TLS.pem|- PORT-FILE        - : without STARTTLS
+"""
+
+import asyncio
+import ssl
+import sys
+from pathlib import Path
+
+
+async def main(maildir: str, pem: str, port_file: str) -> None:
+    from aiosmtpd.handlers import Mailbox
+    from aiosmtpd.smtp import SMTP
+
+    context = None
+    if pem != "-":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+    loop = asyncio.get_running_loop()
+    handler = Mailbox(maildir)
+    server = await loop.create_server(
+        lambda: SMTP(handler, tls_context=context, require_starttls=context is not None,
+                     hostname="mail.test", loop=loop),
+        "127.0.0.1", 0,
+    )
+    part = Path(port_file + ".part")
+    part.write_text(str(server.sockets[0].getsockname()[1]))
+    part.rename(port_file)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
