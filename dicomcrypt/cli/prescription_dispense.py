@@ -58,8 +58,8 @@ def dispense(file, key, passphrase_file, identity, identity_passphrase_file, sig
     with auditing.job("prescription.dispense"):
         opened = load_opened(file, reader, sources, signer, patient_certificate,
                              identity_document)
-        require_dispensable(opened, pharmacist, sources.trust)
-        client = rx.load_register(register, tls_identity, tls_passphrase_file, sources.trust)
+        require_dispensable(opened, pharmacist, sources.now())
+        client = rx.load_register(register, tls_identity, tls_passphrase_file, sources)
         entry = _note(client, opened, pharmacist, f"{receipt}.statement")
         told = rx.load_certificates(patient or patient_certificate)
         patients = [*told[:1], *([reader.certificate] if reader.role is Role.PATIENT else [])]
@@ -126,7 +126,7 @@ def cancel(serial, key, passphrase_file, register, tls_identity, tls_passphrase_
         raise UsageError("a serial number is urn:uuid: and 36 digits and dashes")
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
     doctor = rx.load_holder(key, passphrase_file)
-    client = rx.load_register(register, tls_identity, tls_passphrase_file, sources.trust)
+    client = rx.load_register(register, tls_identity, tls_passphrase_file, sources)
     with auditing.job("prescription.cancel"):
         entry = client.state(cancellation(serial, doctor))
     if as_json:

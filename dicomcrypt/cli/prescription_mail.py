@@ -54,7 +54,7 @@ def send(file, key, passphrase_file, to, smtp, smtp_ca, smtp_user, smtp_password
         raise UsageError(f"{file!r} is not encrypted: it is not sent")
     holder = rx.load_holder(key, passphrase_file)
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
-    check_certificate(holder.certificate, sources.trust, purpose="sign",
+    check_certificate(holder.certificate, sources.now(), purpose="sign",
                       intermediates=holder.chain)
     password = read_secret_line(smtp_password_file, "password file") if smtp_password_file else None
     made = post.build(payload, holder, to, name=os.path.basename(file))
@@ -95,8 +95,8 @@ def fetch(maildir, output, recipient, roots, intermediates, crls, require_crl, a
     with auditing.job("prescription.fetch"):
         seen = post.Seen(os.path.join(output, "seen.sqlite"))
         try:
-            for name, data, box in post.new_mails(maildir):
-                row = {"mail": name, "state": "refused", "file": None, "checks": []}
+            for mail_path, data in post.new_mails(maildir):
+                row = {"mail": mail_path.name, "state": "refused", "file": None, "checks": []}
                 try:
                     mail = post.open_mail(data, sources, recipient=recipient)
                     row["checks"] = [text for _, text in mail.checks]
@@ -112,7 +112,7 @@ def fetch(maildir, output, recipient, roots, intermediates, crls, require_crl, a
                     if isinstance(error, DirectoryError):
                         rows.append(row)
                         continue  # it may answer the next time
-                post.fetched(box, name)
+                post.fetched(mail_path)
                 rows.append(row)
         finally:
             seen.close()

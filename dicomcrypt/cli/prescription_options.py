@@ -15,9 +15,9 @@ from . import pki_options as pki
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from ..pki.checking import Trust
     from ..prescription.holders import Holder
     from ..prescription.opening import Opened, Sources
+    from ..prescription.register import Client
 
 key = opt.shared(
     click.option("-k", "--key", required=True, metavar="FILE",
@@ -81,16 +81,18 @@ def load_certificates(path: str | None) -> Sequence[x509.Certificate]:
     return files.load_certificates(path) if path is not None else ()
 
 
-def load_register(address: str, identity: str | None, passphrase_file: str | None, trust: Trust):
+def load_register(
+    address: str, identity: str | None, passphrase_file: str | None, sources: Sources
+) -> Client:
     """Return the register at an address."""
     from ..prescription.register import Client
     from ..prescription.wire import tls_context
 
     if identity is None:
         raise UsageError("the register is asked over TLS: give --tls-identity FILE")
-    context = tls_context(identity, trust, server=False,
+    context = tls_context(identity, sources.trust, server=False,
                           passphrase=pki.asker(False, passphrase_file))
-    return Client(address, context, trust)
+    return Client(address, context, sources.judge)
 
 
 def read_message(path: str) -> bytes:

@@ -137,7 +137,7 @@ def history(folder, key, passphrase_file, register, tls_identity, tls_passphrase
     found = past.read(folder, holder, sources)
     rows = [one.as_json() for one in found.found]
     if register is not None:
-        client = rx.load_register(register, tls_identity, tls_passphrase_file, sources.trust)
+        client = rx.load_register(register, tls_identity, tls_passphrase_file, sources)
         for row, one in zip(rows, found.found, strict=True):
             row["status"] = client.status(row["serial"], one.opened.doctor).status
     if as_json:

@@ -39,23 +39,24 @@ def serve(listen, database, tls_identity, tls_passphrase_file, roots, intermedia
     from ..prescription.register import LIMIT, Register
     from ..prescription.wire import Server
 
-    trust = rx.load_sources(roots, intermediates, crls, require_crl).trust
-    context = _gated_context(tls_identity, tls_passphrase_file, trust)
-    store = Register(database, trust)
+    sources = rx.load_sources(roots, intermediates, crls, require_crl)
+    context = _gated_context(tls_identity, tls_passphrase_file, sources)
+    store = Register(database, sources)
     with contextlib.closing(
-        Server(listen, store.answer, limit=LIMIT, context=context, trust=trust)
+        Server(listen, store.answer, limit=LIMIT, context=context, judge=sources.judge)
     ) as server:
         click.echo(f"register at {server.address}")
         server.serve()
 
 
-def _gated_context(identity: str, passphrase_file: str | None, trust):
+def _gated_context(identity: str, passphrase_file: str | None, sources):
     """TLS for a service, whose own certificate must be good."""
     from ..pki.gate import own_certificate_gate
     from ..prescription.wire import tls_context
 
-    own_certificate_gate(identity, trust=trust, purpose="tls-server")
-    return tls_context(identity, trust, server=True, passphrase=pki.asker(False, passphrase_file))
+    own_certificate_gate(identity, trust=sources.now(), purpose="tls-server")
+    return tls_context(identity, sources.trust, server=True,
+                       passphrase=pki.asker(False, passphrase_file))
 
 
 @click.command("patient-agent", epilog="""\b
@@ -90,7 +91,7 @@ def patient_agent(key, passphrase_file, listen, tls_identity, tls_passphrase_fil
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
     context = None
     if tls_identity is not None:
-        context = _gated_context(tls_identity, tls_passphrase_file, sources.trust)
+        context = _gated_context(tls_identity, tls_passphrase_file, sources)
 
     def open_key():
         return rx.load_holder(key, passphrase_file)
@@ -99,7 +100,7 @@ def patient_agent(key, passphrase_file, listen, tls_identity, tls_passphrase_fil
     own = known[0] if known else open_key().certificate
     agent = Agent(own, open_key, sources, _agrees)
     with contextlib.closing(
-        Server(listen, agent.answer, limit=LIMIT, context=context, trust=sources.trust)
+        Server(listen, agent.answer, limit=LIMIT, context=context, judge=sources.judge)
     ) as server:
         click.echo(f"patient's program at {server.address}")
         server.serve_one()

@@ -180,7 +180,7 @@ def sign(file, key, passphrase_file, way, pharmacist, patient, copies, patient_a
     doctor = rx.load_holder(key, passphrase_file)
     with auditing.job("prescription.sign"):
         made = protect(
-            prescription, doctor, way, trust=sources.trust_at((), prescription.authored),
+            prescription, doctor, way, trust=sources.now(),
             pharmacist=firsts[0], patient=firsts[1], copies=firsts[2:], authorise=authorise,
             crls=() if no_certificates else lists_of(sources, doctor),
             certificates=not no_certificates,
@@ -196,12 +196,12 @@ def sign(file, key, passphrase_file, way, pharmacist, patient, copies, patient_a
 
 
 def lists_of(sources, holder) -> tuple[Any, ...]:
-    """The revocation lists that speak of a holder's certificate and of those above it."""
-    from ..pki.names import now
+    """The newest revocation lists that speak of a holder's certificate and of those above it."""
+    from ..prescription.signed import MAX_CRLS
 
     issuers = {c.issuer for c in (holder.certificate, *holder.chain)}
-    known = sources.trust_at((), now()).crls
-    return tuple(dict.fromkeys(c for c in known if c.issuer in issuers))
+    known = [c for c in sources.now().crls if c.issuer in issuers]
+    return tuple(sorted(known, key=lambda c: c.last_update_utc)[-MAX_CRLS:])
 
 
 def _agent(address: str, identity: str | None, passphrase_file: str | None, sources):
@@ -214,4 +214,4 @@ def _agent(address: str, identity: str | None, passphrase_file: str | None, sour
         raise UsageError("--patient-agent HOST:PORT is asked over TLS: give --tls-identity FILE")
     context = tls_context(identity, sources.trust, server=False,
                           passphrase=pki.asker(False, passphrase_file))
-    return asking(address, context, sources.trust)
+    return asking(address, context, sources.judge)

@@ -12,7 +12,6 @@ from typing import Any
 from cryptography import x509
 
 from ..errors import DamagedError, PolicyError, UsageError
-from ..pki.checking import Trust
 from ..pki.names import Role
 from . import envelope, rendering, wire
 from .holders import Holder
@@ -71,7 +70,7 @@ def _bytes(value: dict[str, Any], key: str) -> bytes:
 
 
 def asking(
-    address: str, context: ssl.SSLContext | None = None, trust: Trust | None = None
+    address: str, context: ssl.SSLContext | None = None, judge: wire.Judge | None = None
 ) -> Authorise:
     """Return what asks the patient's program at an address, for `protecting.protect`."""
 
@@ -79,7 +78,7 @@ def asking(
         question = {"ask": "authorise", "document": base64.b64encode(document).decode(),
                     "envelope": base64.b64encode(sealed).decode()}
         answer = wire.ask(address, question, what="the patient's program", limit=LIMIT,
-                          context=context, trust=trust, timeout=PATIENCE)
+                          context=context, judge=judge, timeout=PATIENCE)
         return _bytes(answer, "authorisation")
 
     return authorise

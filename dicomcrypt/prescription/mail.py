@@ -9,7 +9,6 @@ from __future__ import annotations
 import email.policy
 import email.utils
 import hashlib
-import mailbox
 import os
 import re
 import secrets
@@ -28,6 +27,7 @@ from cryptography import x509
 from ..errors import DamagedError, DicomcryptError, PolicyError, UnsignedError, UsageError
 from ..pki import names
 from ..pki.checking import check_certificate
+from ..regular import open_regular
 from . import signed
 from .holders import Holder
 from .opening import Sources
@@ -210,21 +210,18 @@ class Seen:
         self._database.executemany("INSERT OR IGNORE INTO seen VALUES (?)", self._digests(mail))
 
 
-def new_mails(folder: str | os.PathLike[str]) -> Iterator[tuple[str, bytes, mailbox.Maildir]]:
-    """Yield the mails of a Maildir that nobody fetched yet: (key, bytes, the Maildir)."""
-    if not all((Path(folder) / part).is_dir() for part in ("new", "cur", "tmp")):
+def new_mails(folder: str | os.PathLike[str]) -> Iterator[tuple[Path, bytes]]:
+    """Yield the mails of a Maildir that nobody fetched yet: (file, bytes)."""
+    parts = [Path(folder) / part for part in ("new", "cur", "tmp")]
+    if not all(part.is_dir() for part in parts):
         raise UsageError(f"{os.fspath(folder)!r} is no Maildir: it has no new, cur and tmp")
-    box = mailbox.Maildir(folder, create=False)
-    for key in sorted(box.keys()):
-        if box.get_message(key).get_subdir() == "new":
-            with box.get_file(key) as file:
+    for path in sorted(parts[0].iterdir()):
+        if not path.name.startswith("."):
+            with open(open_regular(path), "rb") as file:
                 data = file.read(MAX_MAIL + 1)
-            yield key, data, box
+            yield path, data
 
 
-def fetched(box: mailbox.Maildir, key: str) -> None:
-    """Mark a mail as read: it is not fetched again."""
-    message = box.get_message(key)
-    message.set_subdir("cur")
-    message.add_flag("S")
-    box[key] = message
+def fetched(path: Path) -> None:
+    """Mark a mail as read, byte for byte as it is: it is not fetched again."""
+    os.rename(path, path.parent.parent / "cur" / f"{path.name.partition(':')[0]}:2,S")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import hmac
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ from .protecting import (
 
 if TYPE_CHECKING:
     from ..pki.directory import Directories
+
+_LISTS_AGE = 300.0  # seconds that revocation lists are not asked for again
 
 
 @dataclass
@@ -69,14 +72,25 @@ class Sources:
 
     def __init__(self, trust: Trust, directories: Directories | None = None) -> None:
         self.trust, self.directories = trust, directories
-        self._lists: tuple[Any, ...] | None = None
+        self._lists: tuple[Any, ...] = ()
+        self._asked: float | None = None
 
     def lists(self) -> tuple[Any, ...]:
-        """The revocation lists of all directories, asked once."""
-        if self._lists is None:
-            scan = self.directories.fetch_crls() if self.directories is not None else None
-            self._lists = tuple(scan.all) if scan is not None else ()
+        """The revocation lists of all directories, asked again after some minutes."""
+        moment = time.monotonic()
+        if self.directories is not None and (
+            self._asked is None or moment - self._asked > _LISTS_AGE
+        ):
+            self._lists, self._asked = tuple(self.directories.fetch_crls().all), moment
         return self._lists
+
+    def now(self) -> Trust:
+        """Trust with the lists of the directories that are good now."""
+        return self.trust_at((), names.now())
+
+    def judge(self, certificate: x509.Certificate, purpose: str) -> None:
+        """Raise CertificateRefusedError unless a certificate is good for a purpose now."""
+        check_certificate(certificate, self.now(), purpose=purpose)
 
     def trust_at(self, crls: Sequence[Any], moment: datetime.datetime) -> Trust:
         """Trust with the lists of a message and of the directories that are good at a moment."""

@@ -23,11 +23,11 @@ from cryptography import x509
 
 from ..errors import DamagedError, PolicyError, UsageError
 from ..pki import names, rights
-from ..pki.checking import Trust
 from ..pki.files import public_der
 from ..pki.revocation import day
 from . import signed, wire
 from .holders import Holder
+from .opening import Sources
 
 LIMIT = 256 << 10
 DISPENSING, CANCELLATION = "dispensing", "cancellation"
@@ -90,8 +90,8 @@ def entry_id(serial: bytes, doctor: bytes) -> bytes:
 class Register:
     """A register in an SQLite file of mode 0600; answers questions (`wire.Handler`)."""
 
-    def __init__(self, path: str | os.PathLike[str], trust: Trust) -> None:
-        self._path, self._trust = os.fspath(path), trust
+    def __init__(self, path: str | os.PathLike[str], sources: Sources) -> None:
+        self._path, self._sources = os.fspath(path), sources
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         try:
             with self._database() as database:
@@ -147,7 +147,7 @@ class Register:
         if certificate is None:
             raise DamagedError("the statement has no certificate inside")
         statement.verify(certificate)
-        rights.require(certificate, action, trust=self._trust,
+        rights.require(certificate, action, trust=self._sources.now(),
                        intermediates=statement.certificates)
         try:
             said = json.loads(statement.content)
@@ -204,12 +204,12 @@ def _hash(value: dict[str, Any], key: str) -> bytes:
 class Client:
     """A register elsewhere. context: of TLS with a certificate of one's own."""
 
-    def __init__(self, address: str, context: ssl.SSLContext, trust: Trust) -> None:
-        self.address, self._context, self._trust = address, context, trust
+    def __init__(self, address: str, context: ssl.SSLContext, judge: wire.Judge) -> None:
+        self.address, self._context, self._judge = address, context, judge
 
     def _ask(self, question: dict[str, Any]) -> Entry:
         return Entry.of_json(wire.ask(self.address, question, what="the register", limit=LIMIT,
-                                      context=self._context, trust=self._trust))
+                                      context=self._context, judge=self._judge))
 
     def status(self, serial: str, doctor: x509.Certificate) -> Entry:
         """What is known of a prescription; for whoever knows its serial number."""

@@ -29,7 +29,7 @@ from ..pki.names import ARC
 from .holders import Holder
 
 MAX_MESSAGE = 8 << 20
-_MAX_CERTIFICATES, _MAX_CRLS = 16, 16
+MAX_CERTIFICATES, MAX_CRLS = 16, 16
 _DER = serialization.Encoding.DER
 
 #: Signed attributes of our own (docs/spec/prescription-v1.md section 3).
@@ -243,7 +243,7 @@ def _parse(der: bytes, detached: bytes | None) -> SignedMessage:
         raise _wrong("its version is another")
     certificates = [] if data.certificates is None else data.certificates.as_list()
     crls = [] if data.crls is None else data.crls.as_list()
-    if len(certificates) > _MAX_CERTIFICATES or len(crls) > _MAX_CRLS:
+    if len(certificates) > MAX_CERTIFICATES or len(crls) > MAX_CRLS:
         raise _wrong("too many certificates or revocation lists")
     whole = encoded(signer.signed_attributes)
     attributes = structures.parse_attributes(whole, _wrong)

@@ -17,13 +17,15 @@ from cryptography import x509
 from .. import errors
 from ..errors import DamagedError, DicomcryptError, UsageError
 from ..pki import files
-from ..pki.checking import Trust, check_certificate
+from ..pki.checking import Trust
 
 TIMEOUT = 20.0  # seconds
 _MOST_CONNECTIONS = 32
 
 #: Answers a question; gets the peer's certificate, None over a Unix socket.
 Handler = Callable[[dict[str, Any], x509.Certificate | None], dict[str, Any]]
+#: Raises CertificateRefusedError unless a peer's certificate is good for a purpose, now.
+Judge = Callable[[x509.Certificate, str], None]
 
 
 def tls_context(
@@ -93,17 +95,17 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 def ask(
     address: str, question: dict[str, Any], *, what: str, context: ssl.SSLContext | None = None,
-    trust: Trust | None = None, limit: int, timeout: float = TIMEOUT,
+    judge: Judge | None = None, limit: int, timeout: float = TIMEOUT,
 ) -> dict[str, Any]:
-    """Ask a process, and return its answer. what: how a message calls it. trust: by which its
-    certificate is judged, revocation included.
+    """Ask a process, and return its answer. what: how a message calls it. judge: of its
+    certificate, by more than TLS asks for.
 
     Raises what it answers with, UsageError for an address that cannot be meant, DicomcryptError
     if it cannot be reached."""
     try:
         with _connect(address, context, timeout) as connection:
-            if trust is not None and isinstance(connection, ssl.SSLSocket):
-                _check_peer(connection, trust, "tls-server")
+            if judge is not None and isinstance(connection, ssl.SSLSocket):
+                judge(_peer(connection), "tls-server")
             _send(connection, question)
             answer = _receive(connection, limit)
     except ssl.SSLCertVerificationError as error:
@@ -139,13 +141,8 @@ def _connect(
         yield connection
 
 
-def _check_peer(
-    connection: ssl.SSLSocket, trust: Trust, purpose: str
-) -> x509.Certificate:
-    """Judge the peer's certificate by more than TLS does: revocation, usage, algorithms."""
-    certificate = x509.load_der_x509_certificate(connection.getpeercert(True) or b"")
-    check_certificate(certificate, trust, purpose=purpose)
-    return certificate
+def _peer(connection: ssl.SSLSocket) -> x509.Certificate:
+    return files.examine(x509.load_der_x509_certificate(connection.getpeercert(True) or b""))
 
 
 # ---- answering -----------------------------------------------------------------
@@ -156,16 +153,16 @@ class Server:
 
     def __init__(
         self, address: str, handler: Handler, *, limit: int,
-        context: ssl.SSLContext | None = None, trust: Trust | None = None,
+        context: ssl.SSLContext | None = None, judge: Judge | None = None,
     ) -> None:
         self._handler, self._limit = handler, limit
-        self._context, self._trust = context, trust
+        self._context, self._judge = context, judge
         self._room = threading.BoundedSemaphore(_MOST_CONNECTIONS)
         if address.startswith("unix:"):
             self._listener = _unix_listener(address.removeprefix("unix:"))
             self.address = address
         else:
-            if context is None or trust is None:
+            if context is None or judge is None:
                 raise UsageError("answering at HOST:PORT needs TLS: give --tls-identity FILE")
             self._listener = socket.create_server(split_address(address))
             host, port = self._listener.getsockname()[:2]
@@ -203,9 +200,10 @@ class Server:
                 _send(connection, self._outcome(_receive(connection, self._limit), None))
                 return
             with self._context.wrap_socket(connection, server_side=True) as secure:
-                assert self._trust is not None
+                assert self._judge is not None
                 try:
-                    peer = _check_peer(secure, self._trust, "tls-client")
+                    peer = _peer(secure)
+                    self._judge(peer, "tls-client")
                     answer = self._outcome(_receive(secure, self._limit), peer)
                 except DicomcryptError as error:
                     answer = _failure(error)

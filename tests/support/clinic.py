@@ -49,9 +49,10 @@ class Clinic:
         return Holder(made.key, made.certificate, (above.certificate,))
 
     def machine(self, name, use) -> Holder:
-        """For TLS, with the address of loopback."""
+        """For TLS, with the address of loopback; without a role, since GnuTLS 3.7 (slapd of Debian)
+        does not parse certificates with object identifiers of a UUID."""
         address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        made = self.people.leaf(name, uses=[use], role="application", key=fresh_key(),
+        made = self.people.leaf(name, uses=[use], key=fresh_key(),
                                 extra=[(address, False)])
         return Holder(made.key, made.certificate, (self.people.certificate,))
 
@@ -123,8 +124,8 @@ def key_pem(key) -> bytes:
 
 def tls_pem(holder: Holder) -> bytes:
     chain = (holder.certificate, *holder.chain)
-    return key_pem(holder.key) + b"".join(
-        c.public_bytes(serialization.Encoding.PEM) for c in chain)
+    return b"".join(
+        c.public_bytes(serialization.Encoding.PEM) for c in chain) + key_pem(holder.key)
 
 
 def write_p12(folder: Path, name: str, holder: Holder, passphrase: str | None = None) -> Path:

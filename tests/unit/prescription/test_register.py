@@ -37,7 +37,7 @@ class Here(register.Client):
 
 @pytest.fixture
 def store(tmp_path):
-    return register.Register(tmp_path / "register.sqlite", clinic().trust())
+    return register.Register(tmp_path / "register.sqlite", clinic().sources())
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_only_those_who_may_make_statements(client, tmp_path):
             client.state(statement(holder))
     with pytest.raises(CertificateRefusedError, match="may not prescribe"):
         client.state(register.cancellation(SERIAL, c.paul))
-    revoked = register.Register(tmp_path / "r", c.trust(c.paul.certificate.serial_number))
+    revoked = register.Register(tmp_path / "r", c.sources(c.paul.certificate.serial_number))
     with pytest.raises(CertificateRefusedError, match="revoked"):
         Here(revoked).state(statement())
 
@@ -154,7 +154,7 @@ def test_it_stores_hashes_and_a_status_and_no_names(client, tmp_path):
 def test_another_file_is_no_register(tmp_path):
     (tmp_path / "x").write_bytes(b"hello" * 1000)
     with pytest.raises(DamagedError, match="is no register"):
-        register.Register(tmp_path / "x", clinic().trust())
+        register.Register(tmp_path / "x", clinic().sources())
 
 
 # ---- receipts ----------------------------------------------------------------------
