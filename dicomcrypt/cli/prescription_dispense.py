@@ -44,7 +44,6 @@ def dispense(file, key, passphrase_file, identity, identity_passphrase_file, sig
 
     A second try, here or elsewhere, is refused by the register.
     """
-    from ..pki.names import Role
     from ..prescription import receipts
     from ..prescription.opening import require_dispensable
 
@@ -59,11 +58,11 @@ def dispense(file, key, passphrase_file, identity, identity_passphrase_file, sig
         opened = load_opened(file, reader, sources, signer, patient_certificate,
                              identity_document)
         require_dispensable(opened, pharmacist, sources.now())
+        told = _patient(opened, sources, rx.load_certificates(patient or patient_certificate),
+                        reader)
         client = rx.load_register(register, tls_identity, tls_passphrase_file, sources)
         entry = _note(client, opened, pharmacist, f"{receipt}.statement")
-        told = rx.load_certificates(patient or patient_certificate)
-        patients = [*told[:1], *([reader.certificate] if reader.role is Role.PATIENT else [])]
-        made = receipts.make(opened, entry, pharmacist, patient=patients[0] if patients else None)
+        made = receipts.make(opened, entry, pharmacist, patient=told)
         rx.write(receipt, made, force=force)
         os.unlink(f"{receipt}.statement")
     opened.checks.append(("register", f"the register noted it as number {entry.number}, for the "
@@ -71,19 +70,34 @@ def dispense(file, key, passphrase_file, identity, identity_passphrase_file, sig
     rx.show(opened, as_json=as_json, quiet=quiet, receipt=receipt, register=entry.as_json())
 
 
+def _patient(opened, sources, given, reader):
+    """Return the certificate to encrypt the receipt to for the patient, None if there is none."""
+    from ..pki.checking import check_certificate
+    from ..pki.names import Role
+    from ..prescription.protecting import require_named
+
+    certificate = given[0] if given else None
+    if certificate is None and reader.role is Role.PATIENT:
+        certificate = reader.certificate
+    if certificate is not None:
+        check_certificate(certificate, sources.now(), purpose="any", role=Role.PATIENT,
+                          intermediates=[*given[1:], *reader.chain])
+        require_named(certificate, Role.PATIENT, opened.prescription.patient.email)
+    return certificate
+
+
 def _note(client, opened, pharmacist, path):
     """Have the register note a dispensing; a statement that was left by a try before is the one
     that is sent, so that an answer that was lost is given again."""
-    import hashlib
-
     from ..errors import PolicyError
     from ..prescription import register, signed
 
     statement = register.dispensing(opened.prescription.serial, opened.doctor, pharmacist)
     if os.path.exists(path):
         kept = rx.read_message(path)
-        if hashlib.sha256(_about(kept)).digest() == hashlib.sha256(_about(statement)).digest() \
-                and signed.parse(kept).certificate == pharmacist.certificate:
+        if (_about(kept), signed.parse(kept).certificate) == (
+            _about(statement), pharmacist.certificate
+        ):
             statement = kept
     rx.write(path, statement, force=True)
     try:
@@ -93,14 +107,14 @@ def _note(client, opened, pharmacist, path):
         raise
 
 
-def _about(statement: bytes) -> bytes:
+def _about(statement: bytes) -> tuple[str, str]:
     """What a statement is about, without its nonce."""
     import json
 
     from ..prescription import signed
 
     said = json.loads(signed.parse(statement).content)
-    return f"{said['serial']} {said['doctor']}".encode()
+    return said["serial"], said["doctor"]
 
 
 @click.command(epilog="""\b

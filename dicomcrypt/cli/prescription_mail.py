@@ -57,7 +57,7 @@ def send(file, key, passphrase_file, to, smtp, smtp_ca, smtp_user, smtp_password
     check_certificate(holder.certificate, sources.now(), purpose="sign",
                       intermediates=holder.chain)
     password = read_secret_line(smtp_password_file, "password file") if smtp_password_file else None
-    made = post.build(payload, holder, to, name=os.path.basename(file))
+    made = post.build(payload, holder, to)
     with auditing.job("prescription.send"):
         post.send(made, host, port, ca=smtp_ca, user=smtp_user, password=password)
     if keep is not None:

@@ -54,7 +54,7 @@ A template (TOML or JSON):
 @rx.style
 def new(template, given, medications, dosages, output, force, as_json, quiet):
     """Make a prescription's document: a FHIR R4 bundle, with a serial number of its own."""
-    from ..prescription.document import compose
+    from ..prescription.composing import compose
     from ..prescription.rendering import as_text
     from .console import print_json
 

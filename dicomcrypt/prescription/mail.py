@@ -25,17 +25,19 @@ from typing import Any
 from cryptography import x509
 
 from ..errors import DamagedError, DicomcryptError, PolicyError, UnsignedError, UsageError
+from ..keys.x509 import addresses
 from ..pki import names
 from ..pki.checking import check_certificate
 from ..regular import open_regular
 from . import signed
+from .document import EMAIL
 from .holders import Holder
 from .opening import Sources
 
 MAX_MAIL = 16 << 20
 _BOUND = ("From", "To", "Date", "Message-ID")
-_ADDRESS = re.compile(r"[^@\s<>\"\x00-\x1f]{1,64}@[A-Za-z0-9][A-Za-z0-9.-]{0,253}")
 _TEXT = "An encrypted prescription is attached. Open it with: dicomcrypt prescription open\r\n"
+_NAME = "prescription.p7m"
 _PKCS7 = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 
 
@@ -43,11 +45,12 @@ _PKCS7 = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 
 
 def build(
-    payload: bytes, holder: Holder, to: str, *, name: str = "prescription.p7m",
-    crls: tuple[Any, ...] = (),
+    payload: bytes, holder: Holder, to: str, *, crls: tuple[Any, ...] = ()
 ) -> bytes:
-    """Return a signed mail with an attachment, from the address of the holder's certificate."""
-    if not _ADDRESS.fullmatch(to):
+    """Return a signed mail with an attachment, from the address of the holder's certificate.
+
+    Its name tells nothing. Raises UsageError for what is no e-mail address."""
+    if not EMAIL.fullmatch(to):
         raise UsageError("the recipient's e-mail address is not one")
     sender = holder.email
     headers = {
@@ -57,8 +60,8 @@ def build(
     part = EmailMessage(policy=email.policy.SMTP)
     part.set_content(_TEXT, cte="7bit")
     kind = "signed-data" if signed.is_signed(payload) else "authEnveloped-data"
-    part.add_attachment(payload, maintype="application", subtype="pkcs7-mime", filename=name,
-                        params={"smime-type": kind, "name": name})
+    part.add_attachment(payload, maintype="application", subtype="pkcs7-mime", filename=_NAME,
+                        params={"smime-type": kind, "name": _NAME})
     for key, value in headers.items():
         part[key] = value
     content = part.as_bytes().removesuffix(b"\r\n")
@@ -156,7 +159,7 @@ def open_mail(data: bytes, sources: Sources, *, recipient: str | None = None) ->
     trust = sources.trust_at(message.crls, message.moment)
     taken = check_certificate(certificate, trust, purpose="verify-signature",
                               moment=message.moment, intermediates=message.certificates)
-    if sender not in Holder(None, certificate).emails:
+    if sender not in addresses(certificate):
         raise PolicyError(f"the mail's sender is not the holder of certificate "
                           f"{names.label(certificate)}, which signed it")
     if recipient is not None and to != recipient.lower():

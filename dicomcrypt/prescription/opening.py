@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
 from ..errors import DamagedError, PolicyError, UnsignedError, UsageError
+from ..keys.x509 import addresses
 from ..pki import names, rights
 from ..pki.checking import Trust, check_certificate
 from ..pki.names import Role
@@ -110,7 +112,7 @@ class Sources:
             raise UsageError("the signer's certificate is not inside: give --signer FILE, or "
                              "[directories.NAME] in the configuration")
         found, where = self.directories.identify_sender(
-            message.issuer, message.serial, lambda c: _must_be_of(message, c)
+            message.issuer, message.serial, functools.partial(_must_be_of, message)
         )
         return found, f"directory {where.name}"
 
@@ -184,7 +186,7 @@ def check_document(
     _check_doctor(opened, trust, message.moment, given, "when it was signed")
     if live:
         _check_doctor(opened, sources.trust_at(message.crls, now), now, given, "now")
-    if prescription.doctor.email not in Holder(None, certificate).emails:
+    if prescription.doctor.email not in addresses(certificate):
         raise DamagedError("the prescription names another doctor than the one who signed it")
     if not hmac.compare_digest(
         message.digests.get(signed.MEDICATIONS, b""), prescription.medication_hash
@@ -260,8 +262,8 @@ def _patient_of(
     if sources.directories is None:
         raise UsageError("the patient's certificate is needed to verify the patient's signature: "
                          "give --patient-certificate FILE, or record --identity-document TEXT")
-    check: Callable[[Any], None] = lambda c: _must_be_of(outer, c)  # noqa: E731
     email = opened.prescription.patient.email
+    check = functools.partial(_must_be_of, outer)
     return sources.directories.find_by_email(email, check).require().found[0]
 
 

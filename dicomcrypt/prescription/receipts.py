@@ -52,7 +52,7 @@ def make(
     crls: Iterable[Any] = (),
 ) -> bytes:
     """Return the receipt of a prescription that the register noted, encrypted to its doctor, the
-    patient if the certificate is there, and the pharmacist."""
+    pharmacist, and the patient if the certificate is there: to those of them that can be."""
     assert entry.moment is not None
     prescription = opened.prescription
     receipt = Receipt(

@@ -33,7 +33,8 @@ def _line(medication: Medication) -> tuple[str, str]:
 
 def _clean(text: str) -> str:
     """Without characters that a terminal would obey or that change the order of reading."""
-    return "".join(" " if unicodedata.category(ch)[0] == "C" else ch for ch in text)
+    wrong = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
+    return "".join(" " if unicodedata.category(ch) in wrong else ch for ch in text)
 
 
 def as_text(prescription: Prescription) -> str:

@@ -276,6 +276,8 @@ def test_wrong_keys_and_other_pharmacies_are_refused(rx):
     (rx.folder / "wrong").write_text("wrong\n")
     rx.refused(3, "wrong passphrase", "open", "rx.p7m", "-k", "max.p12", "--passphrase-file",
                "wrong")
+    rx.refused(5, "not of the patient", "dispense", "rx.p7m", "-k", "paul.p12", *at_register(rx),
+               "--patient", "moritz.crt", "--receipt", "receipt.p7m")
     rx.refused(5, "not of the pharmacy", "dispense", "rx.p7m", "-k", "rita.p12", "-i", "paul.p12",
                *at_register(rx), "--receipt", "receipt.p7m")
     rx.refused(2, "is not encrypted: it is not sent", "send", "rx.p7s", "-k", "anna.p12", "--to",

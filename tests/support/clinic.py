@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from dicomcrypt.pki.checking import Trust
 from dicomcrypt.prescription import envelope, signed
-from dicomcrypt.prescription.document import compose
+from dicomcrypt.prescription.composing import compose
 from dicomcrypt.prescription.holders import Holder
 from dicomcrypt.prescription.opening import Sources
 from dicomcrypt.prescription.protecting import PRESCRIPTION, WAYS, authorisation, protect

@@ -9,6 +9,7 @@ from clinic import FACTS
 
 from dicomcrypt.errors import DamagedError, MissingExtraError, UsageError
 from dicomcrypt.prescription import document, rendering
+from dicomcrypt.prescription.composing import compose
 
 pytest.importorskip("fhir.resources", reason="pip install 'dicomcrypt[prescription]'")
 
@@ -20,7 +21,7 @@ def changed(change, facts=FACTS):
 
 
 def bundle(change=lambda b: None):
-    made = json.loads(document.compose(FACTS).data)
+    made = json.loads(compose(FACTS).data)
     change(made)
     return json.dumps(made).encode()
 
@@ -30,7 +31,7 @@ def of_kind(made, kind):
 
 
 def test_a_document_holds_what_it_was_made_of():
-    made = document.compose(FACTS)
+    made = compose(FACTS)
     again = document.parse(made.data)
     assert again == made
     assert made.patient == document.Person("Max Muster", "max@home.test", "1970-02-01",
@@ -40,11 +41,11 @@ def test_a_document_holds_what_it_was_made_of():
         "Ibuprofen 600 mg", "01016144", "1-0-1 after meals", "20 tablets", "", True)
     assert made.references == ("ImagingStudy 1.2.840.113619.2.1",)
     assert made.expires == made.authored.date() + datetime.timedelta(days=28)
-    assert document.compose(FACTS).serial != made.serial
+    assert compose(FACTS).serial != made.serial
 
 
 def test_the_last_day_counts_and_the_next_does_not():
-    made = document.compose(changed(lambda f: f.update(expires="2030-05-31")))
+    made = compose(changed(lambda f: f.update(expires="2030-05-31")))
     end = datetime.datetime(2030, 5, 31, 23, 59, 59, tzinfo=datetime.UTC)
     assert not made.expired(end)
     assert made.expired(end + datetime.timedelta(seconds=1))
@@ -67,7 +68,7 @@ def test_the_last_day_counts_and_the_next_does_not():
 ])  # fmt: skip
 def test_a_template_s_error_names_the_field_and_no_value(change, field):
     with pytest.raises(UsageError, match=field) as caught:
-        document.compose(changed(change))
+        compose(changed(change))
     assert "Muster" not in str(caught.value)
     assert "1970" not in str(caught.value)
 
@@ -135,7 +136,7 @@ def test_the_hash_of_the_medications_knows_every_change_of_them_and_no_other():
 
 def test_html_and_text_obey_nothing_that_stands_in_a_document():
     evil = "<script>alert(1)</script> \"&'\u202e\x1b[2J\nPharmacy: another"
-    made = document.compose(changed(lambda f: f["medication"][0].update(text=evil, dosage=evil)))
+    made = compose(changed(lambda f: f["medication"][0].update(text=evil, dosage=evil)))
     page, text = rendering.as_html(made), rendering.as_text(made)
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -149,4 +150,4 @@ def test_html_and_text_obey_nothing_that_stands_in_a_document():
 def test_without_the_library_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "fhir.resources.R4B.bundle", None)
     with pytest.raises(MissingExtraError, match=r"dicomcrypt\[prescription\]"):
-        document.compose(FACTS)
+        compose(FACTS)

@@ -23,7 +23,7 @@ from dicomcrypt.errors import (
 from dicomcrypt.keys import cms_structures
 from dicomcrypt.pki.checking import Trust
 from dicomcrypt.prescription import envelope, protecting, signed
-from dicomcrypt.prescription.document import compose
+from dicomcrypt.prescription.composing import compose
 from dicomcrypt.prescription.opening import (
     Sources,
     check_document,
