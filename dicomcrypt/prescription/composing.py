@@ -61,7 +61,8 @@ def compose(facts: Mapping[str, Any], *, now: datetime.datetime | None = None) -
         "identifier": {"system": _URI, "value": serial}, "timestamp": _instant(moment),
         "entry": [{"fullUrl": name, "resource": resource} for name, resource in entries],
     }
-    return parse(json.dumps(bundle, ensure_ascii=False, indent=1).encode(), made_here=True)
+    text = json.dumps(bundle, ensure_ascii=False, indent=1, default=str)
+    return parse(text.encode("utf-8", "replace"), made_here=True)
 
 
 def _check_template(facts: Mapping[str, Any]) -> None:
