@@ -23,7 +23,7 @@ from tests.conftest import need, require_module
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    require_module("fhir.resources", "prescription")
+    require_module("fhir", "prescription")
     require_module("pyasn1_modules", "ldap")
     require_module("aiosmtpd", "test")
     if slapd.find_slapd() is None:

@@ -11,8 +11,6 @@ from dicomcrypt.errors import DamagedError, MissingExtraError, UsageError
 from dicomcrypt.prescription import document, rendering
 from dicomcrypt.prescription.composing import compose
 
-pytest.importorskip("fhir.resources", reason="pip install 'dicomcrypt[prescription]'")
-
 
 def changed(change, facts=FACTS):
     facts = copy.deepcopy(facts)

@@ -16,8 +16,6 @@ from dicomcrypt.errors import (
 from dicomcrypt.pki.files import pem
 from dicomcrypt.prescription import mail
 
-pytest.importorskip("fhir.resources", reason="pip install 'dicomcrypt[prescription]'")
-
 
 @pytest.fixture(scope="module")
 def payload():

@@ -31,7 +31,6 @@ from dicomcrypt.prescription.opening import (
     require_dispensable,
 )
 
-pytest.importorskip("fhir.resources", reason="pip install 'dicomcrypt[prescription]'")
 WAYS = protecting.WAYS
 
 

@@ -21,7 +21,6 @@ from dicomcrypt.keys import cms_structures
 from dicomcrypt.prescription import receipts, register, signed
 from dicomcrypt.prescription.opening import open_prescription
 
-pytest.importorskip("fhir.resources", reason="pip install 'dicomcrypt[prescription]'")
 SERIAL = "urn:uuid:00000000-0000-4000-8000-000000000001"
 
 
