@@ -51,9 +51,9 @@ def dispense(file, key, passphrase_file, identity, identity_passphrase_file, sig
         raise UsageError("dispensing needs the register: give --register HOST:PORT")
     pki.not_there(receipt, force)
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
-    pharmacist = rx.load_holder(key, passphrase_file)
-    reader = rx.load_holder(identity or key, identity_passphrase_file if identity
-                            else passphrase_file, purpose="decrypt")
+    pharmacist, reader = rx.load_holders(key, passphrase_file, "sign", "decrypt")
+    if identity is not None:
+        reader = rx.load_holder(identity, identity_passphrase_file, purpose="decrypt")
     with auditing.job("prescription.dispense"):
         opened = load_opened(file, reader, sources, signer, patient_certificate,
                              identity_document)

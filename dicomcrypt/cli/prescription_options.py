@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +54,15 @@ style = opt.shared(pki.as_json, pki.quiet)
 
 def load_holder(path: str, passphrase_file: str | None, *, purpose: str = "sign") -> Holder:
     """Return the holder of a key file."""
+    return load_holders(path, passphrase_file, purpose)[0]
+
+
+def load_holders(path: str, passphrase_file: str | None, *purposes: str) -> list[Holder]:
+    """Return the holders of a key file for these purposes; its passphrase is asked for once."""
     from ..prescription.holders import Holder
 
-    return Holder.load(path, pki.asker(False, passphrase_file), purpose=purpose)
+    ask = functools.cache(pki.asker(False, passphrase_file))
+    return [Holder.load(path, ask, purpose=purpose) for purpose in purposes]
 
 
 def load_sources(roots, intermediates, crls, require_crl, more: Iterable[Any] = ()) -> Sources:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import click
 
@@ -67,7 +68,8 @@ Examples:
 
 \b
 It is the patient's, not the doctor's: run it as another user, or on another machine over TLS. It
-shows each prescription, asks, and only then asks for the passphrase or PIN of the key.
+shows each prescription, asks, and only then, if --certificate is given, asks for the passphrase of
+the key. A socket is for its owner alone; let the doctor's user in by group and chmod.
 """)
 @rx.key
 @click.option("--listen", required=True, metavar="unix:PATH|HOST:PORT", help="Where it is asked.")
@@ -93,11 +95,12 @@ def patient_agent(key, passphrase_file, listen, tls_identity, tls_passphrase_fil
     if tls_identity is not None:
         context = _gated_context(tls_identity, tls_passphrase_file, sources)
 
-    def open_key():
-        return rx.load_holder(key, passphrase_file)
-
-    known = rx.load_certificates(certificate)
-    own = known[0] if known else open_key().certificate
+    open_key = functools.partial(rx.load_holder, key, passphrase_file)
+    if certificate is not None:
+        own = rx.load_certificates(certificate)[0]
+    else:
+        open_key = functools.cache(open_key)
+        own = open_key().certificate
     agent = Agent(own, open_key, sources, _agrees)
     with contextlib.closing(
         Server(listen, agent.answer, limit=LIMIT, context=context, judge=sources.judge)

@@ -83,7 +83,11 @@ class Sources:
         if self.directories is not None and (
             self._asked is None or moment - self._asked > _LISTS_AGE
         ):
-            self._lists, self._asked = tuple(self.directories.fetch_crls().all), moment
+            fresh = self.directories.fetch_crls().all
+            issuers = {crl.issuer for crl in fresh}
+            # Of a directory that does not answer now, what it gave before still counts.
+            kept = [crl for crl in self._lists if crl.issuer not in issuers]
+            self._lists, self._asked = (*fresh, *kept), moment
         return self._lists
 
     def now(self) -> Trust:

@@ -53,11 +53,10 @@ def make(
 ) -> bytes:
     """Return the receipt of a prescription that the register noted, encrypted to its doctor, the
     pharmacist, and the patient if the certificate is there: to those of them that can be."""
-    assert entry.moment is not None
     prescription = opened.prescription
     receipt = Receipt(
         prescription.serial, opened.digest.hex(), prescription.medication_hash.hex(), opened.way,
-        entry.number, entry.moment.isoformat(), opened.identity_document,
+        entry.number, entry.moment.isoformat() if entry.moment else "", opened.identity_document,
     )
     said = signed.sign(json.dumps(receipt.as_json()).encode(), pharmacist, RECEIPT, crls=crls)
     wanted = [opened.doctor, pharmacist.certificate, *([] if patient is None else [patient])]

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from cryptography import x509
 
-from ..errors import DamagedError, PolicyError, UsageError
+from ..errors import DamagedError, DicomcryptError, PolicyError, UsageError
 from ..pki import names, rights
 from ..pki.files import public_der
 from ..pki.revocation import day
@@ -112,7 +112,14 @@ class Register:
     def answer(
         self, question: dict[str, Any], peer: x509.Certificate | None = None
     ) -> dict[str, Any]:
-        """Answer a question, or act on a statement. Raises DamagedError, PolicyError."""
+        """Answer a question, or act on a statement. Raises DamagedError, PolicyError, and
+        DicomcryptError if the database cannot be used: then nothing was noted."""
+        try:
+            return self._answer(question)
+        except sqlite3.Error:
+            raise DicomcryptError("its database cannot be used now") from None
+
+    def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         asked = question.get("ask")
         if asked == "status":
             number = entry_id(_hash(question, "serial"), _hash(question, "doctor"))

@@ -196,11 +196,10 @@ class Server:
     def _answer(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError, EOFError, DicomcryptError), connection:
             connection.settimeout(TIMEOUT)
-            if self._context is None:
+            if self._context is None or self._judge is None:
                 _send(connection, self._outcome(_receive(connection, self._limit), None))
                 return
             with self._context.wrap_socket(connection, server_side=True) as secure:
-                assert self._judge is not None
                 try:
                     peer = _peer(secure)
                     self._judge(peer, "tls-client")

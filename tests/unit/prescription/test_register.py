@@ -13,13 +13,14 @@ from cryptography.hazmat import asn1
 from dicomcrypt.errors import (
     CertificateRefusedError,
     DamagedError,
+    DicomcryptError,
     NoIdentityError,
     PolicyError,
     UsageError,
 )
 from dicomcrypt.keys import cms_structures
 from dicomcrypt.prescription import receipts, register, signed
-from dicomcrypt.prescription.opening import open_prescription
+from dicomcrypt.prescription.opening import Sources, open_prescription
 
 SERIAL = "urn:uuid:00000000-0000-4000-8000-000000000001"
 
@@ -202,3 +203,32 @@ def test_other_signed_words_are_no_receipt(opened):
     for content in (b"{}", b"[]", b"x"):
         with pytest.raises(DamagedError, match="not as it must be"):
             receipts.verify_receipt(signed.sign(content, c.paul, "receipt"), c.sources())
+
+
+def test_a_database_that_cannot_be_used_notes_nothing_and_says_so(client, monkeypatch):
+    def fail(*_, **__):
+        raise sqlite3.OperationalError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(register.sqlite3, "connect", fail)
+        with pytest.raises(DicomcryptError, match="cannot be used now"):
+            client.state(statement())
+    assert client.status(SERIAL, clinic().anna.certificate).status == "open"
+
+
+def test_lists_of_a_directory_that_falls_silent_still_count():
+    class Directories:
+        """Gives what it is told to."""
+
+        def fetch_crls(self):
+            return self
+
+    c, directories = clinic(), Directories()
+    sources = Sources(c.trust(), directories)
+    directories.all = list(c.lists(c.anna.certificate.serial_number, number=2, begin=-DAY / 2))
+    assert len(sources.lists()) == 3
+    sources._asked -= 1000
+    directories.all = []
+    assert len(sources.lists()) == 3
+    with pytest.raises(CertificateRefusedError, match="revoked"):
+        sources.judge(c.anna.certificate, "sign")
