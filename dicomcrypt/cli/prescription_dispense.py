@@ -65,8 +65,8 @@ def dispense(file, key, passphrase_file, identity, identity_passphrase_file, sig
         made = receipts.make(opened, entry, pharmacist, patient=told)
         rx.write(receipt, made, force=force)
         os.unlink(f"{receipt}.statement")
-    opened.checks.append(("register", f"the register noted it as number {entry.number}, for the "
-                          "first time"))
+    opened.checks.append(("register", f"the register noted it as number {entry.number}: it is "
+                          "dispensed, and never again"))
     rx.show(opened, as_json=as_json, quiet=quiet, receipt=receipt, register=entry.as_json())
 
 
@@ -95,10 +95,12 @@ def _note(client, opened, pharmacist, path):
     statement = register.dispensing(opened.prescription.serial, opened.doctor, pharmacist)
     if os.path.exists(path):
         kept = rx.read_message(path)
-        if (_about(kept), signed.parse(kept).certificate) == (
+        if (_about(kept), signed.parse(kept).certificate) != (
             _about(statement), pharmacist.certificate
         ):
-            statement = kept
+            raise UsageError(f"{path!r} is of another prescription, which was not finished: do "
+                             "that first, or choose another --receipt")
+        statement = kept
     rx.write(path, statement, force=True)
     try:
         return client.state(statement)

@@ -266,6 +266,8 @@ def test_a_lost_answer_of_the_register_is_given_again(rx, monkeypatch):
         with pytest.raises(OSError, match="no power"):
             rx.run(*words)
     assert (rx.folder / "r.p7m.statement").exists()
+    signed(rx, WAYS[3], name="next")
+    rx.refused(2, "is of another prescription", "dispense", "next.p7m", *words[2:])
     rx.good(*words)
     rx.refused(5, "was dispensed on", *words[:-1], "other.p7m")
 
