@@ -4,7 +4,7 @@ import json
 import stat
 
 import pytest
-from clinic import FACTS, clinic, write_p12
+from practice import FACTS, clinic, write_p12
 from cryptography.hazmat.primitives.serialization import Encoding
 
 TEMPLATE = {**FACTS, "valid_days": 14}

@@ -10,7 +10,7 @@ import types
 import pytest
 import slapd
 from click.testing import CliRunner
-from clinic import ANNA, MAX, PAUL, key_pem
+from practice import ANNA, MAX, PAUL, key_pem
 from clinic_servers import configuration, mail_server, running, start, stop
 from wiretap import tap
 
@@ -288,7 +288,7 @@ def test_wrong_keys_and_other_pharmacies_are_refused(rx):
 
 def test_the_register_takes_nobody_without_a_certificate_of_its_roots(rx):
     from certificates import Maker
-    from clinic import Holder, tls_pem
+    from practice import Holder, tls_pem
 
     signed(rx, WAYS[3])
     made = Maker.root("Foreign").leaf("shop", uses=["tls-client"])

@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterator
 
 import slapd
-from clinic import ANNA, MAX, PAUL, Clinic, clinic, tls_pem, write_p12
+from practice import ANNA, MAX, PAUL, Clinic, clinic, tls_pem, write_p12
 from cryptography.hazmat.primitives.serialization import Encoding
 
 import dicomcrypt

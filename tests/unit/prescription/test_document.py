@@ -5,7 +5,7 @@ import datetime
 import json
 
 import pytest
-from clinic import FACTS
+from practice import FACTS
 
 from dicomcrypt.errors import DamagedError, MissingExtraError, UsageError
 from dicomcrypt.prescription import document, rendering

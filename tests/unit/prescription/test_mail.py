@@ -4,7 +4,7 @@ import mailbox
 import subprocess
 
 import pytest
-from clinic import ANNA, MAX, PAUL, clinic, forced
+from practice import ANNA, MAX, PAUL, clinic, forced
 
 from dicomcrypt.errors import (
     CertificateRefusedError,

@@ -4,7 +4,7 @@ import functools
 import subprocess
 
 import pytest
-from clinic import clinic, key_pem
+from practice import clinic, key_pem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from certificates import DAY
-from clinic import clinic, forced
+from practice import clinic, forced
 from cryptography.hazmat import asn1
 
 from dicomcrypt.errors import (
