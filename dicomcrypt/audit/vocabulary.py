@@ -27,6 +27,8 @@ ACTIONS = frozenset({
     "card.init", "card.pin", "card.certificate", "card.sign", "card.hash",
     "otp.person", "otp.forget", "otp.link", "otp.revoke", "otp.register", "otp.issue", "otp.send",
     "otp.open", "otp.check", "otp.enroll", "otp.ask", "otp.grant", "otp.refuse", "otp.clock",
+    "prescription.sign", "prescription.send", "prescription.fetch", "prescription.open",
+    "prescription.dispense", "prescription.cancel",
     "service.start", "service.stop", "login", "store", "read", "search", "share", "delete",
 })  # fmt: skip
 OUTCOMES = frozenset({

@@ -49,7 +49,7 @@ holder = opt.shared(
     click.option("--department", metavar="TEXT"),
     click.option("--email", metavar="ADDRESS"),
 )
-trust = opt.shared(
+sources = opt.shared(
     click.option("--root", "roots", multiple=True, metavar="FILE",
                  help="Certificate of a trusted root; repeatable. By default those of section "
                  "[trust] of the configuration."),
@@ -59,6 +59,9 @@ trust = opt.shared(
                  help="Revocation list; repeatable."),
     click.option("--require-crl", is_flag=True,
                  help="Refuse what cannot be checked for revocation."),
+)
+trust = opt.shared(
+    sources,
     click.option("--at", "moment", type=click.DateTime(_DATES), metavar="DATE",
                  help="Judge as of this moment, UTC; by default now."),
 )

@@ -20,46 +20,43 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, paddin
 
 from .. import policy
 from ..errors import DamagedError, PolicyError, UsageError
+from .cms_structures import (
+    CONTENT_TYPE,
+    DATA,
+    MESSAGE_DIGEST,
+    SIGNED_DATA,
+    SIGNING_CERTIFICATE,
+    SIGNING_TIME,
+    IssuerAndSerial,
+    Plain,
+    SigningCertificate,
+    WithNull,
+    encode_attributes,
+    encoded,
+    moment_of,
+    oid,
+    parse_attributes,
+    signing_certificate,
+    time_now,
+    tlv,
+)
 
 MAX_CERTIFICATES = 16
 _RSA_BITS = range(2048, 8193)
 
 
-# ---- RFC 5652, RFC 5035 --------------------------------------------------------
-
-
-def _oid(text: str) -> x509.ObjectIdentifier:
-    return x509.ObjectIdentifier(text)
-
-
-_DATA, _SIGNED_DATA = _oid("1.2.840.113549.1.7.1"), _oid("1.2.840.113549.1.7.2")
-_CONTENT_TYPE, _MESSAGE_DIGEST = _oid("1.2.840.113549.1.9.3"), _oid("1.2.840.113549.1.9.4")
-_SIGNING_TIME = _oid("1.2.840.113549.1.9.5")
-_SIGNING_CERTIFICATE = _oid("1.2.840.113549.1.9.16.2.47")
-
-
-@asn1.sequence
-class _Plain:
-    """An AlgorithmIdentifier without parameters."""
-
-    algorithm: x509.ObjectIdentifier
-
-
-@asn1.sequence
-class _WithNull:
-    algorithm: x509.ObjectIdentifier
-    parameters: asn1.Null
+# ---- RFC 5652, RFC 4055 --------------------------------------------------------
 
 
 @asn1.sequence
 class _Mask:
     algorithm: x509.ObjectIdentifier
-    parameters: _WithNull
+    parameters: WithNull
 
 
 @asn1.sequence
 class _PssParameters:
-    digest: Annotated[_WithNull, asn1.Explicit(0)]
+    digest: Annotated[WithNull, asn1.Explicit(0)]
     mask: Annotated[_Mask, asn1.Explicit(1)]
     salt: Annotated[int, asn1.Explicit(2)]
 
@@ -71,31 +68,9 @@ class _Pss:
 
 
 @asn1.sequence
-class _Attribute:
-    type: x509.ObjectIdentifier
-    values: asn1.SetOf[asn1.TLV]
-
-
-@asn1.sequence
-class _EssCertificate:
-    digest: bytes  # the default is SHA-256
-
-
-@asn1.sequence
-class _SigningCertificate:
-    certificates: list[_EssCertificate]
-
-
-@asn1.sequence
-class _IssuerAndSerial:
-    issuer: asn1.TLV
-    serial: int
-
-
-@asn1.sequence
 class _SignerInfo:
     version: int
-    sid: _IssuerAndSerial
+    sid: IssuerAndSerial
     digest_algorithm: asn1.TLV
     signed_attributes: asn1.TLV
     signature_algorithm: asn1.TLV
@@ -122,25 +97,18 @@ class _ContentInfo:
     content: Annotated[_SignedData, asn1.Explicit(0)]
 
 
-@asn1.sequence
-class _Attributes:
-    """What stands for a SET OF that is no field: X.690 encodes both alike but for the tag."""
-
-    attributes: asn1.SetOf[_Attribute]
-
-
-_SHA256 = _oid("2.16.840.1.101.3.4.2.1")
+_SHA256 = oid("2.16.840.1.101.3.4.2.1")
 _PSS_SHA256 = asn1.encode_der(
-    _Pss(algorithm=_oid("1.2.840.113549.1.1.10"), parameters=_PssParameters(
-        digest=_WithNull(algorithm=_SHA256, parameters=asn1.Null()),
-        mask=_Mask(algorithm=_oid("1.2.840.113549.1.1.8"),
-                   parameters=_WithNull(algorithm=_SHA256, parameters=asn1.Null())),
+    _Pss(algorithm=oid("1.2.840.113549.1.1.10"), parameters=_PssParameters(
+        digest=WithNull(algorithm=_SHA256, parameters=asn1.Null()),
+        mask=_Mask(algorithm=oid("1.2.840.113549.1.1.8"),
+                   parameters=WithNull(algorithm=_SHA256, parameters=asn1.Null())),
         salt=32,
     )))  # fmt: skip
 
 
-def _identifier(oid: str) -> bytes:
-    return asn1.encode_der(_Plain(algorithm=_oid(oid)))
+def _identifier(text: str) -> bytes:
+    return asn1.encode_der(Plain(algorithm=oid(text)))
 
 
 # ---- algorithms ----------------------------------------------------------------
@@ -276,10 +244,6 @@ def _wrong(what: str) -> DamagedError:
     return DamagedError(f"the object's signature is damaged or forged: {what}")
 
 
-def _raw(tlv: Any) -> bytes:
-    return asn1.encode_der(tlv)
-
-
 def verify_cms(manifest: bytes, cms: bytes) -> Signature:
     """Verify a signature of a manifest, every byte of it.
 
@@ -297,18 +261,19 @@ def verify_cms(manifest: bytes, cms: bytes) -> Signature:
 def _verify(manifest: bytes, cms: bytes) -> Signature:
     info = asn1.decode_der(_ContentInfo, cms)
     data = info.content
-    signers, certificates = data.signers.as_list(), [_raw(c) for c in data.certificates.as_list()]
-    if (info.type != _SIGNED_DATA or data.version != 1 or data.content.type != _DATA
+    signers = data.signers.as_list()
+    certificates = [encoded(c) for c in data.certificates.as_list()]
+    if (info.type != SIGNED_DATA or data.version != 1 or data.content.type != DATA
             or len(signers) != 1 or not 1 <= len(certificates) <= MAX_CERTIFICATES):
         raise _wrong("not one signature of the manifest")
     signer = signers[0]
-    attributes = _attributes(_raw(signer.signed_attributes))
-    (ess,) = attributes[_SIGNING_CERTIFICATE].parse(_SigningCertificate).certificates
+    attributes = _attributes(encoded(signer.signed_attributes))
+    (ess,) = attributes[SIGNING_CERTIFICATE].parse(SigningCertificate).certificates
     named = [c for c in certificates if hashlib.sha256(c).digest() == ess.digest]
     if len(named) != 1:
         raise _wrong("its certificate is missing or another")
     certificate = x509.load_der_x509_certificate(named[0])
-    if signer.version != 1 or (_raw(signer.sid.issuer), signer.sid.serial) != (
+    if signer.version != 1 or (encoded(signer.sid.issuer), signer.sid.serial) != (
         certificate.issuer.public_bytes(), certificate.serial_number
     ):
         raise _wrong("it names another certificate")
@@ -318,63 +283,34 @@ def _verify(manifest: bytes, cms: bytes) -> Signature:
     except PolicyError as error:  # nobody can have made it
         raise _wrong(str(error)) from None
     policy.current().require(algorithm.name, "verify", getattr(key, "key_size", None))
-    if [_raw(d) for d in data.digest_algorithms.as_list()] != [algorithm.digest_identifier] or (
-        _raw(signer.digest_algorithm), _raw(signer.signature_algorithm)
+    if [encoded(d) for d in data.digest_algorithms.as_list()] != [algorithm.digest_identifier] or (
+        encoded(signer.digest_algorithm), encoded(signer.signature_algorithm)
     ) != (algorithm.digest_identifier, algorithm.identifier):
         raise _wrong("its algorithms are not those of its key")
     digest = hashlib.new(algorithm.digest, manifest).digest()
-    if attributes[_CONTENT_TYPE].parse(x509.ObjectIdentifier) != _DATA or not hmac.compare_digest(
-        attributes[_MESSAGE_DIGEST].parse(bytes), digest
+    if attributes[CONTENT_TYPE].parse(x509.ObjectIdentifier) != DATA or not hmac.compare_digest(
+        attributes[MESSAGE_DIGEST].parse(bytes), digest
     ):
         raise _wrong("it is of something else")
     # What is signed has the tag of a SET (RFC 5652 section 5.4).
-    algorithm.verify(key, signer.signature, b"\x31" + _raw(signer.signed_attributes)[1:])
+    algorithm.verify(key, signer.signature, b"\x31" + encoded(signer.signed_attributes)[1:])
     others = (c for c in certificates if c is not named[0])
     chain = tuple(x509.load_der_x509_certificate(c) for c in others)
-    moment = _moment(attributes[_SIGNING_TIME])
+    moment = moment_of(attributes[SIGNING_TIME])
     signature = Signature(algorithm.name, certificate, chain, moment)
     signature.facts()  # a certificate that cannot be told of fails here, not later
     return signature
 
 
-def _attributes(raw: bytes) -> dict[x509.ObjectIdentifier, Any]:
+def _attributes(der: bytes) -> dict[x509.ObjectIdentifier, Any]:
     """The four signed attributes, each with its one value."""
-    if raw[:1] != b"\xa0":
-        raise _wrong("it has no signed attributes")
-    inner = b"\x31" + raw[1:]
-    size = len(inner)
-    if size >= 1 << 16:
-        raise _wrong("its attributes are too long")
-    wrapped = b"\x30" + _length(size) + inner
-    found = {}
-    for attribute in asn1.decode_der(_Attributes, wrapped).attributes.as_list():
-        (found_value,) = attribute.values.as_list()
-        if attribute.type in found:
-            raise _wrong("an attribute stands twice")
-        found[attribute.type] = found_value
-    if set(found) != {_CONTENT_TYPE, _MESSAGE_DIGEST, _SIGNING_TIME, _SIGNING_CERTIFICATE}:
+    found = parse_attributes(der, _wrong)
+    if set(found) != {CONTENT_TYPE, MESSAGE_DIGEST, SIGNING_TIME, SIGNING_CERTIFICATE}:
         raise _wrong("its attributes are others than they must be")
     return found
 
 
-def _length(size: int) -> bytes:
-    """A DER length."""
-    if size < 0x80:
-        return bytes((size,))
-    data = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((0x80 | len(data),)) + data
-
-
-def _moment(value: Any) -> datetime.datetime:
-    kind = asn1.UTCTime if value.tag_bytes == b"\x17" else asn1.GeneralizedTime
-    return value.parse(kind).as_datetime().astimezone(datetime.UTC)
-
-
 # ---- making --------------------------------------------------------------------
-
-
-def _tlv(der: bytes) -> Any:
-    return asn1.decode_der(asn1.TLV, der)
 
 
 def build_cms(
@@ -382,33 +318,26 @@ def build_cms(
 ) -> bytes:
     """Return a manifest's CMS, DER, signed now with the certificate's private key."""
     algorithm = signature_algorithm(certificate_key(certificate))
-    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-    time = asn1.UTCTime if now.year < 2050 else asn1.GeneralizedTime
-    ess = _EssCertificate(digest=certificate.fingerprint(hashes.SHA256()))
-    values = {
-        _CONTENT_TYPE: _DATA,
-        _MESSAGE_DIGEST: hashlib.new(algorithm.digest, manifest).digest(),
-        _SIGNING_TIME: time(now),
-        _SIGNING_CERTIFICATE: _SigningCertificate(certificates=[ess]),
-    }
-    attributes = asn1.encode_der(asn1.SetOf([
-        _Attribute(type=kind, values=asn1.SetOf([_tlv(asn1.encode_der(value))]))
-        for kind, value in values.items()
-    ]))  # fmt: skip
+    attributes = encode_attributes({
+        CONTENT_TYPE: DATA,
+        MESSAGE_DIGEST: hashlib.new(algorithm.digest, manifest).digest(),
+        SIGNING_TIME: time_now(),
+        SIGNING_CERTIFICATE: signing_certificate(certificate),
+    })
     info = _SignerInfo(
         version=1,
-        sid=_IssuerAndSerial(issuer=_tlv(certificate.issuer.public_bytes()),
+        sid=IssuerAndSerial(issuer=tlv(certificate.issuer.public_bytes()),
                              serial=certificate.serial_number),
-        digest_algorithm=_tlv(algorithm.digest_identifier),
-        signed_attributes=_tlv(b"\xa0" + attributes[1:]),
-        signature_algorithm=_tlv(algorithm.identifier),
+        digest_algorithm=tlv(algorithm.digest_identifier),
+        signed_attributes=tlv(b"\xa0" + attributes[1:]),
+        signature_algorithm=tlv(algorithm.identifier),
         signature=algorithm.sign(key, attributes),
     )  # fmt: skip
-    return asn1.encode_der(_ContentInfo(type=_SIGNED_DATA, content=_SignedData(
-        version=1, digest_algorithms=asn1.SetOf([_tlv(algorithm.digest_identifier)]),
-        content=_Content(type=_DATA),
+    return asn1.encode_der(_ContentInfo(type=SIGNED_DATA, content=_SignedData(
+        version=1, digest_algorithms=asn1.SetOf([tlv(algorithm.digest_identifier)]),
+        content=_Content(type=DATA),
         certificates=asn1.SetOf([
-            _tlv(c.public_bytes(serialization.Encoding.DER)) for c in (certificate, *chain)
+            tlv(c.public_bytes(serialization.Encoding.DER)) for c in (certificate, *chain)
         ]),
         signers=asn1.SetOf([info]),
     )))  # fmt: skip

@@ -208,8 +208,8 @@ def test_whose_signatures_are_wanted_stands_in_certificates_or_a_public_key(tmp_
 
 def test_names_and_times_are_in_der():
     """The one place where bytes are put together by hand."""
-    from dicomcrypt.keys.cms import _length
+    from dicomcrypt.keys.cms_structures import length
 
     for size in (0, 1, 127, 128, 255, 256, 65535):
         data = asn1.encode_der(bytes(size))
-        assert data[1 : len(data) - size] == _length(size)
+        assert data[1 : len(data) - size] == length(size)

@@ -1,0 +1,151 @@
+"""`dicomcrypt prescription dispense` and `cancel`."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from ..errors import UsageError
+from . import auditing
+from . import options as opt
+from . import pki_options as pki
+from . import prescription_options as rx
+from .prescription_read import load_opened
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt prescription dispense rx.p7m -k paul.p12 --register 127.0.0.1:8443 \\
+      --tls-identity shop.pem --receipt receipt.p7m
+  dicomcrypt prescription dispense rx.p7m -k paul.p12 -i max.p12 --register 127.0.0.1:8443 \\
+      --tls-identity shop.pem --receipt receipt.p7m
+
+\b
+If the register's answer is lost, the same command with the same --receipt goes on: the statement
+that was sent is kept beside it (RECEIPT.statement) until the receipt is there.
+""")
+@click.argument("file", metavar="FILE.p7m")
+@rx.key
+@rx.identity
+@rx.reading
+@rx.register
+@click.option("--receipt", required=True, metavar="FILE.p7m",
+              help="The receipt, signed, encrypted to the doctor and the patient.")
+@click.option("--patient", metavar="CERT", help="Encrypt the receipt to the patient, too; "
+              "--patient-certificate and -i do so as well.")
+@pki.sources
+@opt.force
+@rx.style
+def dispense(file, key, passphrase_file, identity, identity_passphrase_file, signer,
+             patient_certificate, identity_document, register, tls_identity, tls_passphrase_file,
+             receipt, patient, roots, intermediates, crls, require_crl, force, as_json, quiet):
+    """Dispense a prescription, once: check it, have the register note it, make the receipt.
+
+    A second try, here or elsewhere, is refused by the register.
+    """
+    from ..prescription import receipts
+    from ..prescription.opening import require_dispensable
+
+    if register is None:
+        raise UsageError("dispensing needs the register: give --register HOST:PORT")
+    pki.not_there(receipt, force)
+    sources = rx.load_sources(roots, intermediates, crls, require_crl)
+    pharmacist, reader = rx.load_holders(key, passphrase_file, "sign", "decrypt")
+    if identity is not None:
+        reader = rx.load_holder(identity, identity_passphrase_file, purpose="decrypt")
+    with auditing.job("prescription.dispense"):
+        opened = load_opened(file, reader, sources, signer, patient_certificate,
+                             identity_document)
+        require_dispensable(opened, pharmacist, sources.now())
+        told = _patient(opened, sources, rx.load_certificates(patient or patient_certificate),
+                        reader)
+        client = rx.load_register(register, tls_identity, tls_passphrase_file, sources)
+        entry = _note(client, opened, pharmacist, f"{receipt}.statement")
+        made = receipts.make(opened, entry, pharmacist, patient=told)
+        rx.write(receipt, made, force=force)
+        os.unlink(f"{receipt}.statement")
+    opened.checks.append(("register", f"the register noted it as number {entry.number}: it is "
+                          "dispensed, and never again"))
+    rx.show(opened, as_json=as_json, quiet=quiet, receipt=receipt, register=entry.as_json())
+
+
+def _patient(opened, sources, given, reader):
+    """Return the certificate to encrypt the receipt to for the patient, None if there is none."""
+    from ..pki.checking import check_certificate
+    from ..pki.names import Role
+    from ..prescription.protecting import require_named
+
+    certificate = given[0] if given else None
+    if certificate is None and reader.role is Role.PATIENT:
+        certificate = reader.certificate
+    if certificate is not None:
+        check_certificate(certificate, sources.now(), purpose="any", role=Role.PATIENT,
+                          intermediates=[*given[1:], *reader.chain])
+        require_named(certificate, Role.PATIENT, opened.prescription.patient.email)
+    return certificate
+
+
+def _note(client, opened, pharmacist, path):
+    """Have the register note a dispensing; a statement that was left by a try before is the one
+    that is sent, so that an answer that was lost is given again."""
+    from ..errors import PolicyError
+    from ..prescription import register, signed
+
+    statement = register.dispensing(opened.prescription.serial, opened.doctor, pharmacist)
+    if os.path.exists(path):
+        kept = rx.read_message(path)
+        if (_about(kept), signed.parse(kept).certificate) != (
+            _about(statement), pharmacist.certificate
+        ):
+            raise UsageError(f"{path!r} is of another prescription, which was not finished: do "
+                             "that first, or choose another --receipt")
+        statement = kept
+    rx.write(path, statement, force=True)
+    try:
+        return client.state(statement)
+    except PolicyError:
+        os.unlink(path)
+        raise
+
+
+def _about(statement: bytes) -> tuple[str, str]:
+    """What a statement is about, without its nonce."""
+    import json
+
+    from ..prescription import signed
+
+    said = json.loads(signed.parse(statement).content)
+    return said["serial"], said["doctor"]
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt prescription cancel urn:uuid:2f0c... -k anna.p12 --register 127.0.0.1:8443 \\
+      --tls-identity clinic.pem
+""")
+@click.argument("serial", metavar="SERIAL")
+@rx.key
+@rx.register
+@pki.sources
+@rx.style
+def cancel(serial, key, passphrase_file, register, tls_identity, tls_passphrase_file, roots,
+           intermediates, crls, require_crl, as_json, quiet):
+    """Cancel a prescription, as the doctor who made it, before it is dispensed."""
+    from ..prescription.document import is_serial
+    from ..prescription.register import cancellation
+    from .console import print_json, say
+
+    if register is None:
+        raise UsageError("cancelling needs the register: give --register HOST:PORT")
+    if not is_serial(serial):
+        raise UsageError("a serial number is urn:uuid: and 36 digits and dashes")
+    sources = rx.load_sources(roots, intermediates, crls, require_crl)
+    doctor = rx.load_holder(key, passphrase_file)
+    client = rx.load_register(register, tls_identity, tls_passphrase_file, sources)
+    with auditing.job("prescription.cancel"):
+        entry = client.state(cancellation(serial, doctor))
+    if as_json:
+        print_json({"serial": serial, **entry.as_json()})
+    elif not quiet:
+        say(f"cancelled: {serial}")

@@ -1,0 +1,157 @@
+"""`dicomcrypt prescription open`, `verify` and `history`."""
+
+from __future__ import annotations
+
+import click
+
+from ..errors import UsageError
+from . import auditing
+from . import options as opt
+from . import pki_options as pki
+from . import prescription_options as rx
+
+
+@click.command("open", epilog="""\b
+Examples:
+  dicomcrypt prescription open rx.p7m -k paul.p12
+  dicomcrypt prescription open rx.p7m -k max.p12 --html rx.html
+  dicomcrypt prescription open rx.p7m -k paul.p12 --document rx.p7s --json
+""")
+@click.argument("file", metavar="FILE.p7m")
+@rx.key
+@rx.reading
+@click.option("--html", metavar="FILE", help="Write it as a page of HTML.")
+@click.option("--bundle", metavar="FILE", help="Write the FHIR bundle.")
+@click.option("--document", metavar="FILE.p7s", help="Keep the doctor's signed document, with "
+              "certificates and revocation lists: `verify` checks it years later.")
+@pki.sources
+@opt.force
+@rx.style
+def open_command(file, key, passphrase_file, signer, patient_certificate, identity_document, html,
+                 bundle, document, roots, intermediates, crls, require_crl, force, as_json, quiet):
+    """Decipher a prescription and check everything: sender, chain, dates, revocation, role,
+    signature, medication list, authorisation. A sentence says what was checked."""
+    from ..prescription.rendering import as_html
+
+    sources = rx.load_sources(roots, intermediates, crls, require_crl)
+    holder = rx.load_holder(key, passphrase_file, purpose="decrypt")
+    with auditing.job("prescription.open"):
+        opened = load_opened(file, holder, sources, signer, patient_certificate,
+                             identity_document)
+        contents = ((html, lambda: as_html(opened.prescription).encode()),
+                    (bundle, lambda: opened.prescription.data), (document, lambda: opened.signed))
+        for path, content in contents:
+            if path is not None:
+                rx.write(path, content(), force=force)
+    rx.show(opened, as_json=as_json, quiet=quiet)
+
+
+def load_opened(file, holder, sources, signer, patient_certificate, identity_document):
+    """Open a prescription's file."""
+    from ..prescription.opening import open_prescription
+
+    doctors = rx.load_certificates(signer)
+    patients = rx.load_certificates(patient_certificate)
+    if patients and identity_document:
+        raise UsageError("--patient-certificate and --identity-document: give one of them")
+    return open_prescription(
+        rx.read_message(file), holder, sources, doctor=doctors[0] if doctors else None,
+        patient=patients[0] if patients else None, identity_document=identity_document,
+    )
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt prescription verify rx.p7s
+  dicomcrypt prescription verify receipt.p7m -k anna.p12 --of rx.p7s
+""")
+@click.argument("file", metavar="FILE")
+@click.option("-k", "--key", metavar="FILE", help="Key to decipher a receipt with.")
+@click.option("--passphrase-file", metavar="FILE",
+              help="Take the key's passphrase from a file's first line instead of asking.")
+@click.option("--signer", metavar="FILE", help="The doctor's certificate, if it is not inside.")
+@click.option("--of", "document", metavar="FILE.p7s",
+              help="The signed document that a receipt must be of.")
+@pki.sources
+@rx.style
+def verify(file, key, passphrase_file, signer, document, roots, intermediates, crls, require_crl,
+           as_json, quiet):
+    """Verify a doctor's signed document, or a receipt.
+
+    A document is judged as of its signing, by the certificates and revocation lists inside: so it
+    can be checked years later.
+    """
+    from ..prescription import envelope, receipts
+    from ..prescription.opening import check_document
+    from .console import print_json
+
+    sources = rx.load_sources(roots, intermediates, crls, require_crl)
+    certificates = rx.load_certificates(signer)
+    doctor = certificates[0] if certificates else None
+    data = rx.read_message(file)
+    if not envelope.is_envelope(data):
+        opened = check_document(data, sources, doctor=doctor)
+        rx.show(opened, as_json=as_json, quiet=quiet)
+        return
+    if key is None:
+        raise UsageError(f"{file!r} is encrypted: give --key, or open a prescription with "
+                         "`prescription open`")
+    opened = None
+    if document is not None:
+        opened = check_document(rx.read_message(document), sources, doctor=doctor)
+    told = receipts.open_receipt(
+        data, rx.load_holder(key, passphrase_file, purpose="decrypt"), sources, opened
+    )
+    if as_json:
+        print_json({"checks": [{"check": w, "sentence": s} for w, s in told.checks],
+                    "receipt": told.receipt.as_json()})
+        return
+    if not quiet:
+        rx.say_checks(told.checks)
+    click.echo(f"dispensed {told.receipt.dispensed}: {told.receipt.serial}, number "
+               f"{told.receipt.register_number} of the register")
+
+
+@click.command(epilog="""\b
+Examples:
+  dicomcrypt prescription history inbox/ -k max.p12
+  dicomcrypt prescription history inbox/ -k max.p12 --register 127.0.0.1:8443 \\
+      --tls-identity max-tls.pem --json
+""")
+@click.argument("folder", metavar="FOLDER")
+@rx.key
+@rx.register
+@pki.sources
+@rx.style
+def history(folder, key, passphrase_file, register, tls_identity, tls_passphrase_file, roots,
+            intermediates, crls, require_crl, as_json, quiet):
+    """List the earlier prescriptions of a folder that a key opens, with their receipts.
+
+    With --register its word on each of them stands beside.
+    """
+    from ..prescription import history as past
+    from .console import print_json, print_table, say
+
+    sources = rx.load_sources(roots, intermediates, crls, require_crl)
+    holder = rx.load_holder(key, passphrase_file, purpose="decrypt")
+    found = past.read(folder, holder, sources)
+    rows = [one.as_json() for one in found.found]
+    if register is not None:
+        client = rx.load_register(register, tls_identity, tls_passphrase_file, sources)
+        for row, one in zip(rows, found.found, strict=True):
+            row["status"] = client.status(row["serial"], one.opened.doctor).status
+    if as_json:
+        print_json({"prescriptions": rows, "for_others": found.others,
+                    "refused": [{"file": f, "message": m} for f, m in found.refused]})
+        return
+    if rows:
+        print_table(
+            [(r["signed"][:10], r["doctor"], ", ".join(r["medications"]), r["expires"],
+              r.get("status") or ("dispensed" if r["dispensed"] else ""),
+              (r["dispensed"] or "")[:10]) for r in rows],
+            ("signed", "doctor", "medications", "good until", "status", "receipt"),
+        )
+    for name, message in found.refused:
+        say(f"refused: {name}: {message}")
+    if not quiet:
+        say(f"{len(rows)} prescriptions, {found.others} files for others")

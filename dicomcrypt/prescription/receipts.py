@@ -1,0 +1,102 @@
+"""The receipt: a pharmacist's signed word that a prescription was dispensed, encrypted to those
+who may know."""
+
+from __future__ import annotations
+
+import datetime
+import hmac
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography import x509
+
+from ..errors import DamagedError
+from ..pki import names, rights
+from ..pki.profiles import usage_problem
+from . import envelope, signed
+from .holders import Holder
+from .opening import Opened, Sources
+from .register import Entry
+
+RECEIPT = "receipt"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a receipt says. digest: SHA-256 of the doctor's signed document, in hexadecimal."""
+
+    serial: str
+    digest: str
+    medication_hash: str
+    way: str
+    register_number: int
+    dispensed: str
+    identity_document: str = field(default="", repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class OpenedReceipt:
+    receipt: Receipt
+    pharmacist: x509.Certificate
+    moment: datetime.datetime
+    checks: list[tuple[str, str]]
+
+
+def make(
+    opened: Opened, entry: Entry, pharmacist: Holder, *, patient: x509.Certificate | None = None,
+    crls: Iterable[Any] = (),
+) -> bytes:
+    """Return the receipt of a prescription that the register noted, encrypted to its doctor, the
+    pharmacist, and the patient if the certificate is there: to those of them that can be."""
+    prescription = opened.prescription
+    receipt = Receipt(
+        prescription.serial, opened.digest.hex(), prescription.medication_hash.hex(), opened.way,
+        entry.number, entry.moment.isoformat() if entry.moment else "", opened.identity_document,
+    )
+    said = signed.sign(json.dumps(receipt.as_json()).encode(), pharmacist, RECEIPT, crls=crls)
+    wanted = [opened.doctor, pharmacist.certificate, *([] if patient is None else [patient])]
+    return envelope.seal(said, [c for c in wanted if usage_problem(c, "encrypt") is None])
+
+
+def open_receipt(
+    data: bytes, holder: Holder, sources: Sources, opened: Opened | None = None
+) -> OpenedReceipt:
+    """Decipher and verify a receipt. opened: the prescription that it must be of.
+
+    Raises as `opening.open_prescription`; DamagedError if it is of another prescription."""
+    return verify_receipt(envelope.open_envelope(data, holder), sources, opened)
+
+
+def verify_receipt(
+    der: bytes, sources: Sources, opened: Opened | None = None
+) -> OpenedReceipt:
+    """Verify a receipt that is deciphered."""
+    message = signed.parse(der)
+    if message.kind != RECEIPT:
+        raise DamagedError("this is no receipt")
+    certificate, where = sources.signer(message, None)
+    message.verify(certificate)
+    try:
+        said = json.loads(message.content)
+        receipt = Receipt(**said)
+    except (ValueError, TypeError, RecursionError):
+        raise DamagedError("the receipt is not as it must be") from None
+    trust = sources.trust_at(message.crls, message.moment)
+    decision = rights.require(certificate, "dispense", trust=trust, moment=message.moment,
+                              intermediates=message.certificates)
+    checks = [
+        ("sender", f"the receipt is of {names.label(certificate).removeprefix('of ')}, by the "
+         f"certificate that {where} has"),
+        ("signature", "the pharmacist's signature is right"),
+        ("role", f"when it was signed, {decision.sentence}"),
+    ]
+    if opened is not None:
+        if not hmac.compare_digest(str(receipt.digest), opened.digest.hex()):
+            raise DamagedError("the receipt is of another prescription")
+        checks.append(("prescription", "the receipt is of this prescription and its medications"))
+    return OpenedReceipt(receipt, certificate, message.moment, checks)

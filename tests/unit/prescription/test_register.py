@@ -1,0 +1,234 @@
+"""The register: once, whoever comes, and only those who may; receipts."""
+
+import datetime
+import json
+import sqlite3
+import threading
+
+import pytest
+from certificates import DAY
+from practice import clinic, forced
+from cryptography.hazmat import asn1
+
+from dicomcrypt.errors import (
+    CertificateRefusedError,
+    DamagedError,
+    DicomcryptError,
+    NoIdentityError,
+    PolicyError,
+    UsageError,
+)
+from dicomcrypt.keys import cms_structures
+from dicomcrypt.prescription import receipts, register, signed
+from dicomcrypt.prescription.opening import Sources, open_prescription
+
+SERIAL = "urn:uuid:00000000-0000-4000-8000-000000000001"
+
+
+class Here(register.Client):
+    """Asks a register in this process."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def _ask(self, question):
+        return register.Entry.of_json(json.loads(json.dumps(self.store.answer(question))))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return register.Register(tmp_path / "register.sqlite", clinic().sources())
+
+
+@pytest.fixture
+def client(store):
+    return Here(store)
+
+
+def statement(pharmacist=None, serial=SERIAL):
+    c = clinic()
+    return register.dispensing(serial, c.anna.certificate, pharmacist or c.paul)
+
+
+def test_it_is_dispensed_once(client):
+    c = clinic()
+    assert client.status(SERIAL, c.anna.certificate).status == "open"
+    first = client.state(statement())
+    assert (first.status, first.number) == ("dispensed", 1)
+    for pharmacist in (c.paul, c.rita):
+        with pytest.raises(PolicyError, match=r"was dispensed on .*not dispensed again"):
+            client.state(statement(pharmacist))
+    assert client.status(SERIAL, c.anna.certificate) == first
+    assert client.state(statement(serial=SERIAL[:-1] + "2")).number == 2
+
+
+def test_the_same_statement_gets_the_same_answer_even_much_later(client, monkeypatch):
+    said = statement()
+    first = client.state(said)
+    monkeypatch.setattr(register.names, "now",
+                        lambda: datetime.datetime.now(datetime.UTC) + 2 * DAY)
+    assert client.state(said) == first
+
+
+def test_of_many_at_once_one_dispenses(store):
+    client, outcomes = Here(store), []
+    said = [statement() for _ in range(8)]
+
+    def run(one):
+        try:
+            outcomes.append(client.state(one).status)
+        except PolicyError:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=run, args=(one,)) for one in said]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["dispensed"] + ["refused"] * 7
+
+
+def test_only_its_doctor_cancels_and_what_is_cancelled_is_not_dispensed(client):
+    c = clinic()
+    other = c.person("Otto Arzt", "physician", "otto@clinic.test")
+    assert client.state(register.cancellation(SERIAL, other)).status == "cancelled"
+    assert client.status(SERIAL, c.anna.certificate).status == "open"
+    client.state(register.cancellation(SERIAL, c.anna))
+    with pytest.raises(PolicyError, match=r"was cancelled on .*ask the doctor"):
+        client.state(statement())
+    second = SERIAL[:-1] + "2"
+    client.state(statement(serial=second))
+    with pytest.raises(PolicyError, match="was dispensed"):
+        client.state(register.cancellation(second, c.anna))
+
+
+def test_only_those_who_may_make_statements(client, tmp_path):
+    c = clinic()
+    for holder in (c.anna, c.max):
+        with pytest.raises(CertificateRefusedError, match="may not dispense"):
+            client.state(statement(holder))
+    with pytest.raises(CertificateRefusedError, match="may not prescribe"):
+        client.state(register.cancellation(SERIAL, c.paul))
+    revoked = register.Register(tmp_path / "r", c.sources(c.paul.certificate.serial_number))
+    with pytest.raises(CertificateRefusedError, match="revoked"):
+        Here(revoked).state(statement())
+
+
+def test_statements_that_are_none_are_refused(client, monkeypatch):
+    c = clinic()
+    good = statement()
+    with pytest.raises(DamagedError):
+        client.state(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(DamagedError, match="another kind"):
+        client.state(signed.sign(b"{}", c.paul, "receipt"))
+    with pytest.raises(DamagedError, match="no certificate inside"):
+        client.state(signed.sign(b"{}", c.paul, "dispensing", certificates=False))
+    for content in (b"", b"[]", b"{}", b'{"serial": "00", "doctor": "00"}', b"[" * 100_000):
+        with pytest.raises(DamagedError):
+            client.state(signed.sign(content, c.paul, "dispensing"))
+    for question in ({}, {"ask": "all"}):
+        with pytest.raises(UsageError):
+            client.store.answer(question)
+    with pytest.raises(DamagedError):
+        client.store.answer({"ask": "state", "statement": "?"})
+    long_ago = datetime.datetime.now(datetime.UTC).replace(microsecond=0) - DAY
+    monkeypatch.setattr(cms_structures, "time_now", lambda: asn1.UTCTime(long_ago))
+    with pytest.raises(PolicyError, match="make it anew"):
+        client.state(statement())
+    assert client.status(SERIAL, c.anna.certificate).status == "open"
+
+
+def test_it_stores_hashes_and_a_status_and_no_names(client, tmp_path):
+    client.state(statement())
+    with sqlite3.connect(tmp_path / "register.sqlite") as database:
+        ((number, name, status, moment, said),) = database.execute("SELECT * FROM entries")
+    database.close()
+    assert (number, len(name), status, len(said)) == (1, 32, "dispensed", 32)
+    assert isinstance(moment, int)
+    data = (tmp_path / "register.sqlite").read_bytes()
+    for told in (SERIAL, "0001", "Anna", "Paul", "clinic.test", "pharmacy"):
+        assert told.encode() not in data
+    assert (tmp_path / "register.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def test_another_file_is_no_register(tmp_path):
+    (tmp_path / "x").write_bytes(b"hello" * 1000)
+    with pytest.raises(DamagedError, match="is no register"):
+        register.Register(tmp_path / "x", clinic().sources())
+
+
+# ---- receipts ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def opened():
+    c = clinic()
+    return open_prescription(forced(c), c.paul, c.sources())
+
+
+ENTRY = register.Entry("dispensed", 7, datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC))
+
+
+def test_a_receipt_is_for_doctor_patient_and_pharmacist_and_of_one_prescription(opened):
+    c = clinic()
+    opened.identity_document = "passport C01X0006H"
+    made = receipts.make(opened, ENTRY, c.paul, patient=c.max.certificate)
+    assert b"passport" not in made
+    for reader in (c.anna, c.max, c.paul):
+        told = receipts.open_receipt(made, reader, c.sources(), opened)
+        assert told.receipt.register_number == 7
+        assert told.receipt.identity_document == "passport C01X0006H"
+        assert [word for word, _ in told.checks] == ["sender", "signature", "role", "prescription"]
+    with pytest.raises(NoIdentityError):
+        receipts.open_receipt(made, c.rita, c.sources())
+    other = open_prescription(forced(c), c.paul, c.sources())
+    with pytest.raises(DamagedError, match="of another prescription"):
+        receipts.open_receipt(made, c.anna, c.sources(), other)
+
+
+def test_only_a_pharmacist_s_receipt_counts(opened):
+    c = clinic()
+    forged = receipts.make(opened, ENTRY, c.rita)
+    assert receipts.open_receipt(forged, c.anna, c.sources()).pharmacist == c.rita.certificate
+    with pytest.raises(CertificateRefusedError, match="may not dispense"):
+        receipts.open_receipt(receipts.make(opened, ENTRY, c.max), c.anna, c.sources())
+    with pytest.raises(CertificateRefusedError, match="revoked"):
+        receipts.open_receipt(forged, c.anna, c.sources(c.rita.certificate.serial_number))
+
+
+def test_other_signed_words_are_no_receipt(opened):
+    c = clinic()
+    with pytest.raises(DamagedError, match="no receipt"):
+        receipts.verify_receipt(opened.signed, c.sources())
+    for content in (b"{}", b"[]", b"x"):
+        with pytest.raises(DamagedError, match="not as it must be"):
+            receipts.verify_receipt(signed.sign(content, c.paul, "receipt"), c.sources())
+
+
+def test_a_database_that_cannot_be_used_notes_nothing_and_says_so(client, monkeypatch):
+    def fail(*_, **__):
+        raise sqlite3.OperationalError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(register.sqlite3, "connect", fail)
+        with pytest.raises(DicomcryptError, match="cannot be used now"):
+            client.state(statement())
+    assert client.status(SERIAL, clinic().anna.certificate).status == "open"
+
+
+def test_lists_of_a_directory_that_falls_silent_still_count():
+    class Directories:
+        """Gives what it is told to."""
+
+        def fetch_crls(self):
+            return self
+
+    c, directories = clinic(), Directories()
+    sources = Sources(c.trust(), directories)
+    directories.all = list(c.lists(c.anna.certificate.serial_number, number=2, begin=-DAY / 2))
+    assert len(sources.lists()) == 3
+    sources._asked -= 1000
+    directories.all = []
+    assert len(sources.lists()) == 3
+    with pytest.raises(CertificateRefusedError, match="revoked"):
+        sources.judge(c.anna.certificate, "sign")
