@@ -4,8 +4,8 @@ import json
 import stat
 
 import pytest
-from practice import FACTS, clinic, write_p12
 from cryptography.hazmat.primitives.serialization import Encoding
+from practice import FACTS, clinic, write_p12
 
 TEMPLATE = {**FACTS, "valid_days": 14}
 

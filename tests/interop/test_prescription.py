@@ -10,8 +10,8 @@ import types
 import pytest
 import slapd
 from click.testing import CliRunner
-from practice import ANNA, MAX, PAUL, key_pem
 from clinic_servers import configuration, mail_server, running, start, stop
+from practice import ANNA, MAX, PAUL, key_pem
 from wiretap import tap
 
 from dicomcrypt import cli as command_line

@@ -13,8 +13,8 @@ import types
 from collections.abc import Iterator
 
 import slapd
-from practice import ANNA, MAX, PAUL, Clinic, clinic, tls_pem, write_p12
 from cryptography.hazmat.primitives.serialization import Encoding
+from practice import ANNA, MAX, PAUL, Clinic, clinic, tls_pem, write_p12
 
 import dicomcrypt
 from dicomcrypt.pki.files import pem

@@ -4,9 +4,9 @@ import functools
 import subprocess
 
 import pytest
-from practice import clinic, key_pem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from practice import clinic, key_pem
 
 from dicomcrypt.errors import (
     CertificateRefusedError,

@@ -7,9 +7,9 @@ import json
 
 import pytest
 from certificates import DAY, NOW, Maker, fresh_key
-from practice import FACTS, MAX, PAUL, clinic, forced
 from cryptography import x509
 from cryptography.hazmat import asn1
+from practice import FACTS, MAX, PAUL, clinic, forced
 
 from dicomcrypt.errors import (
     CertificateRefusedError,
@@ -315,8 +315,8 @@ def test_without_lists_it_is_said_and_with_require_crl_refused():
 
 
 def test_a_holder_s_keys_are_told_apart_by_their_use(tmp_path):
-    from practice import key_pem
     from cryptography.hazmat.primitives.serialization import Encoding
+    from practice import key_pem
 
     from dicomcrypt.prescription.holders import Holder
 

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 from certificates import DAY
-from practice import clinic, forced
 from cryptography.hazmat import asn1
+from practice import clinic, forced
 
 from dicomcrypt.errors import (
     CertificateRefusedError,
