@@ -89,9 +89,10 @@ class Protector:
         self._check(file)
         cleaner = Cleaner(self._profile, self._uids)
         parts, moved = self._clean(file, cleaner)
-        telling = frozenset(cleaner.telling)
-        if any(text in part for part in parts for text in telling):
-            parts, moved = self._clean(file, Cleaner(self._profile, self._uids, telling))
+        if "descriptors" in self._profile.options or any(
+            text in part for part in parts for text in cleaner.telling
+        ):
+            parts, moved = self._clean(file, cleaner.again())
         syntax = file.syntax
         found = [e for data, e in moved if e.tag & 0xFFFF]
         originals = [convert(data, e, syntax, LITTLE) for data, e in moved if e.tag & 0xFFFF]
