@@ -34,8 +34,8 @@ _LEAST_NAME, _LEAST_TEXT = 4, 5
 
 
 class Cleaned(NamedTuple):
-    """A data set after a profile: pieces of what stays, originals of what was changed or removed
-    (`moved`, elements of the top level), and values that nothing else may hold."""
+    """A data set after a profile: pieces of what stays, and which elements of the top level were
+    changed or removed."""
 
     pieces: list[bytes]
     moved: list[Element]
@@ -43,12 +43,20 @@ class Cleaned(NamedTuple):
 
 class Cleaner:
     """One data set's cleaning. sweep: values at sight of which a text that the profile leaves alone
-    is replaced too."""
+    is replaced too. names: words, in small letters, that no cleaned text may keep."""
 
-    def __init__(self, profile: Profile, uids: UidMap, sweep: frozenset[bytes] = frozenset()):
-        self._profile, self._uids, self._sweep = profile, uids, sweep
-        #: Identifying values that were met: names, numbers, UIDs.
+    def __init__(
+        self, profile: Profile, uids: UidMap, sweep: frozenset[bytes] = frozenset(),
+        names: frozenset[bytes] = frozenset(),
+    ) -> None:
+        self._profile, self._uids, self._sweep, self._names = profile, uids, sweep, names
+        #: Identifying values that were met: names, numbers, UIDs; and parts of names.
         self.telling: set[bytes] = set()
+        self.names: set[bytes] = set()
+
+    def again(self) -> Cleaner:
+        """A cleaner that knows what this one has met."""
+        return Cleaner(self._profile, self._uids, frozenset(self.telling), frozenset(self.names))
 
     def dataset(self, data: bytes, found: Iterable[Element], syntax: Syntax) -> Cleaned:
         """Clean elements of the top level."""
@@ -116,7 +124,7 @@ class Cleaner:
             else:
                 new = self._uids.new(value) if vr == b"UI" else dummy(vr)
         elif action == "C" and e.vr in _NAMING:
-            new = clean_text(value)
+            new = clean_text(value, self._names)
             if new == value:
                 return None
         else:
@@ -157,16 +165,17 @@ class Cleaner:
 
     def _tell(self, data: bytes, e: Element) -> None:
         """Remember a value that is identifying."""
-        if e.stop - e.start < _LEAST_NAME or e.stop - e.start > 1024:
+        if e.stop - e.start > 1024:
             return
         vr = e.vr if e.vr != b"UN" else dictionary_vr(e.tag)
-        if e.tag == _BIRTH_DATE:
-            self.telling.add(data[e.start : e.stop].strip(b" \0"))
+        value = data[e.start : e.stop].strip(b" \0")
+        if e.tag == _BIRTH_DATE and len(value) >= _LEAST_TEXT:
+            self.telling.add(value)
         elif vr in _NAMING and (vr == b"PN" or e.tag >> 16 == 0x0010 or e.tag in _TELLING):
-            value = data[e.start : e.stop].strip(b" \0")
             if vr == b"PN":
-                self.telling.update(part for part in _SEPARATORS.split(value)
-                                    if len(part) >= _LEAST_NAME)
+                parts = _SEPARATORS.split(value)
+                self.telling.update(part for part in parts if len(part) >= _LEAST_NAME)
+                self.names.update(part.lower() for part in parts)
             if len(value) >= _LEAST_TEXT:
                 self.telling.add(value)
 
@@ -199,8 +208,9 @@ def vocabulary() -> frozenset[bytes]:
     return frozenset(word for word in found if len(word) > 2)
 
 
-def clean_text(value: bytes) -> bytes:
-    """A text with those of its words alone that the standard's own vocabulary has; no numbers."""
-    known = vocabulary()
+def clean_text(value: bytes, names: frozenset[bytes] = frozenset()) -> bytes:
+    """A text with those of its words alone that the standard's own vocabulary has; no numbers, and
+    none of these names, in small letters."""
+    known = vocabulary() - names
     return b" ".join(word for word in _WORD.findall(value) if word.lower() in known)
 

@@ -41,9 +41,8 @@ RECORD_VERSION = 1
 #: The most that a record holds; of what is larger, elements come back, not bytes.
 MAX_RECORD = 256 << 20
 EXPLICIT_LITTLE = b"1.2.840.10008.1.2.1"
-#: File meta that names applications and their addresses, or is private.
-_META_DROPPED = (0x00020016, 0x00020017, 0x00020018, 0x00020026, 0x00020027, 0x00020028,
-                 0x00020100, 0x00020102)  # fmt: skip
+#: The file meta that stays; the rest names applications and their addresses, or is private.
+_META_KEPT = frozenset(0x00020000 | n for n in (0x00, 0x01, 0x02, 0x03, 0x10, 0x12, 0x13))
 
 
 class Protected(NamedTuple):
@@ -90,9 +89,10 @@ class Protector:
         self._check(file)
         cleaner = Cleaner(self._profile, self._uids)
         parts, moved = self._clean(file, cleaner)
-        telling = frozenset(cleaner.telling)
-        if any(text in part for part in parts for text in telling):
-            parts, moved = self._clean(file, Cleaner(self._profile, self._uids, telling))
+        if "descriptors" in self._profile.options or any(
+            text in part for part in parts for text in cleaner.telling
+        ):
+            parts, moved = self._clean(file, cleaner.again())
         syntax = file.syntax
         found = [e for data, e in moved if e.tag & 0xFFFF]
         originals = [convert(data, e, syntax, LITTLE) for data, e in moved if e.tag & 0xFFFF]
@@ -174,15 +174,15 @@ class Protector:
 
     def _prefix(self, file: DicomFile) -> tuple[bytes, bool]:
         """Preamble and file meta, and whether the old ones follow from the new ones."""
-        changes: dict[int, bytes | None] = dict.fromkeys(_META_DROPPED)
-        plain = not any(file.head[:PREAMBLE])
+        changes: dict[int, bytes | None] = {
+            e.tag: None for e in file.meta if e.tag not in _META_KEPT
+        }
+        plain = not changes and not any(file.head[:PREAMBLE])
         for element in file.meta:
-            value = file.head[element.start : element.stop]
             if element.tag == MEDIA_INSTANCE:
+                value = file.head[element.start : element.stop]
                 changes[MEDIA_INSTANCE] = self._new_uid(value)
                 plain = plain and value == _value(file, SOP_INSTANCE)
-            elif element.tag in changes:
-                plain = False
         whole = meta_bytes(file.head, file.meta, {})
         plain = plain and whole == file.head[PREAMBLE + 4 : file.dataset]
         return bytes(PREAMBLE) + b"DICM" + meta_bytes(file.head, file.meta, changes), plain

@@ -155,6 +155,19 @@ def test_what_is_none_of_it_is_refused_alone(files, call, tmp_path):
     assert (done.status, "no encrypted attributes" in done.err) == (2, True)
 
 
+def test_what_was_forged_is_damaged(files, call, tmp_path):
+    source = files / "tree" / "series" / "0.dcm"
+    assert call("standard", "protect", source, "-r", files / "doctor.pem", "-o",
+                tmp_path / "out").status == 0
+    data = bytearray((tmp_path / "out").read_bytes())
+    sealed = pydicom.dcmread(tmp_path / "out").EncryptedAttributesSequence[0].EncryptedContent
+    data[data.index(sealed) + len(sealed) - 20] ^= 1
+    (tmp_path / "out").write_bytes(data)
+    done = call("standard", "reveal", tmp_path / "out", "-i", files / "doctor.key", "-o",
+                tmp_path / "back")
+    assert (done.status, (tmp_path / "back").exists()) == (4, False), done.err
+
+
 def test_recipients_are_judged(files, call, tmp_path):
     done = call("standard", "protect", files / "tree/series/0.dcm", "-r", files / "doctor.pem",
                 "-o", tmp_path / "out", "--trust-root", files / "other.pem")

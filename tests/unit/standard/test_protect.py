@@ -149,6 +149,13 @@ def test_a_name_in_an_element_that_the_profile_leaves_alone_goes_too(tmp_path):
     assert (tmp_path / "back").read_bytes() == (tmp_path / "in").read_bytes()
 
 
+def test_empty_values_identify_nobody(tmp_path):
+    dataset = small(PatientName="", PatientID="", PatientBirthDate="", BodyPartExamined="CHEST")
+    (tmp_path / "in").write_bytes(file_of(dataset))
+    protect_to(tmp_path / "in", tmp_path / "out")
+    assert pydicom.dcmread(tmp_path / "out").BodyPartExamined == "CHEST"
+
+
 def test_zero_bytes_behind_the_data_set_come_back(tmp_path):
     (tmp_path / "in").write_bytes(file_of(small(), behind=bytes(10)))
     protect_to(tmp_path / "in", tmp_path / "out")
@@ -204,8 +211,9 @@ def test_retained_uids_stay(tmp_path):
 
 
 def test_cleaned_descriptions_keep_words_of_the_vocabulary_alone(tmp_path):
-    text = "Chest Mustermann 4711 left lung, Dr. Xyzzyq"
-    (tmp_path / "in").write_bytes(file_of(small(StudyDescription=text)))
+    text = "Chest Mustermann 4711 left lung, Dr. Xyzzyq, bone OF HEAD"
+    dataset = small(StudyDescription=text, ReferringPhysicianName="Bone^Head")
+    (tmp_path / "in").write_bytes(file_of(dataset))
     protect_to(tmp_path / "in", tmp_path / "out", clean=["descriptors"])
     assert pydicom.dcmread(tmp_path / "out").StudyDescription == "Chest left lung"
 
