@@ -359,7 +359,8 @@ def test_verify_shows_signer_and_what_is_not_covered(world, call, signed):
     assert done.status == 0
     assert "signature by CN=Doctor" in done.err
     assert "signer checked" in done.err
-    assert "not covered: (0008,0020) StudyDate" in done.err
+    assert "elements of patient, study and order" in done.err
+    assert "not covered: (FFFC,FFFC) DataSetTrailingPadding" in done.err
     (row,) = json.loads(call("standard", "verify", signed, "--json").out)["files"]
     assert row["signatures"][0]["elements"] > 200
     assert "(0010,0010) PatientName" in row["not_covered"]
