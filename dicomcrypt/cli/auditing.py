@@ -55,7 +55,8 @@ def open_log(settings: dict[str, Any]):
 #: Commands that keep records, by their words; the others have nothing to refuse unrecorded.
 _RECORDED = {"encrypt": "encrypt", "decrypt": "decrypt", "verify": "verify", "rewrap": "rewrap",
              "frame": "frame", "policy set": "policy.set", "standard protect": "protect",
-             "standard reveal": "reveal",
+             "standard reveal": "reveal", "standard wrap": "encrypt",
+             "standard unwrap": "decrypt", "standard sign": "sign", "standard verify": "verify",
              **{f"prescription {word}": f"prescription.{word}" for word in
                 ("sign", "send", "fetch", "open", "dispense", "cancel")}}
 #: Whether this command has begun a job, which tells how it ended.

@@ -104,6 +104,7 @@ def verify(inputs, require_signature, signers, require_all, as_json, quiet, verb
     """
     from ..regular import open_regular
     from ..standard import signatures
+    from ..standard.signing import archives_correct
     from ..trees.pool import Outcome
     from .console import Report, complain, run
 
@@ -129,17 +130,18 @@ def verify(inputs, require_signature, signers, require_all, as_json, quiet, verb
             if refused is not None:
                 raise refused
             policy.accept_unsigned()
-        unsigned = signatures.unsigned_names(found.unsigned(accepted))
+        left = found.unsigned(accepted)
+        unsigned = signatures.unsigned_names(left)
         if require_all and unsigned:
             raise DamagedError(f"no signature covers {len(unsigned)} elements, such as "
                                f"{unsigned[0]}")
         if not as_json and not quiet:
-            _show(path, facts, unsigned)
+            _show(path, facts, left)
         note = f"{len(accepted)} signatures" if facts else "not signed"
         return Outcome(path, "done", bytes_in=os.path.getsize(path), message=note,
                        details={"signatures": facts, "not_covered": unsigned})
 
-    def _show(path: str, facts: list, unsigned: list[str]) -> None:
+    def _show(path: str, facts: list, left: list) -> None:
         if not facts:
             complain(f"{path}: not signed")
             return
@@ -147,9 +149,16 @@ def verify(inputs, require_signature, signers, require_all, as_json, quiet, verb
             place = f" of {told['place']}" if told["place"] else ""
             complain(f"{path}: signature{place} by {told['signer']} at {told['time']}, "
                      f"{told['elements']} elements, {told['algorithm']}; signer {told['trust']}")
-        some = ", ".join(unsigned[:8]) + (f" and {len(unsigned) - 8} more"
-                                          if len(unsigned) > 8 else "")
-        complain(f"{path}: not covered: {some}" if unsigned else f"{path}: all is covered")
+        usual = [one for one in left if isinstance(one, int) and archives_correct(one)]
+        others = signatures.unsigned_names([one for one in left if one not in usual])
+        if usual:
+            complain(f"{path}: not covered, as archives may correct it: {len(usual)} elements of "
+                     "patient, study and order")
+        if others:
+            more = f" and {len(others) - 20} more" if len(others) > 20 else ""
+            complain(f"{path}: not covered: {', '.join(others[:20])}{more}")
+        if not left:
+            complain(f"{path}: all is covered")
 
     with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose) as report:
         for path in inputs:

@@ -71,7 +71,6 @@ class DataSet(NamedTuple):
     syntax: str
     encoding: Encoding
     elements: list[Element]
-    end: int
 
     def read(self, element: Element, limit: int = 1 << 20) -> bytes:
         """Return an element's value; raises DamagedError for one that is longer than `limit`."""
@@ -119,7 +118,7 @@ def read_file(file: BinaryIO) -> DataSet:
         size = data.seek(0, io.SEEK_END)
     encoding = encoding_of(syntax)
     elements = _Walk(data, size, encoding).elements(begin, size, 0)
-    return DataSet(data, head, syntax, encoding, elements, size)
+    return DataSet(data, head, syntax, encoding, elements)
 
 
 def _inflated(file: BinaryIO, start: int) -> io.BytesIO:

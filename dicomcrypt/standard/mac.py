@@ -27,6 +27,7 @@ def can_be_signed(element: Element) -> bool:
     return not (
         _is_left_out(element)
         or element.vr == b"UN"
+        or (element.vr not in LONG_VRS and (element.length or 0) > 0xFFFF)  # UN, PS3.5 6.2.2
         or any(not _is_left_out(e) and not can_be_signed(e)
                for item in element.items or () for e in item.elements)
     )

@@ -91,6 +91,9 @@ class Signed(NamedTuple):
         covered = {tag for one in accepted if not one.place for tag in one.signed}
         found: list[int | str] = []
         for element in self.data.elements:
+            if element.tag in (mac.MAC_PARAMETERS, mac.SIGNATURES) and element.vr != b"SQ":
+                found.append(element.tag)  # what is none of them, and nobody looked at
+                continue
             if element.tag == mac.MAC_PARAMETERS:
                 known = {MAC_ID, MAC_SYNTAX, MAC_ALGORITHM, SIGNED_TAGS}
             elif element.tag == mac.SIGNATURES:

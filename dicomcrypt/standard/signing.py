@@ -99,6 +99,11 @@ def sign(
     return [element.tag for element in chosen]
 
 
+def archives_correct(tag: int) -> bool:
+    """Whether an element is one that the creator leaves to archives."""
+    return tag >> 16 in _CORRECTED_GROUPS or tag in _CORRECTED
+
+
 def _chosen(data: DataSet, profile: str, tags: list[int]) -> Iterator[Element]:
     present = {element.tag: element for element in data.elements}
     for tag in tags:
@@ -110,9 +115,7 @@ def _chosen(data: DataSet, profile: str, tags: list[int]) -> Iterator[Element]:
         if tags:
             wanted = element.tag in tags
         else:
-            wanted = profile == "base" or not (
-                element.tag >> 16 in _CORRECTED_GROUPS or element.tag in _CORRECTED
-            )
+            wanted = profile == "base" or not archives_correct(element.tag)
         if wanted and mac.can_be_signed(element):
             yield element
 

@@ -155,6 +155,8 @@ def _context(
             raise UsageError(f"cannot load the certificate and key {os.fspath(certificate)!r}: "
                              f"{reason}") from None
     if trust is not None:
+        if not trust.roots:
+            raise UsageError("nobody is trusted: name roots")
         known = {c.public_bytes(Encoding.DER) for c in (*trust.roots, *trust.intermediates)}
         context.load_verify_locations(cadata=b"".join(sorted(known)))
     return context

@@ -242,6 +242,24 @@ def test_additions_beside_signatures_are_seen(world):
         verify(changed(made, inside))
 
 
+def test_values_too_long_for_explicit_vr_are_not_covered(world):
+    implicit = next(p for p in world.kinds if p.name == "MR_small_implicit.dcm").read_bytes()
+
+    def longer(dataset):
+        dataset.ImageComments = "x" * 70_000
+
+    made = sign(world, changed(implicit, longer), profile="base")
+    assert "(0020,4000) ImageComments" in unsigned(made)
+
+
+def test_what_only_looks_like_signatures_is_not_covered(world):
+    def added(dataset):
+        dataset.add_new(0xFFFAFFFA, "OB", b"anything")
+
+    assert "(FFFA,FFFA) DigitalSignaturesSequence" in unsigned(
+        changed(world.ct.read_bytes(), added))
+
+
 def test_a_change_of_the_signature_s_own_item_is_noticed(world):
     made = sign(world, world.ct.read_bytes())
 
@@ -341,7 +359,8 @@ def test_verify_shows_signer_and_what_is_not_covered(world, call, signed):
     assert done.status == 0
     assert "signature by CN=Doctor" in done.err
     assert "signer checked" in done.err
-    assert "not covered: (0008,0020) StudyDate" in done.err
+    assert "elements of patient, study and order" in done.err
+    assert "not covered: (FFFC,FFFC) DataSetTrailingPadding" in done.err
     (row,) = json.loads(call("standard", "verify", signed, "--json").out)["files"]
     assert row["signatures"][0]["elements"] > 200
     assert "(0010,0010) PatientName" in row["not_covered"]

@@ -565,6 +565,24 @@ def test_it_does_not_start_with_an_invalid_certificate_of_its_own(tmp_path):
     assert "expired on" in done.stderr
 
 
+def test_storescu_over_tls_with_the_role_that_is_wanted(tmp_path, file_of, receive):
+    from certificates import Maker
+
+    root = Maker.root("Root")
+    (tmp_path / "ca.pem").write_bytes(root.pem())
+    for name, role in (("own", None), ("hospital", "hospital"), ("doctor", "physician")):
+        leaf = root.leaf(name, uses=["tls-server", "tls-client"], role=role)
+        (tmp_path / f"{name}.pem").write_bytes(leaf.key_pem() + leaf.pem())
+    receiver = receive("--tls-cert", tmp_path / "own.pem", "--tls-ca", tmp_path / "ca.pem",
+                       "--tls-role", "hospital")
+    for name, stored in (("doctor", 0), ("hospital", 1), ("doctor", 1)):
+        pem = tmp_path / f"{name}.pem"
+        done = send(receiver.port, "+tls", pem, pem, "+cf", tmp_path / "ca.pem",
+                    file_of("CT_small.dcm"))
+        assert (done.returncode == 0) == (name == "hospital"), done.stderr
+        assert len(receiver.files()) == stored
+
+
 def test_tls_with_certificates_of_both_sides(tmp_path, file_of, receive):
     path = certificate(tmp_path)
     receiver = receive("--tls-cert", path, "--tls-ca", path)

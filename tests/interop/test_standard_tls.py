@@ -229,9 +229,11 @@ def test_nobody_starts_with_such_a_certificate_of_its_own(world, name):
             make(world, name)
 
 
-def test_calls_that_cannot_be_meant_are_refused(world, tmp_path):
+def test_calls_that_cannot_be_meant_are_refused(world):
     with pytest.raises(UsageError, match="no TLS profile"):
         server(world, profile="basic")
+    with pytest.raises(UsageError, match="nobody is trusted"):
+        client_context(trust=Trust(()))
     with pytest.raises(UsageError, match="roles are of clients"):
         server(world, trust=None, roles=["hospital"])
     with pytest.raises(UsageError, match="do not fit"):
