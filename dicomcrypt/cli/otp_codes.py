@@ -50,6 +50,7 @@ Examples:
 @_link
 @_person
 @oo.console
+@oo.card
 @oo.folder
 @oo.as_json
 @oo.quiet
@@ -68,6 +69,7 @@ Examples:
 """)
 @_link
 @_person
+@oo.card
 @oo.folder
 @oo.quiet
 def prove(link, name, folder, quiet):
@@ -93,6 +95,7 @@ Examples:
 @click.option("--channel", type=click.Choice(["email", "mobile"]), default="email",
               show_default=True)
 @oo.console
+@oo.card
 @oo.folder
 @oo.as_json
 @oo.quiet
@@ -111,6 +114,7 @@ Examples:
 @_link
 @_person
 @oo.console
+@oo.card
 @oo.folder
 @oo.as_json
 @oo.quiet
@@ -126,6 +130,7 @@ Examples:
   dicomcrypt otp deliver -d otp/           once, as from a timer of the system
 """)
 @oo.console
+@oo.card
 @oo.folder
 @oo.as_json
 @oo.quiet
@@ -147,6 +152,7 @@ Exit status: 0 right, 3 wrong or too quick, 5 the link is used up.
 @_link
 @_person
 @click.option("--totp", is_flag=True, help="A code of the authenticator; it has no sum.")
+@oo.card
 @oo.folder
 @oo.as_json
 @oo.quiet
@@ -210,6 +216,7 @@ Examples:
 Exit status: 0 right, 3 wrong, used before, or too quick.
 """)
 @_person
+@oo.card
 @oo.folder
 @oo.quiet
 def check_totp(name, folder, quiet):

@@ -33,7 +33,9 @@ def with_sum(digits):
 
 
 def answer_in(message):
-    return with_sum(re.search(r"(?<![0-9+])[0-9]{6}(?![0-9])", message.text)[0])
+    """What somebody would enter after reading a message or text."""
+    text = getattr(message, "text", message)
+    return with_sum(re.search(r"(?<![0-9+])[0-9]{6}(?![0-9])", text)[0])
 
 
 def other_than(answer):
