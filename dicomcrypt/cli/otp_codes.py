@@ -110,18 +110,22 @@ def send(link, name, channel, console, folder, as_json, quiet):
 @click.command(epilog="""\b
 Examples:
   dicomcrypt otp resend LINK anna -d otp/
+  dicomcrypt otp resend LINK anna --proof mobile -d otp/      after `otp register`
 """)
 @_link
 @_person
+@click.option("--proof", type=click.Choice(["email", "mobile"]), help="The code that `otp "
+              "register` sent to this address, instead of that of `otp send`.")
 @oo.console
 @oo.card
 @oo.folder
 @oo.as_json
 @oo.quiet
-def resend(link, name, console, folder, as_json, quiet):
+def resend(link, name, proof, console, folder, as_json, quiet):
     """Send the valid code again, the same one; its five minutes go on."""
     with oo.opened(folder, console=console) as home:
-        home.outbox.repeat(_subject(home, "open", name, link))
+        purpose = proof or "open"
+        home.outbox.repeat(_subject(home, purpose, name, link), purpose)
         _deliver(home, as_json, quiet)
 
 

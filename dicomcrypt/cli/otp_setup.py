@@ -116,7 +116,7 @@ Examples:
 @oo.folder
 @oo.quiet
 def remove(name, folder, quiet):
-    """Forget a person; links that are bound to it are revoked."""
+    """Forget a person and its requests; links for it are revoked."""
     with oo.opened(folder) as home:
         home.persons.remove(name)
     oo.tell(False, quiet, {}, f"removed: {name}")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import OutputExistsError, UsageError
 from ..keys.keyfile import naming, read_key_file, read_secret_line, write_private
@@ -81,6 +82,7 @@ def create(
     for text in (database, base_url, code_key or ""):
         if any(ch in '"\\' or not ch.isprintable() for ch in text):
             raise UsageError("a setting holds a character that it cannot")
+    check_base(base_url)
     if (place / SETTINGS).exists():
         raise OutputExistsError(f"{os.fspath(place / SETTINGS)!r} exists: choose another folder")
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,6 +93,14 @@ def create(
     Secret.write_new(place / "secret.key")
     text = _TEMPLATE.format(database=database, code_key=code_key or "code.key", base_url=base_url)
     write_private(place / SETTINGS, text.encode())
+
+
+def check_base(url: str) -> str:
+    """Return what links begin with; raises UsageError for what would show them to others."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or "#" in url:
+        raise UsageError("the base URL is one of https: without a fragment")
+    return url
 
 
 def card_name(key: Any) -> str:
@@ -146,7 +156,7 @@ class Home:
 
     @property
     def base_url(self) -> str:
-        return self._text("base_url")
+        return check_base(self._text("base_url"))
 
     @cached_property
     def codes(self) -> CodeFactor:
