@@ -12,7 +12,7 @@ from tests.unit.otp.test_rules import *  # noqa: F403  the same rules
 
 sa = pytest.importorskip("sqlalchemy", reason="sqlalchemy missing: pip install 'dicomcrypt[otp]'")
 URL = os.environ.get("DICOMCRYPT_TEST_POSTGRES")
-pytestmark = pytest.mark.skipif(URL is None, reason="DICOMCRYPT_TEST_POSTGRES names no server")
+pytestmark = pytest.mark.skipif(not URL, reason="DICOMCRYPT_TEST_POSTGRES names no server")
 
 
 @pytest.fixture(scope="session")
