@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -42,14 +42,15 @@ def folder_of(given: str | None) -> str:
     return found[0]
 
 
-def card_key() -> Any:
-    """Return the signing key of the card of the options, its PIN given."""
+def card_key(judge: Callable[[Any], None]) -> Any:
+    """Return the signing key of the card of the options, its PIN given after `judge` took it."""
     from ..card.keys import card_key as key_of
     from ..card.profile import Slot
     from .card_options import give_pin, open_card
 
     session = open_card()
     found = key_of(session, Slot.SIG)
+    judge(found)
     give_pin(session)
     return found
 

@@ -40,7 +40,7 @@ def init(folder, base_url, bits, code_key, database, as_json, quiet):
 
         if code_key is not None:
             raise UsageError("--code-key and a card: give one of them")
-        key = oo.card_key()
+        key = oo.card_key(home.card_name)
         CodeKey(key)  # refuses one that cannot make codes
         code_key = home.card_name(key)
     home.create(folder, bits=int(bits), database=database, code_key=code_key, base_url=base_url)

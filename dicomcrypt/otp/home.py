@@ -130,14 +130,15 @@ class Home:
 
     record: takes events for the audit log (`context.recorder`). pin: asks for a token's PIN;
     passphrase: for that of the key of the codes. card: gives the signing key of the card, if the
-    settings name one. console: messages go to standard error instead.
+    settings name one; it calls what it gets with the key, which raises UsageError for another one,
+    before the PIN is given. console: messages go to standard error instead.
     Raises UsageError for settings that cannot be."""
 
     def __init__(
         self, folder: str | os.PathLike[str], *, record: Record = unrecorded,
         clock: Callable[[], int] = system_time, sync: bool = True,
         pin: Callable[[str], str] | None = None, passphrase: Callable[[], str] | None = None,
-        card: Callable[[], Any] | None = None, console: bool = False,
+        card: Callable[[Callable[[Any], None]], Any] | None = None, console: bool = False,
     ) -> None:
         self._place, self._console = Path(folder), console
         self._pin, self._passphrase, self._card = pin, passphrase, card
@@ -246,11 +247,13 @@ class Home:
     def _card_key(self, named: str) -> Any:
         if self._card is None:
             raise UsageError("the key of the codes is on a card: give its key")
-        found = self._card()
-        if card_name(found) != named:
-            raise UsageError("this card's key is not the one that makes the codes of this folder: "
-                             "put in the card that `otp init` was given")
-        return found
+
+        def judge(key: Any) -> None:
+            if card_name(key) != named:
+                raise UsageError("this card's key is not the one that makes the codes of this "
+                                 "folder: put in the card that `otp init` was given")
+
+        return self._card(judge)
 
     def _ask_pin(self, token: str) -> str:
         file = self._file("pin_file")

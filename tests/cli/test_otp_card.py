@@ -58,6 +58,7 @@ def test_a_card_makes_the_codes(run, secrets, tmp_path):
                            card=None, status=6)[1]
     said = run("send", link, "anna", "--console", *at, card="other.hpjc", status=2)[1]
     assert "not the one" in said
+    assert "tries" not in said  # it is not given the PIN of another
     said = run("send", link, "anna", "--console", *at)[1]
     assert "tries are left for the PIN" in said
     code = " ".join(answer_in(said).values())
