@@ -44,7 +44,7 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
     context.meta[f"{_KEPT}.{parameter.name}"] = value
 
 
-def _kept_option(*names: str, **more: Any):
+def kept_option(*names: str, **more: Any):
     """An option whose value is in the context, so that every command which has it takes it alike;
     `kept` gives it."""
     return click.option(*names, expose_value=False, callback=_keep, **more)
@@ -58,21 +58,21 @@ def kept(name: str) -> Any:
 
 #: Which card.
 card_place = shared(
-    _kept_option("--reader", metavar="NAME", help="The card's reader, or a part of its name."),
-    _kept_option("--card-file", metavar="FILE",
+    kept_option("--reader", metavar="NAME", help="The card's reader, or a part of its name."),
+    kept_option("--card-file", metavar="FILE",
                  help="A software card's state, used without reader and card service."),
-    _kept_option("--card-passphrase-file", metavar="FILE", help="Take the passphrase of "
+    kept_option("--card-passphrase-file", metavar="FILE", help="Take the passphrase of "
                  "--card-file from a file's first line instead of asking."),
 )
 #: The PIN of a token or card.
 pin = shared(
-    _kept_option("--pin-file", metavar="FILE", help="Take the PIN of a token or card from a file's "
+    kept_option("--pin-file", metavar="FILE", help="Take the PIN of a token or card from a file's "
                  "first line; otherwise it is asked for."),
-    _kept_option("--last-try", is_flag=True,
+    kept_option("--last-try", is_flag=True,
                  help="Use the last try of a card's PIN: a wrong one blocks it."),
 )
 card_recipient = shared(
-    _kept_option("--card", is_flag=True,
+    kept_option("--card", is_flag=True,
                  help="A recipient is the card in a reader, by its certificate."),
     card_place,
 )
@@ -80,7 +80,7 @@ identity = shared(
     click.option("-i", "--identity", "identity_files", multiple=True, metavar="FILE|URI",
                  help="Identity: a key file (ours, PEM, DER, PKCS #12), or a pkcs11: URI; "
                  "repeatable."),
-    _kept_option("--card", is_flag=True,
+    kept_option("--card", is_flag=True,
                  help="Identity: the card in a reader. Its PIN is asked for once."),
     card_place, passphrase, pin,
 )

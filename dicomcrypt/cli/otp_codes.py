@@ -50,6 +50,7 @@ Examples:
 @_link
 @_person
 @oo.console
+@oo.card
 @oo.folder
 @oo.as_json
 @oo.quiet
@@ -68,6 +69,7 @@ Examples:
 """)
 @_link
 @_person
+@oo.card
 @oo.folder
 @oo.quiet
 def prove(link, name, folder, quiet):
@@ -93,6 +95,7 @@ Examples:
 @click.option("--channel", type=click.Choice(["email", "mobile"]), default="email",
               show_default=True)
 @oo.console
+@oo.card
 @oo.folder
 @oo.as_json
 @oo.quiet
@@ -107,17 +110,22 @@ def send(link, name, channel, console, folder, as_json, quiet):
 @click.command(epilog="""\b
 Examples:
   dicomcrypt otp resend LINK anna -d otp/
+  dicomcrypt otp resend LINK anna --proof mobile -d otp/      after `otp register`
 """)
 @_link
 @_person
+@click.option("--proof", type=click.Choice(["email", "mobile"]), help="The code that `otp "
+              "register` sent to this address, instead of that of `otp send`.")
 @oo.console
+@oo.card
 @oo.folder
 @oo.as_json
 @oo.quiet
-def resend(link, name, console, folder, as_json, quiet):
+def resend(link, name, proof, console, folder, as_json, quiet):
     """Send the valid code again, the same one; its five minutes go on."""
     with oo.opened(folder, console=console) as home:
-        home.outbox.repeat(_subject(home, "open", name, link))
+        purpose = proof or "open"
+        home.outbox.repeat(_subject(home, purpose, name, link), purpose)
         _deliver(home, as_json, quiet)
 
 
@@ -126,6 +134,7 @@ Examples:
   dicomcrypt otp deliver -d otp/           once, as from a timer of the system
 """)
 @oo.console
+@oo.card
 @oo.folder
 @oo.as_json
 @oo.quiet
@@ -147,6 +156,7 @@ Exit status: 0 right, 3 wrong or too quick, 5 the link is used up.
 @_link
 @_person
 @click.option("--totp", is_flag=True, help="A code of the authenticator; it has no sum.")
+@oo.card
 @oo.folder
 @oo.as_json
 @oo.quiet
@@ -210,6 +220,7 @@ Examples:
 Exit status: 0 right, 3 wrong, used before, or too quick.
 """)
 @_person
+@oo.card
 @oo.folder
 @oo.quiet
 def check_totp(name, folder, quiet):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import click
 from .. import config
 from ..errors import OutputExistsError, UsageError
 from . import auditing
+from . import options as opt
 
 if TYPE_CHECKING:
     from ..otp.home import Home
@@ -22,6 +23,12 @@ folder = click.option("-d", "--folder", metavar="FOLDER", help="The folder that 
                       "otherwise [otp] folder of the configuration.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Only failures.")
+#: Where the key of the codes is on a card. The settings say so; this says which card.
+card = opt.shared(
+    opt.kept_option("--card", is_flag=True, help="The key of the codes is the signing key of the "
+                     "card in a reader, which is used for nothing else."),
+    opt.card_place, opt.pin,
+)
 console = click.option("--console", is_flag=True, help="Write messages to standard error instead "
                        "of sending them: for trying out.")
 
@@ -35,13 +42,29 @@ def folder_of(given: str | None) -> str:
     return found[0]
 
 
+def card_key(judge: Callable[[Any], None]) -> Any:
+    """Return the signing key of the card of the options, its PIN given after `judge` took it."""
+    from ..card.keys import card_key as key_of
+    from ..card.profile import Slot
+    from .card_options import give_pin, open_card
+
+    session = open_card()
+    found = key_of(session, Slot.SIG)
+    judge(found)
+    give_pin(session)
+    return found
+
+
 @contextmanager
 def opened(given: str | None, *, console: bool = False) -> Iterator[Home]:
     """Open the folder; events go to the audit log, if the configuration has one."""
+    from ..keys.keyfile import read_secret_line
     from ..otp import home
     from .console import ask_secret
 
     def pin(token: str) -> str:
+        if opt.kept("pin_file") is not None:
+            return read_secret_line(opt.kept("pin_file"), "PIN file")
         return ask_secret(f"PIN of token {token!r}", "name a pin_file in otp.toml")
 
     def passphrase() -> str:
@@ -55,9 +78,12 @@ def opened(given: str | None, *, console: bool = False) -> Iterator[Home]:
         log = auditing.open_log(settings)
         record = {"record": recorder(log, present_actor())}
     try:
-        found = home.Home(folder_of(given), pin=pin, passphrase=passphrase, console=console,
-                          **record)
+        found = home.Home(folder_of(given), pin=pin, passphrase=passphrase, card=card_key,
+                          console=console, **record)
         try:
+            if opt.card_wanted() and not found.by_card:
+                raise UsageError("the codes of this folder are not made by a card: see code_key in "
+                                 "its otp.toml")
             yield found
         finally:
             found.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ..errors import UsageError
+from . import options as opt
 from . import otp_options as oo
 
 
@@ -11,6 +13,7 @@ from . import otp_options as oo
 Examples:
   dicomcrypt otp init otp/ --base-url https://portal.example/
   dicomcrypt otp init otp/ --code-key 'pkcs11:token=ward;object=codes?module-path=/usr/lib/x.so'
+  dicomcrypt otp init otp/ --card
   dicomcrypt otp init otp/ --database postgresql+psycopg://otp@db.example/otp
 """)
 @click.argument("folder", metavar="FOLDER")
@@ -22,6 +25,7 @@ Examples:
               "instead of a new one.")
 @click.option("--database", default="sqlite:///otp.db", show_default=True, metavar="URL",
               help="Relative to the folder; without a password.")
+@oo.card
 @oo.as_json
 @oo.quiet
 def init(folder, base_url, bits, code_key, database, as_json, quiet):
@@ -31,6 +35,14 @@ def init(folder, base_url, bits, code_key, database, as_json, quiet):
     """
     from ..otp import home
 
+    if opt.card_wanted():
+        from ..otp.code import CodeKey
+
+        if code_key is not None:
+            raise UsageError("--code-key and a card: give one of them")
+        key = oo.card_key(home.card_name)
+        CodeKey(key)  # refuses one that cannot make codes
+        code_key = home.card_name(key)
     home.create(folder, bits=int(bits), database=database, code_key=code_key, base_url=base_url)
     oo.tell(as_json, quiet, {"folder": folder, "settings": f"{folder.rstrip('/')}/{home.SETTINGS}"},
             f"made: {folder} (secret); mail and SMS are set up in {home.SETTINGS}")
@@ -104,7 +116,7 @@ Examples:
 @oo.folder
 @oo.quiet
 def remove(name, folder, quiet):
-    """Forget a person; links that are bound to it are revoked."""
+    """Forget a person and its requests; links for it are revoked."""
     with oo.opened(folder) as home:
         home.persons.remove(name)
     oo.tell(False, quiet, {}, f"removed: {name}")

@@ -9,20 +9,23 @@ from __future__ import annotations
 import http.client
 import json
 import smtplib
+import socket
 import ssl
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.utils import formatdate
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 from urllib.parse import urlsplit
 
 from ..errors import DeliveryError, UsageError
 
-_TIMEOUT = 20.0
-_MOST_ANSWER = 1 << 16
+#: For each wait, and for all of a connection, in seconds.
+_TIMEOUT, _WHOLE = 20.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,38 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
     return found
 
 
+@contextmanager
+def _ending(connection: Any, seconds: float) -> Iterator[None]:
+    """End a connection after so long, though the other side goes on saying something.
+
+    connection: has its socket as `sock`, or None."""
+    done = threading.Event()
+
+    def watch() -> None:
+        wait = seconds
+        while not done.wait(wait):
+            if connection.sock is not None:
+                with suppress(OSError):  # not ssl's own shutdown: the other thread uses it
+                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+            wait = 0.1
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+class _Smtp(smtplib.SMTP):
+    """Connects when it is told to, by a host that it knows from the beginning."""
+
+    def __init__(self, host: str, timeout: float) -> None:
+        super().__init__(timeout=timeout)
+        self._host = host  # whose certificate is wanted
+
+
 class SmtpChannel:
     """Submission by SMTP (RFC 6409), with STARTTLS (RFC 3207) before anything else is said.
 
@@ -60,9 +95,10 @@ class SmtpChannel:
     def __init__(
         self, host: str, port: int, sender: str, *, user: str | None = None,
         password: Callable[[], str] | None = None, context: ssl.SSLContext | None = None,
-        timeout: float = _TIMEOUT,
+        timeout: float = _TIMEOUT, whole: float = _WHOLE,
     ) -> None:
-        self._where, self._sender, self._timeout = (host, port), sender, timeout
+        self._where, self._sender = (host, port), sender
+        self._timeout, self._whole = timeout, whole
         self._user, self._password = user, password
         self._context = context or tls_context()
 
@@ -80,7 +116,11 @@ class SmtpChannel:
             mail.add_alternative(message.html, subtype="html")
         said = "cannot be reached"
         try:
-            with smtplib.SMTP(*self._where, timeout=self._timeout) as server:
+            server = _Smtp(self._where[0], self._timeout)
+            with _ending(server, self._whole), server:
+                code, _ = server.connect(*self._where)
+                if code != 220:
+                    raise smtplib.SMTPConnectError(code, b"")
                 said = "does not take STARTTLS, and nothing goes without it"
                 server.starttls(context=self._context)
                 said = "does not let us in"
@@ -108,7 +148,7 @@ class SmsChannel:
     def __init__(
         self, url: str, secret: Callable[[], str], *, sender: str = "",
         context: ssl.SSLContext | None = None, attempts: int = 4, timeout: float = _TIMEOUT,
-        sleep: Callable[[float], None] = time.sleep,
+        whole: float = _WHOLE, sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname or parts.username or parts.fragment:
@@ -116,7 +156,8 @@ class SmsChannel:
         self._host, self._port = parts.hostname, parts.port
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._secret, self._sender, self._context = secret, sender, context or tls_context()
-        self._attempts, self._timeout, self._sleep = attempts, timeout, sleep
+        self._attempts, self._sleep = attempts, sleep
+        self._timeout, self._whole = timeout, whole
 
     def deliver(self, message: Message, key: str) -> None:
         said = ""
@@ -144,16 +185,13 @@ class SmsChannel:
             body["from"] = self._sender
         connection = http.client.HTTPSConnection(
             self._host, self._port, timeout=self._timeout, context=self._context)
-        try:
+        with closing(connection), _ending(connection, self._whole):
             connection.request("POST", self._path, json.dumps(body).encode(), {
                 "Content-Type": "application/json", "Idempotency-Key": key,
                 "Authorization": f"Bearer {self._secret()}",
             })  # fmt: skip
-            answer = connection.getresponse()
-            answer.read(_MOST_ANSWER)
-            return answer.status
-        finally:
-            connection.close()
+            with connection.getresponse() as answer:  # what it says further is not read
+                return answer.status
 
 
 class ConsoleChannel:

@@ -8,12 +8,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tomllib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import OutputExistsError, UsageError
 from ..keys.keyfile import naming, read_key_file, read_secret_line, write_private
@@ -34,6 +36,7 @@ from .totp import TotpFactor
 from .web import Handler
 
 SETTINGS = "otp.toml"
+_CARD = "card:"
 _LIMIT = 1 << 16
 _KNOWN = {
     "": {"database", "code_key", "pin_file", "base_url", "smtp", "sms", "limits"},
@@ -43,7 +46,7 @@ _KNOWN = {
 _TEMPLATE = """\
 # One-time passwords: docs/otp.md. File names are relative to this folder. No secret stands here.
 database = "{database}"
-code_key = "{code_key}"                # a file, or a pkcs11: URI
+code_key = "{code_key}"                # a file, a pkcs11: URI, or a card's key
 base_url = "{base_url}"
 
 # [smtp]
@@ -69,12 +72,17 @@ def create(
 ) -> None:
     """Make a folder with keys, settings and an empty database.
 
-    code_key: a `pkcs11:` URI or the file of a key that is there already. Raises UsageError for
-    settings that cannot be, OutputExistsError if the folder has settings already."""
+    code_key: a `pkcs11:` URI, what `card_name` gives, or the file of a key that is there already.
+    Raises UsageError for settings that cannot be, OutputExistsError if the folder has settings
+    already."""
     place = Path(folder)
+    if code_key is not None and not code_key.startswith(("pkcs11:", _CARD)):
+        code_key = os.path.abspath(code_key)
+        read_key_file(code_key)
     for text in (database, base_url, code_key or ""):
         if any(ch in '"\\' or not ch.isprintable() for ch in text):
             raise UsageError("a setting holds a character that it cannot")
+    check_base(base_url)
     if (place / SETTINGS).exists():
         raise OutputExistsError(f"{os.fspath(place / SETTINGS)!r} exists: choose another folder")
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,6 +93,23 @@ def create(
     Secret.write_new(place / "secret.key")
     text = _TEMPLATE.format(database=database, code_key=code_key or "code.key", base_url=base_url)
     write_private(place / SETTINGS, text.encode())
+
+
+def check_base(url: str) -> str:
+    """Return what links begin with; raises UsageError for what would show them to others."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or "#" in url:
+        raise UsageError("the base URL is one of https: without a fragment")
+    return url
+
+
+def card_name(key: Any) -> str:
+    """Return what the settings call a card's key: SHA-256 of its public half, in hexadecimal
+    digits. A card with another key is refused then."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return _CARD + hashlib.sha256(public).hexdigest()
 
 
 def _new_key(bits: int) -> bytes:
@@ -104,17 +129,19 @@ class Home:
     """All parts, made when they are first asked for.
 
     record: takes events for the audit log (`context.recorder`). pin: asks for a token's PIN;
-    passphrase: for that of the key of the codes. console: messages go to standard error instead.
+    passphrase: for that of the key of the codes. card: gives the signing key of the card, if the
+    settings name one; it calls what it gets with the key, which raises UsageError for another one,
+    before the PIN is given. console: messages go to standard error instead.
     Raises UsageError for settings that cannot be."""
 
     def __init__(
         self, folder: str | os.PathLike[str], *, record: Record = unrecorded,
         clock: Callable[[], int] = system_time, sync: bool = True,
         pin: Callable[[str], str] | None = None, passphrase: Callable[[], str] | None = None,
-        console: bool = False,
+        card: Callable[[Callable[[Any], None]], Any] | None = None, console: bool = False,
     ) -> None:
         self._place, self._console = Path(folder), console
-        self._pin, self._passphrase = pin, passphrase
+        self._pin, self._passphrase, self._card = pin, passphrase, card
         self._settings = _read_settings(self._place / SETTINGS)
         url = _database(self._place, self._text("database"))
         self.context = Context(Store(url, clock=clock, sync=sync), self._secret(),
@@ -124,8 +151,13 @@ class Home:
         self.requests = Requests(self.context, self.persons, self.links)
 
     @property
+    def by_card(self) -> bool:
+        """Whether the settings say that a card has the key of the codes."""
+        return self._text("code_key").startswith(_CARD)
+
+    @property
     def base_url(self) -> str:
-        return self._text("base_url")
+        return check_base(self._text("base_url"))
 
     @cached_property
     def codes(self) -> CodeFactor:
@@ -193,6 +225,8 @@ class Home:
             from ..keys.tokensigner import TokenSigningKey
 
             return TokenSigningKey(named, self._ask_pin)
+        if named.startswith(_CARD):
+            return self._card_key(named)
         path = self._place / os.path.expanduser(named)
         if others_may(path, 0o077):
             raise UsageError(f"the key of the codes {os.fspath(path)!r} may be read by others: "
@@ -209,6 +243,17 @@ class Home:
             if len(found) != 1:
                 raise UsageError("it holds no private key, or several")
         return found[0]
+
+    def _card_key(self, named: str) -> Any:
+        if self._card is None:
+            raise UsageError("the key of the codes is on a card: give its key")
+
+        def judge(key: Any) -> None:
+            if card_name(key) != named:
+                raise UsageError("this card's key is not the one that makes the codes of this "
+                                 "folder: put in the card that `otp init` was given")
+
+        return self._card(judge)
 
     def _ask_pin(self, token: str) -> str:
         file = self._file("pin_file")

@@ -144,9 +144,11 @@ class Links:
         return Subject(row.id, person, known and fits and _state(row, tx.now) == "alive")
 
     def bind(self, tx: Transaction, subject: Subject) -> bool:
-        """Bind a link to the first who proved to be registered; False if it is bound."""
-        return tx.changed(links.update().where(links.c.id == subject.link, links.c.person == "")
-                          .values(person=subject.person))
+        """Bind a link to the first who proved to be registered; False if it is bound, or was
+        revoked."""
+        return tx.changed(links.update().where(
+            links.c.id == subject.link, links.c.person == "", links.c.revoked.is_(None)
+        ).values(person=subject.person))
 
     def use(self, tx: Transaction, subject: Subject) -> Access:
         """Use a link once, in the transaction that uses up the factor.

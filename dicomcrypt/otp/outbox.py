@@ -75,8 +75,10 @@ class Outbox:
             found = self._deliver(row)
             with self._context.store.transaction() as tx:
                 state = found.state if found is not None else "sent"
-                tx.execute(deliveries.update().where(deliveries.c.code == row.id)
-                           .values(state=state, at=tx.now))
+                # it may have been asked for again meanwhile, and waits then
+                tx.execute(deliveries.update().where(
+                    deliveries.c.code == row.id, deliveries.c.round == row.round,
+                    deliveries.c.state == "sending").values(state=state, at=tx.now))
             if found is not None:
                 done.append(found)
                 self._context.note("otp.send", "ok" if found.state == "sent" else "failed",

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from ..errors import UsageError
 from .context import Context
 from .store import Transaction
-from .tables import links, persons, sa, totp
+from .tables import codes, grants, links, persons, requests, sa, totp
 
 LANGUAGES = ("de", "en")
 _EMAIL = re.compile(r"[A-Za-z0-9._%+'-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}")
@@ -100,11 +100,15 @@ class Persons:
         return map(self._opened, rows)
 
     def remove(self, name: str) -> str:
-        """Forget a person, and revoke the links bound to it; return the id."""
+        """Forget a person with its requests, and revoke the links for it; return the id."""
         with self._context.store.transaction() as tx:
             person = self.registered(tx, name)
-            tx.execute(links.update().where(links.c.person == person, links.c.revoked.is_(None))
-                       .values(revoked=tx.now))
+            own = sa.select(grants.c.id).where(grants.c.person == person)
+            tx.execute(links.update().where(
+                (links.c.person == person) | links.c.grant.in_(own), links.c.revoked.is_(None)
+            ).values(revoked=tx.now))
+            tx.execute(codes.update().where(codes.c.person == person).values(state="void"))
+            tx.execute(requests.delete().where(requests.c.person == person))
             tx.execute(totp.delete().where(totp.c.person == person))
             tx.execute(persons.delete().where(persons.c.id == person))
         self._context.note("otp.forget", person=person)

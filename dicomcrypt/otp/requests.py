@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import ThrottledError, UsageError
 from .context import Context
 from .limits import DAY_MS, address_of, take
 from .links import Links, check_objects
@@ -35,16 +35,21 @@ class Requests:
         context, request = self._context, secrets.token_hex(16)
         sealed = context.secret.seal("request", request, json.dumps(asked).encode())
         where = address_of(context.secret, address)
-        with context.store.transaction() as tx:
-            if where is not None:
-                take(tx, "ask.address", where, context.limits.address_codes)
-            person, _ = self._persons.find(tx, name)
-            take(tx, "ask.person", person, context.limits.asks)
-            tx.execute(requests.delete().where(
-                requests.c.created < tx.now - DAY_MS,
-                requests.c.person.not_in(sa.select(persons.c.id))))
-            tx.execute(requests.insert().values(id=request, person=person, sealed=sealed,
-                                                state="open", created=tx.now, grant=""))
+        person = None
+        try:
+            with context.store.transaction() as tx:
+                person, _ = self._persons.find(tx, name)
+                if where is not None:
+                    take(tx, "ask.address", where, context.limits.address_codes)
+                take(tx, "ask.person", person, context.limits.asks)
+                tx.execute(requests.delete().where(
+                    requests.c.created < tx.now - DAY_MS,
+                    requests.c.person.not_in(sa.select(persons.c.id))))
+                tx.execute(requests.insert().values(id=request, person=person, sealed=sealed,
+                                                    state="open", created=tx.now, grant=""))
+        except ThrottledError:
+            context.note("otp.ask", "refused", person=person, reason="too-many")
+            raise
         context.note("otp.ask", person=person)
 
     def all(self, *, state: str = "open") -> list[dict[str, Any]]:

@@ -198,7 +198,8 @@ def _engine(url: Any, sync: bool) -> Any:
             return
         connection.isolation_level = None  # transactions begin where `_begun` says so
         for pragma in (f"busy_timeout={_BUSY_MS}", "journal_mode=WAL", "foreign_keys=ON",
-                       f"synchronous={'FULL' if sync else 'OFF'}", "trusted_schema=OFF"):
+                       f"synchronous={'FULL' if sync else 'OFF'}", "trusted_schema=OFF",
+                       "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @sa.event.listens_for(engine, "checkout")
@@ -221,6 +222,8 @@ def _said() -> Iterator[None]:
     """Turn the library's errors into ours, without statements and values."""
     try:
         yield
+    except sa.exc.TimeoutError:  # of threads that wait for a connection
+        raise JobBusyError("the database is busy: try again") from None
     except sa.exc.DBAPIError as error:
         said = str(error.orig).partition("\n")[0].lower()
         if "locked" in said or "busy" in said:

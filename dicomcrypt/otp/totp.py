@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from ..errors import OutputExistsError
+from ..errors import OutputExistsError, UsageError
 from .code import DIGITS, digits_of, hotp
 from .context import Context
 from .limits import take
@@ -55,8 +55,10 @@ class TotpFactor:
     def enroll(self, name: str, *, issuer: str = "dicomcrypt", replace: bool = False) -> str:
         """Make a person's secret; return the otpauth: URI, which is nowhere else.
 
-        Raises UsageError for who is not registered, OutputExistsError if there is one and it is
-        not to be replaced."""
+        Raises UsageError for who is not registered or an issuer that cannot be shown,
+        OutputExistsError if there is one and it is not to be replaced."""
+        if not issuer.isprintable():
+            raise UsageError("an issuer is shown by authenticators: printable characters alone")
         key = os.urandom(20)
         with self._context.store.transaction() as tx:
             person = self._persons.registered(tx, name)

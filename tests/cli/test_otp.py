@@ -96,6 +96,15 @@ def test_a_failed_delivery_ends_with_1_and_can_be_repeated(otp):
     otp("check", one, "anna", entered=code)
 
 
+def test_a_proof_that_was_not_delivered_is_repeated_by_itself(otp, tmp_path):
+    one = link(otp)
+    assert "resend" in otp("register", one, "anna", status=1)[1]
+    assert "no code is valid" not in otp("resend", one, "anna", "--console", status=2)[1]
+    given = [codes_in(otp("resend", one, "anna", "--proof", proof, "--console")[1])[0]
+             for proof in ("email", "mobile")]
+    otp("prove", one, "anna", entered=" ".join(given))
+
+
 def test_a_code_is_never_an_argument(otp):
     one = link(otp, "--bound")
     assert "unexpected extra argument" in otp("check", one, "anna", "891632", status=2)[1]
@@ -193,7 +202,9 @@ def test_init_makes_a_folder_once(call, tmp_path, monkeypatch):
     (tmp_path / "config.toml").write_text('[otp]\nfolder = "new"\n')
     monkeypatch.setenv("DICOMCRYPT_CONFIG", str(tmp_path / "config.toml"))
     assert call("otp", "stats").status == 0
-    assert call("otp", "init", "bad", "--base-url", 'https://p.example/"').status == 2
+    for url in ('https://p.example/"', "http://p.example/", "https://p.example/#", "https:///x"):
+        assert call("otp", "init", "bad", "--base-url", url).status == 2
+    assert not (tmp_path / "bad").exists()
 
 
 def test_events_go_to_the_configured_audit_log(otp, tmp_path, monkeypatch):

@@ -3,12 +3,13 @@
 import time
 
 import sqlalchemy.dialects.sqlite  # noqa: F401  once for all of them
+from otp_world import with_quick_key
 
 from dicomcrypt.otp import home
 
 
 def _home(folder, now):
-    return home.Home(folder, clock=lambda: now, sync=False)
+    return with_quick_key(home.Home(folder, clock=lambda: now, sync=False))
 
 
 def try_code(folder, now, token, answers, barrier, results):

@@ -1,5 +1,6 @@
 """Messages: templates, a real mail server, an HTTPS gateway, and deliveries that fail."""
 
+import contextlib
 import email
 import email.policy
 import http.server
@@ -152,6 +153,73 @@ def test_a_server_that_is_not_there_is_told(trusting):
             MESSAGE, "key-0")
 
 
+class Endless:
+    """Says a beginning, and then the same again and again."""
+
+    def __init__(self, *said, context=None):
+        self.said, self.context, self.done = said, context, threading.Event()
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        one, _ = self.listening.accept()
+        try:
+            if self.context is not None:
+                one = self.context.wrap_socket(one, server_side=True)
+                one.recv(1 << 16)
+            one.sendall(self.said[0])
+            while not self.done.wait(0.01):
+                one.sendall(self.said[1])
+        except OSError:
+            pass
+        one.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.done.set()
+        self.listening.close()
+        self.thread.join()
+
+
+@pytest.mark.parametrize("said", [(b"220-", b"a"), (b"220-a\r\n", b"220-b\r\n")])
+def test_a_mail_server_that_never_ends_is_left(trusting, said):
+    with Endless(*said) as server, pytest.raises(DeliveryError, match="cannot be reached"):
+        SmtpChannel("localhost", server.port, "portal@klinikum.example", context=trusting,
+                    whole=0.3).deliver(MESSAGE, "key-0")
+
+
+def test_what_is_said_before_tls_is_not_heard_after_it(server_context, trusting):
+    """RFC 3207 section 6: an answer injected before the handshake must not count."""
+    server = socket.create_server(("127.0.0.1", 0))
+    heard = []
+
+    def run():
+        one, _ = server.accept()
+        lines = one.makefile("rb")
+        one.sendall(b"220 here\r\n")
+        lines.readline()
+        one.sendall(b"250-here\r\n250 STARTTLS\r\n")
+        lines.readline()
+        one.sendall(b"220 go\r\n250-injected\r\n250 AUTH PLAIN\r\n")
+        with contextlib.suppress(OSError), server_context.wrap_socket(one, server_side=True) as it:
+            it.settimeout(0.3)  # what answers itself is silent here
+            while line := it.recv(1000):
+                heard.append(line)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    with pytest.raises(DeliveryError):
+        SmtpChannel("localhost", server.getsockname()[1], "portal@klinikum.example", user="portal",
+                    password=lambda: SECRET, context=trusting, timeout=1).deliver(MESSAGE, "key-0")
+    thread.join()
+    server.close()
+    assert b"AUTH" not in b"".join(heard)
+
+
 # ---- SMS ---------------------------------------------------------------------------
 
 
@@ -230,6 +298,21 @@ def test_a_gateway_that_is_not_trusted_gets_no_secret(gateway):
     assert gateway.requests == []
 
 
+@pytest.mark.parametrize("said", [
+    (b"HTTP/1.1 100 Continue\r\n\r\n",) * 2, (b"HTTP/1.1 202", b"2")])
+def test_a_gateway_that_never_ends_is_left(server_context, trusting, said):
+    with Endless(*said, context=server_context) as server, pytest.raises(DeliveryError):
+        SmsChannel(f"https://localhost:{server.port}/", lambda: SECRET, context=trusting,
+                   attempts=1, whole=0.3).deliver(MESSAGE, "key-0")
+
+
+def test_what_a_gateway_says_beside_its_status_is_not_waited_for(server_context, trusting):
+    said = b"HTTP/1.1 202 ok\r\nContent-Length: 1000000\r\n\r\n", b"y"
+    with Endless(*said, context=server_context) as server:
+        SmsChannel(f"https://localhost:{server.port}/", lambda: SECRET, context=trusting,
+                   attempts=1, whole=5).deliver(MESSAGE, "key-0")
+
+
 @pytest.mark.parametrize("url", ["http://gateway.example/", "https:///x", "https://u:p@h/", "x"])
 def test_a_gateway_without_tls_is_refused(url):
     with pytest.raises(UsageError, match="https"):
@@ -299,6 +382,26 @@ def repeat(world, token, name="anna"):
         subject = world.home.links.subject(tx, "open", name, token=token)
     world.home.outbox.repeat(subject)
     return world.home.outbox.deliver()
+
+
+def test_what_is_asked_for_again_during_its_delivery_is_sent_again(world):
+    token = world.anna()
+    world.service.request_code("anna", token=token)
+    during = []
+
+    class Slow(Kept):
+        def deliver(self, message, key):
+            if not during:
+                during.append(True)
+                with world.home.context.store.transaction() as tx:
+                    subject = world.home.links.subject(tx, "open", "anna", token=token)
+                world.home.outbox.repeat(subject)
+                raise DeliveryError("the mail server cannot be reached")
+            super().deliver(message, key)
+
+    slow = world.home.outbox._channels["email"] = Slow()
+    assert [found.state for found in world.home.outbox.deliver()] == ["failed", "sent"]
+    assert len(slow.messages) == 1
 
 
 def test_repeating_does_not_make_a_code_last_longer(world):

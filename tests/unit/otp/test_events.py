@@ -128,6 +128,7 @@ class Events(RuleBasedStateMachine):
         if self.behind or not self.issued or self.issued[-1][3] != "live":
             return
         self.world.home.outbox.deliver()
+        self.seen()
 
     @rule()
     def the_link_is_revoked(self):

@@ -4,8 +4,9 @@ import pytest
 from otp_world import OBJECT, other_than
 
 from dicomcrypt.errors import NoIdentityError, PolicyError, ThrottledError, UsageError
+from dicomcrypt.otp.factors import CodeFactor
 from dicomcrypt.otp.links import Subject, new_token
-from dicomcrypt.otp.tables import links, requests, sa
+from dicomcrypt.otp.tables import codes, links, requests, sa
 
 
 def proofs(world):
@@ -209,6 +210,36 @@ def test_a_person_who_is_removed_opens_nothing_and_leaves_nothing(world):
     assert list(world.home.persons.all()) == []
 
 
+def test_what_was_for_a_removed_person_goes_with_it(world, unbound):
+    world.home.requests.ask("anna", [OBJECT], reason="second opinion")
+    world.service.register("anna", token=unbound)
+    world.home.persons.remove("anna")
+    assert world.home.links.all()[0]["state"] == "revoked"  # it was for her, though not bound yet
+    with world.home.context.store.transaction() as tx:
+        assert tx.execute(sa.select(requests)).all() == []
+        assert {row.state for row in tx.execute(sa.select(codes.c.state))} == {"void"}
+
+
+@pytest.mark.parametrize("change", [lambda home: home.persons.remove("anna"),
+                                    lambda home: home.links.revoke(home.links.all()[0]["link"])])
+def test_what_changes_while_somebody_proves_counts(world, monkeypatch, change):
+    world.home.persons.add("anna", "anna@klinikum.example", "+491701234567")
+    token = world.link(None, bound=False)
+    world.service.register("anna", token=token)
+    world.home.outbox.deliver()
+    judge = CodeFactor.judge
+
+    def slow(self, attempt, answer):
+        if attempt.purpose == "mobile":
+            change(world.home)
+        return judge(self, attempt, answer)
+
+    monkeypatch.setattr(CodeFactor, "judge", slow)
+    with pytest.raises(NoIdentityError):
+        world.service.prove("anna", proofs(world), token=token)
+    assert world.home.links.all()[0]["bound"] is None
+
+
 # ---- asking ----------------------------------------------------------------------------
 
 
@@ -254,3 +285,4 @@ def test_asking_is_limited(world, name):
         world.home.requests.ask(name, [OBJECT])
     with pytest.raises(ThrottledError):
         world.home.requests.ask(name, [OBJECT])
+    assert (world.events[-1]["action"], world.events[-1]["outcome"]) == ("otp.ask", "refused")

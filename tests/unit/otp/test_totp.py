@@ -135,3 +135,11 @@ def test_both_are_factors():
             assert callable(getattr(kind, name))
             assert hasattr(Factor, name)
         assert isinstance(kind.name, str)
+
+
+def test_an_issuer_that_cannot_be_shown_is_refused_before_there_is_a_secret(world):
+    world.anna()
+    for issuer in ("a\udcff", "a\nb"):
+        with pytest.raises(UsageError, match="issuer"):
+            world.home.totp.enroll("anna", issuer=issuer)
+    world.home.totp.enroll("anna")
