@@ -23,7 +23,7 @@ from ..keytable import KeyTable, UnlockedKeyTable
 from ..keytable.store import ACCESS, SqliteStore
 from ..objects.atomic import sync_folders
 from . import head as heads
-from .keys import CACHE, RECORD, TOMBSTONE, VaultKeys
+from .keys import CACHE, RECORD, REPLACED, TOMBSTONE, VaultKeys
 from .lease import DOCUMENT as LEASES
 from .store import Store
 from .vault import shown
@@ -269,7 +269,7 @@ def _prepare(store: Store, table: UnlockedKeyTable, present: UnlockedKeyTable | 
     if present is not None:
         newer = {info.id: info.kind for info in present.labels()}
         gone |= {key_id for key_id, kind in newer.items() if kind == TOMBSTONE}
-        lost = sum(kind != CACHE and kind != TOMBSTONE and key_id not in there
+        lost = sum(kind not in (CACHE, TOMBSTONE, REPLACED) and key_id not in there
                    for key_id, kind in newer.items())
         if lost and not force:
             raise UsageError(

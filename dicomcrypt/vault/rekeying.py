@@ -301,10 +301,10 @@ def _end(vault: Vault, old_keys: set[bytes]) -> None:
         said |= {key_id for pair in merges(keys) for key_id in pair}
         named = heirs(vault, old_keys)
         old_keys -= said - named.keys()
+        keys.replace_records({old: named.get(old) for old in old_keys})
         named = {old: new for old, new in named.items() if old in said}
         rename_records(keys, named)
         rename_merged(keys, named)
-        keys.replace_records(old_keys)
         keys.renew_cache_key()
     vault.catalogue.forget(old_keys)
     vault.catalogue.compact()
@@ -313,5 +313,3 @@ def _end(vault: Vault, old_keys: set[bytes]) -> None:
     with keys.transaction():
         keys.table.delete_document(DOCUMENT)
         keys.delete_records(unused)
-        for key_id in keys.replaced():
-            keys.table.delete(key_id)

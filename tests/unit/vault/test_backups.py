@@ -15,6 +15,7 @@ from dicomcrypt.vault import backups, holds
 from dicomcrypt.vault.backups import backup_keys, restore_keys
 from dicomcrypt.vault.checking import Check
 from dicomcrypt.vault.erasing import erase
+from dicomcrypt.vault.rekeying import rewrap_deep
 from dicomcrypt.vault.repairing import repair
 from dicomcrypt.vault.selecting import find_record
 from dicomcrypt.vault.vault import Vault, read_header
@@ -125,6 +126,30 @@ def test_what_was_erased_stays_erased(world, present):
         with pytest.raises(UsageError):
             find_record(vault, patient="P1")
     assert not wrong(world)
+
+
+def test_what_was_erased_after_rewraps_stays_erased(world):
+    """Copies of before have keys of the record that others took the places of."""
+    made = [copy_of(world, "first.keys")]
+    shutil.copytree(world.path, world.folder / "before")
+    for name in ("second.keys", "third.keys"):
+        with world.open() as vault:
+            assert all(o.state == "done" for o in rewrap_deep(vault))
+        made.append(copy_of(world, name))
+    done = erase_patient(world, "P1")
+    assert len(done.records) == 3 and len(done.backups) == 3
+    for backup in made:
+        assert restore(world, backup.place, force=True).buried == 1
+        with world.open(catalogue=False) as vault:
+            assert all(vault.keys.record_key(key) is None for key in done.records)
+    restore(world, made[0].place, force=True)
+    shutil.rmtree(world.path)
+    (world.folder / "before").rename(world.path)
+    with world.open(catalogue=False) as vault, vault.lease("repair"):
+        repair(vault, rebuild=True)
+    with world.open() as vault:
+        assert not list(vault.catalogue.rows(query={"PatientID": "P1"}))
+        assert list(vault.catalogue.rows(query={"PatientID": "P2"}))
 
 
 def test_an_old_table_that_was_copied_over_is_noticed(world):
