@@ -149,6 +149,9 @@ class Check:
 
     def run(self) -> Iterator[Finding]:
         vault = self.vault
+        if not self.vault.has_header():
+            yield Finding("header", True, "the header is gone or damaged: repair writes it anew",
+                          HEAD_NAME)
         yield from self._keys()
         yield from self._catalogue()
         yield from self._names()

@@ -155,6 +155,8 @@ def repair(
     the catalogue anew from the objects alone; damaged: names of objects that are known not to be
     whole (`verify`)."""
     done = Repaired(buried=bury_again(vault))
+    if not vault.has_header():
+        vault.write_header()
     if rebuild:
         _rebuild(vault, done, aside, progress)
     check = Check(vault, jobs=jobs, progress=progress)

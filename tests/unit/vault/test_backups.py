@@ -137,7 +137,8 @@ def test_what_was_erased_after_rewraps_stays_erased(world):
             assert all(o.state == "done" for o in rewrap_deep(vault))
         made.append(copy_of(world, name))
     done = erase_patient(world, "P1")
-    assert len(done.records) == 3 and len(done.backups) == 3
+    assert len(done.records) == 3
+    assert len(done.backups) == 3
     for backup in made:
         assert restore(world, backup.place, force=True).buried == 1
         with world.open(catalogue=False) as vault:
