@@ -205,6 +205,10 @@ and the id of the proof; who holds the vault's keys can ask that of any ID, and 
 \b
 What it cannot undo: files that were decrypted before, keys that somebody kept, and copies of the
 key table that were made before: those that are registered are named; destroy them.
+
+\b
+What it does not know of: files that tell of the patient but not in their own Patient ID, such as a
+DICOMDIR, a report, or a broken file. They lie in other records: look with `vault find --path`.
 """)
 @unlocking
 @whose

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ..container.reader import Container
 from ..errors import DamagedError, DicomcryptError, MissingBlobError
 from . import head as heads
-from .erasing import PENDING, erasures
+from .erasing import PENDING, erasures, unnoted
 from .lease import held
 from .placing import journals
 from .selecting import whole_record
@@ -234,6 +234,10 @@ class Check:
 
     def _erasures(self) -> Iterator[Finding]:
         keys = self.vault.keys
+        bare = unnoted(self.vault)
+        if bare:
+            yield Finding("erasure", True, f"no note says that {len(bare)} keys were erased: an "
+                          "old copy of the key table could bring them back (repair notes it)")
         for name, records in erasures(self.vault.store, keys):
             if records is None:
                 yield Finding("erasure", True, "the note of an erasure is damaged", name)

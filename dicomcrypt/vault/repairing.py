@@ -20,7 +20,7 @@ from ..objects.files import object_meta
 from ..objects.signing import unlock
 from .checking import Check, Finding, Progress, orphan_kind, record_of
 from .doubles import Doubles, hash_content, lineage
-from .erasing import erasures, finish_pending
+from .erasing import erasures, finish_pending, note_again
 from .facts import MOST, owner_of, read_facts
 from .merging import apply_merges
 from .placing import journals, remove_journal
@@ -155,6 +155,7 @@ def repair(
     the catalogue anew from the objects alone; damaged: names of objects that are known not to be
     whole (`verify`)."""
     done = Repaired(buried=bury_again(vault))
+    note_again(vault)
     if not vault.has_header():
         vault.write_header()
     if rebuild:
