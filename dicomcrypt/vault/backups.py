@@ -25,7 +25,7 @@ from ..objects.atomic import sync_folders
 from . import head as heads
 from .keys import CACHE, RECORD, REPLACED, TOMBSTONE, VaultKeys
 from .lease import DOCUMENT as LEASES
-from .store import Store
+from .store import Store, is_local
 from .vault import shown
 
 BACKUPS = "backups"
@@ -79,20 +79,23 @@ def _info(keys: VaultKeys, record: bytes):
         return None
 
 
-def outside(store_root: str, path: str) -> str:
-    """Return a path, absolute; raises UsageError if it lies in the vault's store."""
-    path, root = os.path.abspath(path), os.path.realpath(store_root)
+def outside(store: Store, path: str) -> str:
+    """Return a path, absolute; raises UsageError if it lies in the vault's folder."""
+    path = os.path.abspath(path)
+    if not is_local(store):
+        return path
+    root = os.path.realpath(store.root)
     if os.path.commonpath([root, os.path.realpath(path)]) == root:
         raise UsageError("a copy of the key table does not lie in the vault: whoever backs up both "
                          "together keeps what is to be erased")
     return path
 
 
-def backup_keys(keys: VaultKeys, store_root: str, path: str, *, force: bool = False) -> Backup:
+def backup_keys(keys: VaultKeys, store: Store, path: str, *, force: bool = False) -> Backup:
     """Copy the key table into a file, verify the copy, and register it; others may use it.
 
     Raises OutputExistsError, UsageError."""
-    path = outside(store_root, path)
+    path = outside(store, path)
     if os.path.lexists(path) and (not force or not os.path.isfile(path)):
         raise OutputExistsError(f"{path!r} exists: choose another name, or give --force")
     if not os.path.isdir(os.path.dirname(path)):

@@ -40,7 +40,7 @@ def restore(world, source, *, force=False):
 
 def copy_of(world, name="copy.keys", **how):
     with world.open() as vault:
-        return backup_keys(vault.keys, vault.store.root, str(world.folder / name), **how)
+        return backup_keys(vault.keys, vault.store, str(world.folder / name), **how)
 
 
 def wrong(world):
@@ -62,17 +62,17 @@ def test_a_copy_opens_as_the_table_did(world):
     with world.open() as vault:
         assert backups.backups(vault.keys) == [made]
         with pytest.raises(OutputExistsError):
-            backup_keys(vault.keys, vault.store.root, made.place)
+            backup_keys(vault.keys, vault.store, made.place)
         with pytest.raises(UsageError, match="does not lie in the vault"):
-            backup_keys(vault.keys, vault.store.root, str(world.path / "x"))
-        again = backup_keys(vault.keys, vault.store.root, made.place, force=True)
+            backup_keys(vault.keys, vault.store, str(world.path / "x"))
+        again = backup_keys(vault.keys, vault.store, made.place, force=True)
         backups.forget_backup(vault.keys, made.id)
         with pytest.raises(UsageError):
             backups.forget_backup(vault.keys, made.id)
         assert backups.backups(vault.keys) == [again]
         for error, place in ((UsageError, "none/x"), (OSError, "x" * 300)):
             with pytest.raises(error):
-                backup_keys(vault.keys, vault.store.root, str(world.folder / place))
+                backup_keys(vault.keys, vault.store, str(world.folder / place))
         assert backups.backups(vault.keys) == [again]
 
 

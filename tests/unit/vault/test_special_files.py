@@ -8,7 +8,7 @@ import socket
 import pytest
 from vault_world import World
 
-from dicomcrypt.errors import DamagedError, DicomcryptError, UsageError
+from dicomcrypt.errors import DamagedError, DicomcryptError
 from dicomcrypt.trees.tree import DecryptOptions
 from dicomcrypt.vault.checking import Check
 from dicomcrypt.vault.getting import get, verify
