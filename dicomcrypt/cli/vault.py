@@ -197,6 +197,8 @@ def create(folder, keys_path, recipient_files, recovery_files, login, ask, passp
     opt.access_of(recipient_files, access)
     spare = (*opt.configured_recipients("recovery"), *recovery_files)
     opt.access_of(spare, access)
+    if not access:
+        raise UsageError("for whom is the vault? give -r FILE, or --login NAME -p")
     warnings = [] if spare else recovery_warnings(not as_json)
     with (
         auditing.job("vault.create"), Vault.create(folder, access, keys_path=keys_path) as made

@@ -121,7 +121,7 @@ def hold(folder, patient, issuer, study, record, off, reason, as_json, **how):
     with open_vault(folder, **how) as vault:
         if not (patient or study or record):
             if off or reason:
-                raise UsageError("whose record? give --patient, --study or --record")
+                raise UsageError("whose record? give --patient, --study or --record, and --reason")
             found = [{"record": h.record.hex(), "reason": h.reason, "since": day(h.since / 1e9)}
                      for h in holds.holds(vault.keys)]
             if as_json:

@@ -363,6 +363,13 @@ def test_a_header_that_is_gone_is_made_again(call, keys, added):
         assert call("vault", "check", added, *who).status == 0
 
 
+def test_a_vault_is_for_somebody(call, tmp_path):
+    done = call("vault", "create", tmp_path / "new")
+    assert done.status == 2
+    assert "give -r FILE" in done.err
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_old_head_says_what_to_do(call, keys, added, tmp_path):
     who = ("-i", keys / "doctor.key")
     shutil.copytree(added, tmp_path / "old")
