@@ -372,7 +372,7 @@ def backup_keys(folder, to, forget, force, as_json, **how):
                 backups.forget_backup(vault.keys, backup_id)
         elif to:
             with recorded("vault.backup", vault.keys.vault_id) as facts:
-                made = backups.backup_keys(vault.keys, vault.store, to, force=force)
+                made = backups.backup_keys(vault, to, force=force)
                 facts |= {"objects": [made.id.hex()], "sequence": made.counter}
             if as_json:
                 print_json(copies([made])[0])

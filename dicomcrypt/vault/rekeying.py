@@ -309,7 +309,9 @@ def _end(vault: Vault, old_keys: set[bytes]) -> None:
     vault.catalogue.forget(old_keys)
     vault.catalogue.compact()
     there = set(vault.catalogue.records())
-    unused = {k for found in keys.successors().values() for k in found} - there
+    heirs_of = keys.replaced()
+    unused = {made: heirs_of.get(old) for old, found in keys.successors().items() for made in found
+              if made not in there}
     with keys.transaction():
         keys.table.delete_document(DOCUMENT)
-        keys.delete_records(unused)
+        keys.replace_records(unused)  # copies of the table may have them

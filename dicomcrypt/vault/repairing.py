@@ -153,7 +153,16 @@ def repair(
     rows of objects that are gone; remove_erased: delete objects of erased records; accept_old:
     take older headers as they are; rebuild: write
     the catalogue anew from the objects alone; damaged: names of objects that are known not to be
-    whole (`verify`)."""
+    whole (`verify`). Raises UsageError for one that is not there, and for a folder in the vault."""
+    if aside is not None:
+        vault.refuse_inside(aside)
+    damaged = [*damaged]
+    for name in damaged:
+        try:
+            vault.store.size(name)
+        except MissingBlobError:
+            raise UsageError(f"the vault has no {name!r}: `vault verify` names what is not whole"
+                             ) from None
     done = Repaired(buried=bury_again(vault))
     note_again(vault)
     if not vault.has_header():

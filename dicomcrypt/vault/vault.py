@@ -237,7 +237,7 @@ class Vault:
                               record_key)
 
     def refuse_inside(self, path: str | os.PathLike[str]) -> None:
-        """Raise UsageError for an output that would lie in the vault, or be its key table."""
+        """Raise UsageError for an output that would lie in the vault."""
         real = os.path.realpath(path)
         if not is_local(self.store):
             return

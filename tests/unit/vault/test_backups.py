@@ -1,6 +1,7 @@
 """Copies of a vault's key table: made while others write, put back, and what they bring back."""
 
 import os
+import pathlib
 import shutil
 import threading
 import time
@@ -40,7 +41,7 @@ def restore(world, source, *, force=False):
 
 def copy_of(world, name="copy.keys", **how):
     with world.open() as vault:
-        return backup_keys(vault.keys, vault.store, str(world.folder / name), **how)
+        return backup_keys(vault, str(world.folder / name), **how)
 
 
 def wrong(world):
@@ -62,18 +63,34 @@ def test_a_copy_opens_as_the_table_did(world):
     with world.open() as vault:
         assert backups.backups(vault.keys) == [made]
         with pytest.raises(OutputExistsError):
-            backup_keys(vault.keys, vault.store, made.place)
+            backup_keys(vault, made.place)
         with pytest.raises(UsageError, match="does not lie in the vault"):
-            backup_keys(vault.keys, vault.store, str(world.path / "x"))
-        again = backup_keys(vault.keys, vault.store, made.place, force=True)
+            backup_keys(vault, str(world.path / "x"))
+        again = backup_keys(vault, made.place, force=True)
         backups.forget_backup(vault.keys, made.id)
         with pytest.raises(UsageError):
             backups.forget_backup(vault.keys, made.id)
         assert backups.backups(vault.keys) == [again]
         for error, place in ((UsageError, "none/x"), (OSError, "x" * 300)):
             with pytest.raises(error):
-                backup_keys(vault.keys, vault.store, str(world.folder / place))
+                backup_keys(vault, str(world.folder / place))
         assert backups.backups(vault.keys) == [again]
+
+
+def test_a_copy_takes_the_place_of_nothing_that_is_in_use(world):
+    with world.open() as vault:
+        before = pathlib.Path(world.keys_path).read_bytes()
+        for place in (*vault.private_paths[1:], vault.private_paths[0] + "/x"):
+            with pytest.raises(UsageError):
+                backup_keys(vault, place, force=True)
+        assert not backups.backups(vault.keys)
+    link = world.folder / "link"
+    link.symlink_to(world.keys_path)
+    with world.open() as vault, pytest.raises(UsageError, match="the vault's own"):
+        backup_keys(vault, str(link), force=True)
+    with pytest.raises(UsageError, match="the present key table"):
+        restore(world, link, force=True)
+    assert pathlib.Path(world.keys_path).read_bytes() == before
 
 
 def test_a_copy_is_consistent_while_others_write(world):

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from vault_world import World
 
+from dicomcrypt.errors import UsageError
 from dicomcrypt.vault.checking import Check
 from dicomcrypt.vault.erasing import erase
 from dicomcrypt.vault.merging import merge
@@ -246,3 +247,11 @@ def test_strays(world):
     assert check(world, notes=True) == ["segment", "stray"]
     assert [finding.kind for finding in mend(world).left] == ["stray"]
     assert check(world, notes=True) == ["stray"]
+
+
+def test_what_repair_is_given_is_looked_at_first(world):
+    with world.open(catalogue=False) as vault, vault.lease("repair"):
+        with pytest.raises(UsageError, match="lies in the vault"):
+            repair(vault, aside=str(world.path / "objects"))
+        with pytest.raises(UsageError, match="has no"):
+            repair(vault, damaged=[object_name(bytes(16))])

@@ -91,7 +91,7 @@ def test_copies_of_objects_and_catalogue_are_noise(world, tmp_path):
     with world.open() as vault:
         place = tmp_path / "safe" / "copy.keys"
         place.parent.mkdir()
-        copy = backups.backup_keys(vault.keys, vault.store, str(place))
+        copy = backups.backup_keys(vault, str(place))
         late = find_record(vault, patient="P2")
         done = erase_patient(vault, "P1")
         assert [found.id for found in done.backups] == [copy.id]

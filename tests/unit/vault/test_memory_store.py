@@ -154,7 +154,7 @@ def test_what_a_killed_job_left_goes(world, monkeypatch):
 
 def test_copies_of_the_key_table(world, tmp_path):
     with world.open() as vault:
-        made = backup_keys(vault.keys, vault.store, str(tmp_path / "copy.keys"))
+        made = backup_keys(vault, str(tmp_path / "copy.keys"))
         vault_id = vault.keys.vault_id
         with vault.lease("erase"):
             assert erase(vault, find_record(vault, patient="P1")).backups == [made]
