@@ -129,8 +129,8 @@ class Vault:
         table = KeyTable(keys_path).unlock(login, password, identities=identities)
         try:
             keys = VaultKeys(table)
-            if not catalogue:  # nothing rests on the header
-                vault_id = vault_of(store) or vault_id or keys.vault_id
+            if not catalogue and vault_of(store) == keys.vault_id:  # nothing rests on the header
+                vault_id = keys.vault_id
             if vault_id != keys.vault_id:
                 raise UsageError(f"{keys_path!r} is the key table of another vault than "
                                  f"{shown(store)}: give the right one with --keys")
