@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -110,8 +112,24 @@ def about(verb: str, vault: Any) -> dict[str, str]:
     return {"action": f"vault.{verb}", "vault": vault.keys.vault_id.hex()}
 
 
+def tell_missing(vault: Any) -> int:
+    """Say that rows could not be read, as the key table lacks their keys; return the exit status
+    for what is not all there, 0 if it is."""
+    from .console import complain
+
+    if vault.catalogue.lacks_keys():
+        from ..vault.checking import keyless
+
+        lost = keyless(vault)
+        if lost:
+            complain(lost)
+            return 4
+    return 0
+
+
 def selected(vault: Any, patient, issuer, study, series, objects, everything, paths=()) -> Any:
-    """Return the rows that are asked for. Raises UsageError if nothing is, or nothing matches."""
+    """Return the rows that are asked for. Raises UsageError if nothing is, or if something of it
+    matches nothing: who asks for two files is not to believe that he has both."""
     from ..vault.reading import select
 
     query = {"PatientID": patient, "IssuerOfPatientID": issuer, "StudyInstanceUID": study,
@@ -127,6 +145,17 @@ def selected(vault: Any, patient, issuer, study, series, objects, everything, pa
     rows = list(select(vault, query, objects=ids))
     if not rows:
         raise UsageError("nothing in the vault matches")
+    there = {row.path or b"" for row in rows}
+    for path in [*there]:
+        there.update(path[: found.start()] for found in re.finditer(b"/", path))
+    missing = [text for text in query.get("path", ()) if text not in there]
+    for keyword, texts in query.items():
+        if keyword != "path" and not isinstance(texts, str) and (len(texts) > 1 or ids):
+            missing += [text for text in texts
+                        if next(select(vault, {**query, keyword: text}), None) is None]
+    if missing:
+        more = f", nor {len(missing) - 1} more of what was given" if len(missing) > 1 else ""
+        raise UsageError(f"nothing in the vault matches {os.fsdecode(missing[0])!r}{more}")
     return rows
 
 
@@ -168,6 +197,8 @@ def create(folder, keys_path, recipient_files, recovery_files, login, ask, passp
     opt.access_of(recipient_files, access)
     spare = (*opt.configured_recipients("recovery"), *recovery_files)
     opt.access_of(spare, access)
+    if not access:
+        raise UsageError("for whom is the vault? give -r FILE, or --login NAME -p")
     warnings = [] if spare else recovery_warnings(not as_json)
     with (
         auditing.job("vault.create"), Vault.create(folder, access, keys_path=keys_path) as made
@@ -197,9 +228,11 @@ def stats(folder, as_json, **how):
 
     with open_vault(folder, **how) as opened:
         facts = opened.catalogue.stats() | {"key_generations": opened.keys.generation}
-    if as_json:
-        print_json(facts)
-        return
+        lost = tell_missing(opened)
     rows = [(name.replace("_", " "), size_text(n) if "size" in name else str(n))
             for name, n in facts.items()]
-    print_table(rows, ("what", "how much"), folder)
+    if as_json:
+        print_json(facts)
+    else:
+        print_table(rows, ("what", "how much"), folder)
+    sys.exit(lost)

@@ -124,10 +124,12 @@ def repair(folder, aside, rebuild, drop_missing, remove_erased, accept_old, dama
            quiet, **how):
     """Put a vault in order: damaged objects aside, rows for objects that have none.
 
-    Nothing is deleted that is not asked for.
+    Unasked it deletes only what killed jobs left, and of an object without a row the second copy
+    of the same bytes under the same path of the same record. What is damaged is set aside, and its
+    rows are taken away.
     """
     from ..vault.repairing import repair as repair_vault
-    from .console import print_json, say
+    from .console import complain, print_json, say
 
     with (
         open_vault(folder, **how, catalogue=False) as vault, _progress(not quiet) as progress,
@@ -154,6 +156,8 @@ def repair(folder, aside, rebuild, drop_missing, remove_erased, accept_old, dama
             say(f"left: {finding.kind}: {finding.name or ''} {finding.message}")
         if not quiet:
             say(f"{done.rebuilt} rows rebuilt, {done.adopted} objects got rows, {done.dropped} "
-                f"rows taken away, {len(done.aside)} objects set aside")
+                f"rows taken away, {len(done.aside)} objects set aside, {done.removed} deleted")
+    if not rebuild and any(finding.kind in ("head", "segment") for finding in done.left):
+        complain("--rebuild writes the catalogue anew, from the objects that are there")
     if done.left:
         sys.exit(4)

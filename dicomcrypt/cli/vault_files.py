@@ -10,7 +10,7 @@ import click
 from ..errors import UsageError
 from . import auditing
 from . import options as opt
-from .vault import about, open_vault, selected, selection, unlocking
+from .vault import about, open_vault, selected, selection, tell_missing, unlocking
 
 #: Objects that are named where one is to be chosen.
 MOST = 20
@@ -99,11 +99,12 @@ def get(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
     options = DecryptOptions("all", force, resume, unsafe_links, not no_sync)
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
         rows = selected(opened, patient, issuer, study, series, objects, everything, paths)
+        lost = tell_missing(opened)
         with Report("get", as_json=as_json, quiet=quiet, verbose=verbose,
                     **about("get", opened)) as report:
             run(report, restore(opened, rows, output, options, jobs or default_jobs(),
                                 journal=journal, watch=report.watch))
-    sys.exit(report.exit_status())
+    sys.exit(report.exit_status() or lost)
 
 
 @click.command(epilog="""\b
@@ -217,9 +218,10 @@ def share(folder, keys_path, login, identity_files, ask, passphrase_file, paths,
     recipients = opt.load_recipient_files(recipient_files)
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
         rows = selected(opened, patient, issuer, study, series, objects, everything, paths)
+        lost = tell_missing(opened)
         with Report("share", as_json=as_json, quiet=quiet, verbose=verbose,
                     **about("share", opened)) as report:
             run(report, copy(opened, rows, output, recipients, jobs or default_jobs(), force=force,
                              sync=not no_sync, allow_classical=allow_classical,
                              allow_mixed=allow_mixed, watch=report.watch))
-    sys.exit(report.exit_status())
+    sys.exit(report.exit_status() or lost)

@@ -12,7 +12,7 @@ import click
 
 from ..errors import UsageError
 from . import options as opt
-from .vault import open_vault, unlocking
+from .vault import open_vault, tell_missing, unlocking
 
 _LEVELS = ("patient", "study", "series", "instance")
 #: What is shown of each level of the tree, and what tells one from the next.
@@ -154,6 +154,8 @@ def _show(level: str, as_json: bool, query: dict[str, list[str]], how: dict[str,
                      for name in _COLUMNS[level]] for row in found]
             if rows:
                 print_table(rows, _COLUMNS[level])
+        lost = tell_missing(vault)
+    sys.exit(lost)
 
 
 def _tree(rows: Iterable[dict[str, Any]], level: str, width: int) -> Iterator[str]:

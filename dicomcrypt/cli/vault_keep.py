@@ -121,7 +121,7 @@ def hold(folder, patient, issuer, study, record, off, reason, as_json, **how):
     with open_vault(folder, **how) as vault:
         if not (patient or study or record):
             if off or reason:
-                raise UsageError("whose record? give --patient, --study or --record")
+                raise UsageError("whose record? give --patient, --study or --record, and --reason")
             found = [{"record": h.record.hex(), "reason": h.reason, "since": day(h.since / 1e9)}
                      for h in holds.holds(vault.keys)]
             if as_json:
@@ -205,6 +205,10 @@ and the id of the proof; who holds the vault's keys can ask that of any ID, and 
 \b
 What it cannot undo: files that were decrypted before, keys that somebody kept, and copies of the
 key table that were made before: those that are registered are named; destroy them.
+
+\b
+What it does not know of: files that tell of the patient but not in their own Patient ID, such as a
+DICOMDIR, a report, or a broken file. They lie in other records: look with `vault find --path`.
 """)
 @unlocking
 @whose
@@ -368,7 +372,7 @@ def backup_keys(folder, to, forget, force, as_json, **how):
                 backups.forget_backup(vault.keys, backup_id)
         elif to:
             with recorded("vault.backup", vault.keys.vault_id) as facts:
-                made = backups.backup_keys(vault.keys, vault.store.root, to, force=force)
+                made = backups.backup_keys(vault, to, force=force)
                 facts |= {"objects": [made.id.hex()], "sequence": made.counter}
             if as_json:
                 print_json(copies([made])[0])

@@ -23,10 +23,10 @@ from ..keytable import KeyTable, UnlockedKeyTable
 from ..keytable.store import ACCESS, SqliteStore
 from ..objects.atomic import sync_folders
 from . import head as heads
-from .keys import CACHE, RECORD, TOMBSTONE, VaultKeys
+from .keys import CACHE, RECORD, REPLACED, TOMBSTONE, VaultKeys
 from .lease import DOCUMENT as LEASES
-from .store import Store
-from .vault import shown
+from .store import Store, is_local
+from .vault import Vault, shown
 
 BACKUPS = "backups"
 #: Documents of the present table that count more than those of an older copy.
@@ -79,20 +79,26 @@ def _info(keys: VaultKeys, record: bytes):
         return None
 
 
-def outside(store_root: str, path: str) -> str:
-    """Return a path, absolute; raises UsageError if it lies in the vault's store."""
-    path, root = os.path.abspath(path), os.path.realpath(store_root)
+def outside(vault: Vault, path: str) -> str:
+    """Return a path, absolute; raises UsageError if it lies in the vault's folder, or is one of
+    the files beside it."""
+    path = os.path.abspath(path)
+    if os.path.realpath(path) in map(os.path.realpath, vault.private_paths):
+        raise UsageError(f"{path!r} is the vault's own: a copy of the key table needs another name")
+    if not is_local(vault.store):
+        return path
+    root = os.path.realpath(vault.store.root)
     if os.path.commonpath([root, os.path.realpath(path)]) == root:
         raise UsageError("a copy of the key table does not lie in the vault: whoever backs up both "
                          "together keeps what is to be erased")
     return path
 
 
-def backup_keys(keys: VaultKeys, store_root: str, path: str, *, force: bool = False) -> Backup:
+def backup_keys(vault: Vault, path: str, *, force: bool = False) -> Backup:
     """Copy the key table into a file, verify the copy, and register it; others may use it.
 
     Raises OutputExistsError, UsageError."""
-    path = outside(store_root, path)
+    keys, path = vault.keys, outside(vault, path)
     if os.path.lexists(path) and (not force or not os.path.isfile(path)):
         raise OutputExistsError(f"{path!r} exists: choose another name, or give --force")
     if not os.path.isdir(os.path.dirname(path)):
@@ -169,6 +175,8 @@ def restore_keys(
     present table, if it can be opened, and by the store's journal of erasures. Raises UsageError
     for another vault's table, and, without `force`, if keys would be lost or if the present table
     cannot be opened."""
+    if os.path.realpath(source) == os.path.realpath(path):
+        raise UsageError(f"{source!r} is the present key table: name the copy")
     try:
         copy = unlock(KeyTable(source), True)
     except ThrottledError:
@@ -269,7 +277,7 @@ def _prepare(store: Store, table: UnlockedKeyTable, present: UnlockedKeyTable | 
     if present is not None:
         newer = {info.id: info.kind for info in present.labels()}
         gone |= {key_id for key_id, kind in newer.items() if kind == TOMBSTONE}
-        lost = sum(kind != CACHE and kind != TOMBSTONE and key_id not in there
+        lost = sum(kind not in (CACHE, TOMBSTONE, REPLACED) and key_id not in there
                    for key_id, kind in newer.items())
         if lost and not force:
             raise UsageError(

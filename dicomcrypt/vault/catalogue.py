@@ -144,7 +144,8 @@ class Catalogue:
         """Return a whole segment, of which the head's digest is right."""
         data = self._store.read(segment_name(entry.segment_id), 0, entry.size + 1)
         if not hmac.compare_digest(sha256(data).digest(), entry.digest):
-            raise DamagedError("a segment of the catalogue was changed: repair the vault")
+            raise DamagedError("a segment of the catalogue was changed: bring it back from a "
+                               "backup, or give `vault repair --rebuild`")
         return data
 
     def _directory(self, entry: Entry, data: bytes | None = None) -> Directory:
@@ -209,6 +210,10 @@ class Catalogue:
     def records(self) -> list[bytes]:
         """Return the ids of all record keys that the catalogue knows and the key table has."""
         return self._database.key_ids("r.there = 1", ())
+
+    def lacks_keys(self) -> bool:
+        """Whether rows were left out whose keys nobody destroyed; `keyless` looks closer."""
+        return any(not self._keys.is_gone(record) for record in self._database.skipped)
 
     def keyless(self) -> set[bytes]:
         """Return the ids of record keys of which there are frames, and that the key table lacks

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ..container.reader import Container
 from ..errors import DamagedError, DicomcryptError, MissingBlobError
 from . import head as heads
-from .erasing import PENDING, erasures
+from .erasing import PENDING, erasures, unnoted
 from .lease import held
 from .placing import journals
 from .selecting import whole_record
@@ -149,6 +149,9 @@ class Check:
 
     def run(self) -> Iterator[Finding]:
         vault = self.vault
+        if not self.vault.has_header():
+            yield Finding("header", True, "the header is gone or damaged: repair writes it anew",
+                          HEAD_NAME)
         yield from self._keys()
         yield from self._catalogue()
         yield from self._names()
@@ -231,6 +234,10 @@ class Check:
 
     def _erasures(self) -> Iterator[Finding]:
         keys = self.vault.keys
+        bare = unnoted(self.vault)
+        if bare:
+            yield Finding("erasure", True, f"no note says that {len(bare)} keys were erased: an "
+                          "old copy of the key table could bring them back (repair notes it)")
         for name, records in erasures(self.vault.store, keys):
             if records is None:
                 yield Finding("erasure", True, "the note of an erasure is damaged", name)

@@ -24,7 +24,7 @@ from ..errors import (
 from ..trees.checkpoint import FULL
 from .backups import Backup, backups, holding, remove_leftovers
 from .holds import check_erasable, forget_records
-from .keys import VaultKeys, pack_document, parse_document
+from .keys import TOMBSTONE, VaultKeys, pack_document, parse_document
 from .rows import Row
 from .selecting import identities_of
 from .store import Store
@@ -318,3 +318,25 @@ def erasures(store: Store, keys: VaultKeys) -> Iterator[tuple[str, list[bytes] |
             yield name, open_erasure(keys, store.read(name, 0, _LIMIT))[1]
         except DamagedError:
             yield name, None
+
+
+def unnoted(vault: Vault) -> dict[bytes, int]:
+    """Return {id of a key that was erased: when, ns since 1970} of those that no note of the store
+    names: it was lost, or is damaged."""
+    keys = vault.keys
+    noted = {record for _, records in erasures(vault.store, keys) for record in records or ()}
+    noted.update((keys.document(PENDING) or {}).get(_RECORDS, ()))
+    return {info.id: int(info.label or 0) for info in keys.table.labels()
+            if info.kind == TOMBSTONE and info.id not in noted}
+
+
+def note_again(vault: Vault) -> None:
+    """Note again what was erased, from the key table, in the place of damaged notes. Number of
+    objects and tags are lost. Hold the writers' lease."""
+    bare = unnoted(vault)
+    names = [name for name, records in erasures(vault.store, vault.keys) if records is None]
+    if bare and not names:
+        names = [f"{PREFIX}{os.urandom(16).hex()}"]
+    for name in names:
+        done = Erasure(b"", max(bare.values(), default=0), [*bare], 0, [])
+        vault.store.replace(name, seal_erasure(vault.keys, done))

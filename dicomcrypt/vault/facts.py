@@ -11,10 +11,13 @@ from ..dicom.attributes import KEYWORDS, trimmed, values
 from ..native import _scan
 from .rows import COUNTED, TEXT, clean, fields_of
 
-#: Of a file so many bytes are looked at for its elements, first a few and then more.
-FIRST, MOST = 16 << 10, 4 << 20
-#: Bytes that a deflated data set is inflated to.
-_INFLATED = 1 << 20
+#: Of a file so many bytes are looked at for its elements, first a few and then more; at most
+#: where it is not known before whose it is.
+FIRST, MOST, FAR = 16 << 10, 4 << 20, 256 << 20
+#: Of a deflated data set: so many bytes of the file are looked at, and inflated to so many.
+_INFLATED = (FIRST, 1 << 20), (FAR, FAR)
+#: Patient ID and Study Instance UID, which say whose a file is; elements stand in ascending order.
+_OWNERS = {0x00100020, 0x0020000D}
 #: Elements of which each file of a series has its own; the first stands in for the second.
 _OWN = {0x00020003: "SOPInstanceUID", 0x00080018: "SOPInstanceUID", 0x00200013: "InstanceNumber"}
 _USED = {*TEXT.values(), *COUNTED, "SpecificCharacterSet"}
@@ -37,18 +40,28 @@ def read_facts(data: memoryview, size: int, more: Callable[[int], memoryview]) -
 
     more: reads the file's beginning, so many bytes. Empty for what is not DICOM; of a file that
     cannot be followed what was found before."""
-    scan = _scan.Scan()
-    while scan.feed(data, 0, len(data) >= size) == _scan.NEED and len(data) < min(size, MOST):
-        before, data = len(data), more(min(8 * len(data) or FIRST, size, MOST))
+    scan, most = _scan.Scan(), MOST
+    while scan.feed(data, 0, len(data) >= size) == _scan.NEED and len(data) < size:
+        if len(data) >= most:
+            if len(data) >= FAR or _OWNERS & scan.attributes.keys():
+                break
+            most = FAR
+        before, data = len(data), more(min(8 * len(data) or FIRST, size, most))
         if len(data) <= before:
             break
     if scan.status == _scan.FOREIGN:
         return {}
     if scan.status != _scan.DEFLATED:
         return _fields(scan, data)
-    found = values(scan, data)
-    syntax = found.get("TransferSyntaxUID", "")
-    return fields_of({**_inflated(data, scan.dataset), "TransferSyntaxUID": syntax})
+    syntax = values(scan, data).get("TransferSyntaxUID", "")
+    found: dict[str, str] = {}
+    for most, plain in _INFLATED:
+        if len(data) < min(size, most):
+            data = more(min(size, most))
+        found = _inflated(data, scan.dataset, plain)
+        if has_owner(found):
+            break
+    return fields_of({**found, "TransferSyntaxUID": syntax})
 
 
 #: What the files of a series have in common, by the bytes of it.
@@ -83,10 +96,10 @@ def _fields(scan: _scan.Scan, data: memoryview) -> dict[str, Any]:
     return facts
 
 
-def _inflated(data: memoryview, start: int) -> dict[str, str]:
+def _inflated(data: memoryview, start: int, most: int) -> dict[str, str]:
     """The elements of a deflated data set (PS3.5 annex A.5): the patient must be known of all."""
     try:
-        plain = zlib.decompressobj(-15).decompress(data[start:], _INFLATED)
+        plain = zlib.decompressobj(-15).decompress(data[start:], most)
     except zlib.error:
         return {}
     syntax = struct.pack("<HH2sH", 2, 0x10, b"UI", len(_EXPLICIT_LITTLE)) + _EXPLICIT_LITTLE
@@ -95,6 +108,11 @@ def _inflated(data: memoryview, start: int) -> dict[str, str]:
     scan = _scan.Scan()
     scan.feed(whole, 0, True)
     return values(scan, whole)
+
+
+def has_owner(facts: dict[str, Any]) -> bool:
+    """Whether a file with these elements says whose it is."""
+    return "PatientID" in facts or "StudyInstanceUID" in facts
 
 
 def owner_of(facts: dict[str, Any]) -> Owner:

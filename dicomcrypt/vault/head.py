@@ -19,6 +19,9 @@ NAME = "catalogue/head"
 MAGIC = b"DCMXHED1"
 _HEAD = struct.Struct("<8s16sIQ")
 SEGMENTS_LIMIT = 4096
+#: What to do about a catalogue that is not the one that counts.
+_WAYS = ("was the folder put back from a backup? bring back a later one, or let `vault repair "
+         "--rebuild` list the objects that are there")
 _LIMIT = _HEAD.size + NONCE + TAG + SEGMENTS_LIMIT * 96
 
 
@@ -63,6 +66,15 @@ def sealed_under(data: bytes) -> int:
     return _HEAD.unpack_from(data)[2]
 
 
+def vault_of(store: Store) -> bytes | None:
+    """Return the id of the vault that a head says to be of, None without one; not verified."""
+    try:
+        magic, vault_id, _, _ = _HEAD.unpack(store.read(NAME, 0, _HEAD.size))
+    except (DamagedError, MissingBlobError, struct.error):
+        return None
+    return vault_id if magic == MAGIC else None
+
+
 def open_head(keys: Keys, data: bytes) -> Head:
     """Undo `seal_head`; raises DamagedError."""
     try:
@@ -100,12 +112,12 @@ def read_head(store: Store, keys: Keys) -> Head:
         data = store.read(NAME, 0, _LIMIT + 1)
     except MissingBlobError:
         if before:
-            raise DamagedError("the head of the catalogue is gone: repair the vault") from None
+            raise DamagedError(f"the head of the catalogue is gone: {_WAYS}") from None
         return EMPTY
     head = open_head(keys, data)
     # In this order a head that others replace meanwhile is between the two states.
     if head.generation < before or head.g < keys.head_generation:
-        raise DamagedError("the head of the catalogue is an old copy: repair the vault")
+        raise DamagedError(f"the head of the catalogue is an old copy: {_WAYS}")
     if head.generation > keys.state + 1:
         raise DamagedError("the catalogue is newer than the key table: is that an old copy?")
     return head

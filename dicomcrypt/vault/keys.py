@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,8 +13,8 @@ from ..keytable import UnlockedKeyTable
 from ..native._cbor import bounded, decode_map, encode_map
 
 VAULT, RECORD, CACHE, TOMBSTONE = "vault", "record", "cache", "tombstone"
-#: What is in the place of a record key that `rewrap --deep` replaced, while the catalogue still
-#: has frames under it.
+#: What is in the place of a record key that `rewrap --deep` replaced: copies of the table have it,
+#: and it is to be buried in them when its heir is.
 REPLACED = "replaced"
 VERSION = 1
 #: Keys of the document `vault`: version, vault id, ids of the vault keys, the cache key's id,
@@ -144,17 +144,35 @@ class VaultKeys:
                 found.setdefault(bytes.fromhex(info.label), []).append(info.id)
         return found
 
-    def replaced(self) -> list[bytes]:
-        """Return ids whose record keys were destroyed by `replace_records`."""
-        return [info.id for info in self.table.labels() if info.kind == REPLACED]
+    def replaced(self) -> dict[bytes, bytes | None]:
+        """Return {id whose record key `replace_records` destroyed: id of its heir}; reads the
+        table whole."""
+        return {info.id: bytes.fromhex(info.label) if info.label else None
+                for info in self.table.labels() if info.kind == REPLACED}
 
-    def replace_records(self, key_ids: Iterable[bytes]) -> None:
-        """Destroy record keys under which nothing is any more but what the catalogue drops."""
+    def replace_records(self, heirs: Mapping[bytes, bytes | None]) -> None:
+        """Destroy record keys under which nothing is any more but what the catalogue drops.
+
+        heirs: {its id: id of the key of its record that has its place, None if there is none};
+        that stays known, since copies of the table still hold what is destroyed here."""
         with self.table.transaction():
-            for key_id in key_ids:
+            for key_id, heir in heirs.items():
                 self._row_keys.pop(key_id, None)
                 if self.record_key(key_id) is not None:
-                    self.table.bury(key_id, REPLACED)
+                    self.table.bury(key_id, REPLACED, heir.hex() if heir else None)
+
+    def ancestors(self, key_ids: Iterable[bytes]) -> list[bytes]:
+        """Return the ids of all replaced keys whose heirs, or heirs' heirs, are among these."""
+        before: dict[bytes, list[bytes]] = {}
+        if self.generation == 1:  # nothing was ever replaced
+            return []
+        for old, heir in self.replaced().items():
+            if heir is not None:
+                before.setdefault(heir, []).append(old)
+        found = [old for key_id in key_ids for old in before.get(key_id, ())]
+        for key_id in found:  # grows on the way
+            found += before.get(key_id, ())
+        return found
 
     def is_current(self, key_id: bytes) -> bool:
         """Whether a record key is there and younger than the latest vault key."""
@@ -196,30 +214,30 @@ class VaultKeys:
         return count
 
     def bury_records(self, key_ids: Iterable[bytes], time_ns: int) -> list[bytes]:
-        """Destroy record keys, all or none: under their ids is a tombstone with the time from now
-        on. Return the ids of those that were there."""
-        found = []
+        """Destroy record keys, all or none: under their ids, and those of keys that they replaced,
+        is a tombstone with the time from now on. Return the ids of those that were there."""
+        found, key_ids = [], list(key_ids)
         with self.table.transaction():
-            for key_id in key_ids:
+            for key_id in [*key_ids, *self.ancestors(key_ids)]:
                 self._row_keys.pop(key_id, None)
-                if self.record_key(key_id) is not None:
+                if self._kind(key_id) in (RECORD, REPLACED):
                     self.table.bury(key_id, TOMBSTONE, str(time_ns))
                     found.append(key_id)
         return found
 
     def is_gone(self, key_id: bytes) -> bool:
         """Whether a record key was destroyed on purpose: erased, or replaced."""
-        try:
-            return self.table.info(key_id).kind in (TOMBSTONE, REPLACED)
-        except UnknownKeyError:
-            return False
+        return self._kind(key_id) in (TOMBSTONE, REPLACED)
 
     def is_buried(self, key_id: bytes) -> bool:
         """Whether a record key was destroyed by an erasure."""
+        return self._kind(key_id) == TOMBSTONE
+
+    def _kind(self, key_id: bytes) -> str | None:
         try:
-            return self.table.info(key_id).kind == TOMBSTONE
+            return self.table.info(key_id).kind
         except UnknownKeyError:
-            return False
+            return None
 
     # ---- cache, state, documents --------------------------------------------
 

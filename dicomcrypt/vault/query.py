@@ -55,7 +55,8 @@ class Query:
         if keyword == "path":
             found = [_path(os.fsencode(text), exact=self._exact) for text in texts]
         elif keyword not in TEXT.values():
-            raise UsageError(f"{keyword!r} is no key of the catalogue")
+            raise UsageError(f"{keyword!r} is no key of the catalogue: it has path, "
+                             f"{', '.join(sorted(TEXT.values()))}")
         else:
             column = f'{"o" if keyword in _OWN else "g"}."{keyword}"'
             plain = [_text(text) for text in texts]

@@ -301,17 +301,17 @@ def _end(vault: Vault, old_keys: set[bytes]) -> None:
         said |= {key_id for pair in merges(keys) for key_id in pair}
         named = heirs(vault, old_keys)
         old_keys -= said - named.keys()
+        keys.replace_records({old: named.get(old) for old in old_keys})
         named = {old: new for old, new in named.items() if old in said}
         rename_records(keys, named)
         rename_merged(keys, named)
-        keys.replace_records(old_keys)
         keys.renew_cache_key()
     vault.catalogue.forget(old_keys)
     vault.catalogue.compact()
     there = set(vault.catalogue.records())
-    unused = {k for found in keys.successors().values() for k in found} - there
+    heirs_of = keys.replaced()
+    unused = {made: heirs_of.get(old) for old, found in keys.successors().items() for made in found
+              if made not in there}
     with keys.transaction():
         keys.table.delete_document(DOCUMENT)
-        keys.delete_records(unused)
-        for key_id in keys.replaced():
-            keys.table.delete(key_id)
+        keys.replace_records(unused)  # copies of the table may have them

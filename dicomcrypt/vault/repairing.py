@@ -1,5 +1,4 @@
-"""Putting a vault in order again; nothing is removed without being asked for
-(docs/spec/vault-v1.md, 7)."""
+"""Putting a vault in order again (docs/spec/vault-v1.md, 7)."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ from ..objects.files import object_meta
 from ..objects.signing import unlock
 from .checking import Check, Finding, Progress, orphan_kind, record_of
 from .doubles import Doubles, hash_content, lineage
-from .erasing import erasures, finish_pending
-from .facts import MOST, owner_of, read_facts
+from .erasing import erasures, finish_pending, note_again
+from .facts import FAR, MOST, has_owner, owner_of, read_facts
 from .merging import apply_merges
 from .placing import journals, remove_journal
 from .rows import Row, identity_row
@@ -94,8 +93,11 @@ def read_row(vault: Vault, object_id: bytes) -> tuple[bytes, Row, Row | None]:
         index, meta = object_meta(opened)
         facts: dict[str, Any] = {}
         if meta.link is None:
-            data = beginning(opened)
-            facts = read_facts(memoryview(data), len(data), lambda size: memoryview(data)[:size])
+            for most in (MOST, FAR):
+                data = memoryview(beginning(opened, most))
+                facts = read_facts(data, len(data), lambda _, data=data: data)
+                if has_owner(facts) or len(data) < most:
+                    break
     owner = owner_of(facts)
     job = lineage(vault.keys, record)[-1] if record else None
     who = identity_row(owner.issuer, owner.patient_id, study=owner.study, job=job)
@@ -153,8 +155,20 @@ def repair(
     rows of objects that are gone; remove_erased: delete objects of erased records; accept_old:
     take older headers as they are; rebuild: write
     the catalogue anew from the objects alone; damaged: names of objects that are known not to be
-    whole (`verify`)."""
+    whole (`verify`). Raises UsageError for one that is not there, and for a folder in the vault."""
+    if aside is not None:
+        vault.refuse_inside(aside)
+    damaged = [*damaged]
+    for name in damaged:
+        try:
+            vault.store.size(name)
+        except MissingBlobError:
+            raise UsageError(f"the vault has no {name!r}: `vault verify` names what is not whole"
+                             ) from None
     done = Repaired(buried=bury_again(vault))
+    note_again(vault)
+    if not vault.has_header():
+        vault.write_header()
     if rebuild:
         _rebuild(vault, done, aside, progress)
     check = Check(vault, jobs=jobs, progress=progress)

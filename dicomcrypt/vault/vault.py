@@ -12,6 +12,7 @@ from ..container.stanza import Identity, Recipient
 from ..errors import DamagedError, DicomcryptError, MissingBlobError, UsageError
 from ..keytable import KeyTable
 from .catalogue import Catalogue
+from .head import vault_of
 from .keys import VaultKeys
 from .lease import Lease
 from .recipients import remember, remove
@@ -109,10 +110,17 @@ class Vault:
     ) -> Vault:
         """Open a vault by a login and its password, or by an identity.
 
-        catalogue: False does not read it, for those who find out what is wrong with it.
+        catalogue: False does not read it, nor the header, for those who find out what is wrong
+        with them.
 
         Raises UsageError for what is no vault, DamagedError, and as `KeyTable.unlock` does."""
-        store, vault_id = read_header(path)
+        vault_id: bytes | None
+        try:
+            store, vault_id = read_header(path)
+        except DamagedError:
+            if catalogue:
+                raise
+            store, vault_id = store_at(path), None
         keys_path = keys_place(store, keys_path)
         if not os.path.exists(keys_path):
             raise UsageError(
@@ -121,6 +129,8 @@ class Vault:
         table = KeyTable(keys_path).unlock(login, password, identities=identities)
         try:
             keys = VaultKeys(table)
+            if not catalogue and vault_of(store) == keys.vault_id:  # nothing rests on the header
+                vault_id = keys.vault_id
             if vault_id != keys.vault_id:
                 raise UsageError(f"{keys_path!r} is the key table of another vault than "
                                  f"{shown(store)}: give the right one with --keys")
@@ -145,6 +155,13 @@ class Vault:
         """Lock it."""
         self.catalogue.close()
         self.keys.close()
+
+    def has_header(self) -> bool:
+        """Whether the header is this vault's."""
+        try:
+            return read_header(self.store)[1] == self.keys.vault_id
+        except DicomcryptError:
+            return False
 
     def write_header(self) -> None:
         """Put the header in its place, as it is now."""
@@ -220,7 +237,7 @@ class Vault:
                               record_key)
 
     def refuse_inside(self, path: str | os.PathLike[str]) -> None:
-        """Raise UsageError for an output that would lie in the vault, or be its key table."""
+        """Raise UsageError for an output that would lie in the vault."""
         real = os.path.realpath(path)
         if not is_local(self.store):
             return
@@ -296,16 +313,17 @@ def _is_empty(store: Store) -> bool:
 
 def read_header(path: str | os.PathLike[str] | Store) -> tuple[Store, bytes]:
     """Return the store in a folder, and the vault's id. Raises UsageError for what is no vault,
-    DamagedError."""
+    DamagedError for one whose header is gone or damaged."""
     store = store_at(path)
     try:
         data = store.read(HEAD_NAME)
     except (DamagedError, MissingBlobError, UsageError, OSError):
         data = b""
-    if data[:8] != MAGIC:
-        raise UsageError(f"{shown(store)} is no vault")
-    if len(data) != HEADER.size:
-        raise DamagedError(f"the header of vault {shown(store)} is damaged")
+    if data[:8] != MAGIC or len(data) != HEADER.size:
+        if vault_of(store) is None:
+            raise UsageError(f"{shown(store)} is no vault")
+        raise DamagedError(f"the header of vault {shown(store)} is gone or damaged: `vault "
+                           "repair` writes it anew")
     return store, HEADER.unpack(data)[1]
 
 

@@ -308,3 +308,79 @@ def test_a_vault_is_made_in_no_other(call, keys, vault):
     done = call("vault", "create", vault / "objects" / "new", "-r", keys / "doctor.pub")
     assert (done.status, f"lies in the vault '{vault}'" in done.err) == (2, True)
     assert not (vault / "objects" / "new").exists()
+
+
+def test_what_is_asked_for_and_not_there_is_not_passed_over(call, keys, added, tmp_path):
+    who, ct = ("-i", keys / "doctor.key"), "ward/CT_small.dcm"
+    (row,) = json.loads(call("vault", "find", added, *who, "--patient", "1CT1", "--json").out)
+    for words, missing in (
+        ([ct, "ward/none"], "'ward/none'"),
+        ([ct, "none/", "nope"], "'none', nor 1 more"),
+        (["--patient", "1CT1", "--patient", "none"], "'none'"),
+        (["--object", row["object_id"], "--patient", "none"], "'none'"),
+        (["--object", row["object_id"], "none"], "'none'"),
+    ):
+        for verb in (("get",), ("share", "--to", keys / "index.pub")):
+            done = call("vault", *verb, added, *words, *who, "-o", tmp_path / "out")
+            assert done.status == 2
+            assert missing in done.err
+            assert not (tmp_path / "out").exists()
+    for words in ([ct, "ward"], ["ward", "--issuer", "x"], [ct, "--object", row["object_id"]],
+                  ["--patient", "1CT1", "--patient", "4MR1"]):
+        done = call("vault", "get", added, *words, *who, "-o", tmp_path / "out", "-f")
+        assert done.status == (2 if "--issuer" in words else 0), done.err
+
+
+def test_a_listing_that_an_old_key_table_cuts_short_says_so(call, keys, added, tree, tmp_path):
+    who = ("-i", keys / "doctor.key")
+    table = added.with_name("vault.keys")
+    shutil.copy(table, tmp_path / "old")
+    (tmp_path / "note.txt").write_text("of later")
+    assert call("vault", "add", added, tmp_path / "note.txt", *who).status == 0
+    added.with_name("vault.cache").unlink(missing_ok=True)
+    shutil.copy(tmp_path / "old", table)
+    for words in (["ls"], ["find", "--path", "*"], ["stats", "--json"],
+                  ["get", "--all", "-o", tmp_path / "out"],
+                  ["share", "--all", "-o", tmp_path / "shared", "--to", keys / "index.pub"]):
+        done = call("vault", words[0], added, *words[1:], *who)
+        assert done.status == 4, words
+        assert "1 record keys that the key table has not" in done.err
+    assert os.listdir(tmp_path / "out/ward")
+
+
+def test_a_header_that_is_gone_is_made_again(call, keys, added):
+    who, header = ("-i", keys / "doctor.key"), added / "vault"
+    whole = header.read_bytes()
+    for damaged in (None, b"", b"DCMXVLT1", whole[:8] + bytes(24)):
+        header.unlink()
+        if damaged is not None:
+            header.write_bytes(damaged)
+        assert call("vault", "ls", added, *who).status in (2, 4)
+        done = call("vault", "check", added, *who)
+        assert (done.status, "header" in done.err) == (4, True), done.err
+        assert call("vault", "repair", added, *who).status == 0
+        assert header.read_bytes() == whole
+        assert call("vault", "check", added, *who).status == 0
+
+
+def test_a_vault_is_for_somebody(call, tmp_path):
+    done = call("vault", "create", tmp_path / "new")
+    assert done.status == 2
+    assert "give -r FILE" in done.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_old_head_says_what_to_do(call, keys, added, tmp_path):
+    who = ("-i", keys / "doctor.key")
+    shutil.copytree(added, tmp_path / "old")
+    (tmp_path / "note.txt").write_text("of later")
+    assert call("vault", "add", added, tmp_path / "note.txt", *who).status == 0
+    shutil.rmtree(added)
+    (tmp_path / "old").rename(added)
+    for verb in ("ls", "repair"):
+        done = call("vault", verb, added, *who)
+        assert done.status == 4
+        assert "put back from a backup" in done.err
+        assert "--rebuild" in done.err
+    assert call("vault", "repair", added, "--rebuild", *who).status == 0
+    assert call("vault", "check", added, *who).status == 0

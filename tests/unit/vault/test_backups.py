@@ -1,6 +1,7 @@
 """Copies of a vault's key table: made while others write, put back, and what they bring back."""
 
 import os
+import pathlib
 import shutil
 import threading
 import time
@@ -15,6 +16,7 @@ from dicomcrypt.vault import backups, holds
 from dicomcrypt.vault.backups import backup_keys, restore_keys
 from dicomcrypt.vault.checking import Check
 from dicomcrypt.vault.erasing import erase
+from dicomcrypt.vault.rekeying import rewrap_deep
 from dicomcrypt.vault.repairing import repair
 from dicomcrypt.vault.selecting import find_record
 from dicomcrypt.vault.vault import Vault, read_header
@@ -39,7 +41,7 @@ def restore(world, source, *, force=False):
 
 def copy_of(world, name="copy.keys", **how):
     with world.open() as vault:
-        return backup_keys(vault.keys, vault.store.root, str(world.folder / name), **how)
+        return backup_keys(vault, str(world.folder / name), **how)
 
 
 def wrong(world):
@@ -61,18 +63,34 @@ def test_a_copy_opens_as_the_table_did(world):
     with world.open() as vault:
         assert backups.backups(vault.keys) == [made]
         with pytest.raises(OutputExistsError):
-            backup_keys(vault.keys, vault.store.root, made.place)
+            backup_keys(vault, made.place)
         with pytest.raises(UsageError, match="does not lie in the vault"):
-            backup_keys(vault.keys, vault.store.root, str(world.path / "x"))
-        again = backup_keys(vault.keys, vault.store.root, made.place, force=True)
+            backup_keys(vault, str(world.path / "x"))
+        again = backup_keys(vault, made.place, force=True)
         backups.forget_backup(vault.keys, made.id)
         with pytest.raises(UsageError):
             backups.forget_backup(vault.keys, made.id)
         assert backups.backups(vault.keys) == [again]
         for error, place in ((UsageError, "none/x"), (OSError, "x" * 300)):
             with pytest.raises(error):
-                backup_keys(vault.keys, vault.store.root, str(world.folder / place))
+                backup_keys(vault, str(world.folder / place))
         assert backups.backups(vault.keys) == [again]
+
+
+def test_a_copy_takes_the_place_of_nothing_that_is_in_use(world):
+    with world.open() as vault:
+        before = pathlib.Path(world.keys_path).read_bytes()
+        for place in (*vault.private_paths[1:], vault.private_paths[0] + "/x"):
+            with pytest.raises(UsageError):
+                backup_keys(vault, place, force=True)
+        assert not backups.backups(vault.keys)
+    link = world.folder / "link"
+    link.symlink_to(world.keys_path)
+    with world.open() as vault, pytest.raises(UsageError, match="the vault's own"):
+        backup_keys(vault, str(link), force=True)
+    with pytest.raises(UsageError, match="the present key table"):
+        restore(world, link, force=True)
+    assert pathlib.Path(world.keys_path).read_bytes() == before
 
 
 def test_a_copy_is_consistent_while_others_write(world):
@@ -125,6 +143,31 @@ def test_what_was_erased_stays_erased(world, present):
         with pytest.raises(UsageError):
             find_record(vault, patient="P1")
     assert not wrong(world)
+
+
+def test_what_was_erased_after_rewraps_stays_erased(world):
+    """Copies of before have keys of the record that others took the places of."""
+    made = [copy_of(world, "first.keys")]
+    shutil.copytree(world.path, world.folder / "before")
+    for name in ("second.keys", "third.keys"):
+        with world.open() as vault:
+            assert all(o.state == "done" for o in rewrap_deep(vault))
+        made.append(copy_of(world, name))
+    done = erase_patient(world, "P1")
+    assert len(done.records) == 3
+    assert len(done.backups) == 3
+    for backup in made:
+        assert restore(world, backup.place, force=True).buried == 1
+        with world.open(catalogue=False) as vault:
+            assert all(vault.keys.record_key(key) is None for key in done.records)
+    restore(world, made[0].place, force=True)
+    shutil.rmtree(world.path)
+    (world.folder / "before").rename(world.path)
+    with world.open(catalogue=False) as vault, vault.lease("repair"):
+        repair(vault, rebuild=True)
+    with world.open() as vault:
+        assert not list(vault.catalogue.rows(query={"PatientID": "P1"}))
+        assert list(vault.catalogue.rows(query={"PatientID": "P2"}))
 
 
 def test_an_old_table_that_was_copied_over_is_noticed(world):

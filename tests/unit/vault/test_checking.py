@@ -3,9 +3,11 @@
 import os
 import shutil
 
+import pydicom
 import pytest
-from vault_world import World
+from vault_world import World, write_dicom
 
+from dicomcrypt.errors import UsageError
 from dicomcrypt.vault.checking import Check
 from dicomcrypt.vault.erasing import erase
 from dicomcrypt.vault.merging import merge
@@ -246,3 +248,32 @@ def test_strays(world):
     assert check(world, notes=True) == ["segment", "stray"]
     assert [finding.kind for finding in mend(world).left] == ["stray"]
     assert check(world, notes=True) == ["stray"]
+
+
+def test_what_repair_is_given_is_looked_at_first(world):
+    with world.open(catalogue=False) as vault, vault.lease("repair"):
+        with pytest.raises(UsageError, match="lies in the vault"):
+            repair(vault, aside=str(world.path / "objects"))
+        with pytest.raises(UsageError, match="has no"):
+            repair(vault, damaged=[object_name(bytes(16))])
+
+
+@pytest.mark.parametrize("deflated", [False, True])
+@pytest.mark.parametrize("size", [50_000, 5 << 20])
+def test_whose_a_file_is_may_stand_far_behind(world, deflated, size):
+    """Elements before the Patient ID are as long as they like to be."""
+    path = world.tree / "far.dcm"
+    write_dicom(path, "FAR", 1, 1)
+    data = pydicom.dcmread(path)
+    data.add_new(0x00090010, "LO", "somebody")
+    data.add_new(0x00091001, "OB", os.urandom(size))
+    if deflated:
+        data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    pydicom.dcmwrite(path, data, enforce_file_format=True)
+    with world.open() as vault:
+        world.add(vault)
+        found = find_record(vault, patient="FAR")
+    mend(world, rebuild=True)
+    with world.open() as vault:
+        assert find_record(vault, patient="FAR") == found
+        assert len(list(vault.catalogue.rows(found))) == 1

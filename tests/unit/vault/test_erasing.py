@@ -16,6 +16,7 @@ from dicomcrypt.vault.checking import Check
 from dicomcrypt.vault.erasing import erase, erasures, objects_of, seal_erasure
 from dicomcrypt.vault.keys import TOMBSTONE
 from dicomcrypt.vault.merging import merge
+from dicomcrypt.vault.repairing import repair
 from dicomcrypt.vault.selecting import find_record
 from dicomcrypt.vault.vault import Vault
 
@@ -90,7 +91,7 @@ def test_copies_of_objects_and_catalogue_are_noise(world, tmp_path):
     with world.open() as vault:
         place = tmp_path / "safe" / "copy.keys"
         place.parent.mkdir()
-        copy = backups.backup_keys(vault.keys, vault.store.root, str(place))
+        copy = backups.backup_keys(vault, str(place))
         late = find_record(vault, patient="P2")
         done = erase_patient(vault, "P1")
         assert [found.id for found in done.backups] == [copy.id]
@@ -305,4 +306,20 @@ def test_the_journal_of_erasures(world):
         assert list(erasures(vault.store, vault.keys)) == [(name, None)]
         vault.store.replace(name, seal_erasure(vault.keys, done)[:20])
         assert list(erasures(vault.store, vault.keys)) == [(name, None)]
-    assert [finding.kind for finding in wrong(world)] == ["erasure"]
+    assert {finding.kind for finding in wrong(world)} == {"erasure"}
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_note_that_is_lost_is_made_again(world, lost):
+    with world.open() as vault:
+        records = erase_patient(vault, "P1").records
+        (name,) = vault.store.list("erased/")
+        if lost:
+            vault.store.delete(name)
+        else:
+            vault.store.replace(name, b"noise")
+    assert {finding.kind for finding in wrong(world)} == {"erasure"}
+    with world.open(catalogue=False) as vault, vault.lease("repair"):
+        assert not repair(vault).left
+        assert [found for _, found in erasures(vault.store, vault.keys)] == [records]
+    assert not wrong(world)

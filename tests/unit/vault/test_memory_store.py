@@ -12,6 +12,7 @@ from dicomcrypt.errors import UsageError
 from dicomcrypt.keys import keyfile
 from dicomcrypt.objects.buffers import FileSource, MemorySource
 from dicomcrypt.trees.tree import DecryptOptions
+from dicomcrypt.vault.backups import backup_keys, restore_keys
 from dicomcrypt.vault.checking import Check
 from dicomcrypt.vault.erasing import erase
 from dicomcrypt.vault.getting import cat, get, verify
@@ -149,6 +150,20 @@ def test_what_a_killed_job_left_goes(world, monkeypatch):
     assert not wrong(world)
     assert sorted(p.name for p in world.folder.glob("far*")) == [
         "far away.keys", "far away.keys.reserve"]
+
+
+def test_copies_of_the_key_table(world, tmp_path):
+    with world.open() as vault:
+        made = backup_keys(vault, str(tmp_path / "copy.keys"))
+        vault_id = vault.keys.vault_id
+        with vault.lease("erase"):
+            assert erase(vault, find_record(vault, patient="P1")).backups == [made]
+    os.unlink(world.keys_path)
+    done = restore_keys(world.store, vault_id, world.keys_path, made.place,
+                        lambda table, strict: table.unlock(identities=[world.identity],
+                                                           strict=strict))
+    assert done.buried == 1
+    assert not wrong(world)
 
 
 def test_a_store_says_where_its_key_table_is(world):
