@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..ciphers.transform import METHOD_NAMES
+from ..ciphers.transform import LINEAR_UNIT, METHOD_NAMES, unit_count
 from ..container.layout import PIXELS
 from ..errors import DicomcryptError, FrameError, MissingExtraError
 from ..objects.decoder import stream_runs
@@ -19,20 +19,27 @@ if TYPE_CHECKING:
     from ..objects.opened import OpenedObject
 
 DPI = 100
-#: Width and height in inches: 1200 * 720 and 900 * 700 pixels.
-ANALYSIS_SIZE, MAP_SIZE = (12.0, 7.2), (9.0, 7.0)
+#: Width and height in inches: 1200 * 720 and 800 * 600 pixels.
+ANALYSIS_SIZE, MAP_SIZE = (12.0, 7.2), (8.0, 6.0)
 _DOTS = 3000  # of the scatter of neighbours
 _COLOURS = ("tab:blue", "tab:orange", "tab:green")  # of the three methods
 _UNITS_SHOWN = 64
 
 
-def new_figure(size: tuple[float, float]) -> Figure:
-    """Return an empty figure. Raises MissingExtraError."""
+def need_matplotlib() -> None:
+    """Raise MissingExtraError where figures cannot be drawn."""
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError:
         raise MissingExtraError(
             "figures need matplotlib: pip install 'dicomcrypt[plot]'") from None
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    """Return an empty figure. Raises MissingExtraError."""
+    need_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=size, dpi=DPI, layout="constrained")
 
 
@@ -89,13 +96,14 @@ def _scatter(axes, subject: Subject, data, by: str, title: str) -> None:
     chosen = numpy.random.default_rng(0).integers(0, len(first), _DOTS) if len(first) else []
     axes.plot(first[chosen], second[chosen], ".", markersize=1.5, color="black")
     axes.set(title=title, xlabel=by, ylabel=f"the next {by}")
+    axes.locator_params(nbins=5)
 
 
-def _histogram(axes, subject: Subject, data, title: str) -> None:
+def _histogram(axes, subject: Subject, data, title: str, scale: str) -> None:
     found = measures.counts(subject.array(data, "byte"), 256)
     axes.stairs(found, range(257), fill=True, color="tab:blue")
     axes.axhline(found.sum() / 256, color="tab:orange", linewidth=1)
-    axes.set(title=title, xlabel="byte", ylabel="count", xlim=(0, 256))
+    axes.set(title=title, xlabel="byte", ylabel="count", xlim=(0, 256), yscale=scale)
 
 
 def draw_analysis(subject: Subject, obj: OpenedObject, method: str, of: str, file: BinaryIO
@@ -113,7 +121,9 @@ def draw_analysis(subject: Subject, obj: OpenedObject, method: str, of: str, fil
         axes[row][0].imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes[row][0].set(title=name, xticks=[], yticks=[])
         when = name.partition(":")[0]
-        _histogram(axes[row][1], subject, data, f"bytes {when}; orange: equal counts")
+        scale = "linear" if row else "log"  # images have many zeros
+        _histogram(axes[row][1], subject, data, f"bytes {when} ({scale}); orange: equal counts",
+                   scale)
         _scatter(axes[row][2], subject, data, by, f"horizontal neighbours {when}")
     write_png(figure, file)
 
@@ -140,8 +150,6 @@ def method_map(obj: OpenedObject, number: int) -> dict[str, Any]:
             four = _four(methods[unit + at])
             return {"frame": number, "rows": rows, "bytes": width, "split": split,
                     "blocks": four}
-        from ..ciphers.transform import LINEAR_UNIT, unit_count
-
         for n in range(unit_count(run)):
             start = run[0] + n * LINEAR_UNIT
             size = min(LINEAR_UNIT, run[0] + run[1] - start)
@@ -221,5 +229,5 @@ def _bar(axes, units: list[dict[str, Any]]) -> None:
             axes.barh(0, end - start, left=at + start, edgecolor="white",
                       color=_COLOURS[METHOD_NAMES.index(name)], alpha=0.6)
         at += unit["length"]
-    more = "" if len(units) <= _UNITS_SHOWN else f" (the first {_UNITS_SHOWN} of {len(units)} units)"
+    more = f" (the first {_UNITS_SHOWN} of {len(units)} units)" if len(units) > _UNITS_SHOWN else ""
     axes.set(xlim=(0, at), yticks=[], xlabel=f"byte of the frame's fragments{more}")

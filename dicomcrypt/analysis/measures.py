@@ -57,7 +57,7 @@ def correlation(image: numpy.ndarray, direction: str) -> tuple[float | None, int
     for frame in image:
         a, b = (frame[place].astype(numpy.float64).ravel() - centre for place in places)
         pairs += len(a)
-        sums += [a.sum(), b.sum(), a @ a, b @ b, a @ b]
+        sums += [part.sum() for part in (a, b, a * a, b * b, a * b)]
     if not pairs:
         return None, 0
     a, b, aa, bb, ab = sums / pairs

@@ -193,14 +193,13 @@ def one_output(subject: Subject, method: str, of: str) -> bytes | bytearray:
 def remarks(results: Sequence[dict[str, Any]]) -> list[str]:
     """Say plainly what the results mean, one sentence each."""
     said = []
-    alpha_text = "ideal noise, too, is outside each band as often as the significance level says"
     for result in results:
         rows = [row for row in result["measures"] if row["inside"] is not None]
-        outside = [f"{row['measure']} (by {row['by']})" for row in rows if not row["inside"]]
+        outside = [row["measure"] for row in rows if not row["inside"]]
         where = "" if result["frame"] is None else f", frame {result['frame']}"
         said.append(f"{result['method']}{where}: {len(outside)} of {len(rows)} measures outside"
-                    + (f": {', '.join(outside)}" if outside else ""))
-    said.append(alpha_text)
+                    + (f": {'; '.join(dict.fromkeys(outside))}" if outside else ""))
+    said.append("ideal noise, too, is outside each band as often as the significance level says")
     if any(result["of"] == LAYER for result in results):
         said.append(
             "the block layer has no diffusion: a changed byte changes one byte, or one block if "

@@ -56,7 +56,7 @@ class Subject:
 
     def only(self, frame: int) -> Subject:
         """Return one of an image's frames."""
-        frames, rows, columns, pixel = self.shape
+        _, rows, columns, pixel = self.shape
         size = rows * columns * pixel
         data = self.data[frame * size : (frame + 1) * size]
         return replace(self, data=data, runs=[(0, size, *self.runs[0][2:])], frame=frame,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import UsageError
 from . import options as opt
+from .figures import figure_place
 
 
 @click.command(epilog="""\b
@@ -57,7 +57,7 @@ def analyze(path, method, of, number, per_frame, decoded, alpha, trials, seed, p
     if per_frame and number is not None:
         raise UsageError("--per-frame and --number: give one of them")
     if plot is not None:
-        _prepare_figure(plot)
+        figure_place(plot)
     subject, obj = load(path, frame=number, decoded=decoded)
     protocol = Protocol(alpha, trials, seed)
     subjects = [subject]
@@ -81,15 +81,6 @@ def analyze(path, method, of, number, per_frame, decoded, alpha, trials, seed, p
         _show_several(results, title, "method" if len(methods) > 1 else "frame")
     for sentence in said:
         click.echo(f"- {sentence}")
-
-
-def _prepare_figure(plot: str) -> None:
-    """Refuse what cannot be drawn before anything is measured."""
-    from ..analysis.figures import ANALYSIS_SIZE, new_figure
-
-    if Path(plot).suffix.lower() != ".png":
-        raise UsageError("the figure's name must end in .png")
-    new_figure(ANALYSIS_SIZE)
 
 
 def _write_figure(plot: str, force: bool, subject, obj, method: str, of: str) -> None:

@@ -32,9 +32,9 @@ ALLOWED = {
     "prescription": {"audit", "card", "config", "keys", "pki", "policy"},
     "standard": {"audit", "config", "dicom", "keys", "native", "objects", "pki", "policy", "trees",
                  "_version"},
-    "cli": {"analysis", "api", "audit", "card", "ciphers", "config", "container", "keys", "keytable",
-            "objects", "otp", "pki", "policy", "prescription", "standard", "trees", "vault",
-            "_version"},
+    "cli": {"analysis", "api", "audit", "card", "ciphers", "config", "container", "keys",
+            "keytable", "objects", "otp", "pki", "policy", "prescription", "standard", "trees",
+            "vault", "_version"},
 }
 HEAVY = {"numpy", "pydicom", "rich", "PIL", "matplotlib"}
 #: Modules that may import heavy libraries when they are imported.
