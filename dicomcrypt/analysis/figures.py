@@ -135,8 +135,8 @@ def method_map(obj: OpenedObject, number: int) -> dict[str, Any]:
     """Return which method transformed which block of a frame.
 
     {"frame", "rows", "bytes", "split", "blocks"} for native frames: rows, bytes of a row, bytes of
-    the left blocks' rows, the four methods. {"frame", "units"} for compressed ones: of every unit
-    of the frame's byte streams its length and methods. Raises FrameError.
+    the left blocks' rows, the four methods. {"frame", "units"} for compressed ones and those of single
+    bits: of every unit that holds some of the frame's bytes its length and methods. Raises FrameError.
     """
     offset, length = obj.frame_place(number)
     runs, methods = stream_runs(obj.container, PIXELS)
@@ -166,7 +166,7 @@ def _four(packed: int) -> list[str]:
 def draw_method_map(obj: OpenedObject, number: int, file: BinaryIO) -> dict[str, Any]:
     """Write a frame with its blocks in the colours of their methods; return `method_map`.
 
-    Of a compressed frame the byte stream is divided, not the picture: it is drawn as a bar below.
+    Where the byte stream is divided, not the picture, it is drawn as a bar below.
     """
     figure = new_figure(MAP_SIZE)
     found = method_map(obj, number)
@@ -191,7 +191,7 @@ def _picture(axes, obj: OpenedObject, number: int) -> None:
     axes.set(xticks=[], yticks=[])
     try:
         axes.imshow(as_picture(obj.frame_array(number), obj), cmap="gray")
-        axes.set_title(f"frame {number}: compressed, so its byte stream is divided, not the image")
+        axes.set_title(f"frame {number}: its byte stream is divided, not the image")
     except FrameError as error:
         axes.set_title(f"frame {number} cannot be shown")
         axes.text(0.5, 0.5, str(error), ha="center", va="center", wrap=True)

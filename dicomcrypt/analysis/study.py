@@ -190,25 +190,35 @@ def one_output(subject: Subject, method: str, of: str) -> bytes | bytearray:
     return _Cipher(subject, method, of, os.urandom(32)).output(subject.data, os.urandom(32))
 
 
-def remarks(results: Sequence[dict[str, Any]]) -> list[str]:
-    """Say plainly what the results mean, one sentence each."""
+def remarks(results: Sequence[dict[str, Any]], alpha: float) -> list[str]:
+    """Say plainly what the results mean, one sentence each. alpha: significance level."""
     said = []
     for result in results:
-        rows = [row for row in result["measures"] if row["inside"] is not None]
-        outside = [row["measure"] for row in rows if not row["inside"]]
+        if result["method"] == "none" and result["of"] == LAYER:
+            said.append("none: the layer leaves the image as it is")
+            continue
+        sure, other, judged = [], [], 0
+        for row in result["measures"]:
+            construed = result["of"] == LAYER and row["measure"].endswith(
+                (_IMAGE_BIT, _TABLE_KEY))
+            judged += row["inside"] is not None and not construed
+            if row["inside"] is False:
+                (sure if construed else other).append(row["measure"])
+        name = result["method"] if result["of"] == LAYER else f"{result['method']}, sealed"
         where = "" if result["frame"] is None else f", frame {result['frame']}"
-        said.append(f"{result['method']}{where}: {len(outside)} of {len(rows)} measures outside"
-                    + (f": {'; '.join(dict.fromkeys(outside))}" if outside else ""))
-    said.append("ideal noise, too, is outside each band as often as the significance level says")
+        text = f"{name}{where}: {len(other)} of {judged} measures outside"
+        text += f" ({'; '.join(dict.fromkeys(other))})" if other else ""
+        text += f", {alpha * judged:.1f} expected of ideal noise" if judged else ""
+        if sure:
+            text += f"; outside by construction: {'; '.join(dict.fromkeys(sure))}"
+        said.append(text)
     if any(result["of"] == LAYER for result in results):
         said.append(
             "the block layer has no diffusion: a changed byte changes one byte, or one block if "
-            "it changes the block's method, so NPCR and UACI of a changed image are outside by "
-            "construction; no two objects share a key")
+            "it changes the block's method; no two objects share a key")
         said.append(
             "the table half of a block key only moves bytes within 16 KiB (vigenere does not use "
-            "it), so its key sensitivity follows the image; nobody can choose it apart from the "
-            "rest: both halves come from the object key")
+            "it), so its key sensitivity follows the image; both halves come from the object key")
         said.append("measures inside their bands prove no security, those outside do not break "
                     "it: it rests on the sealing (AES-256-GCM), which --of sealed measures")
     else:

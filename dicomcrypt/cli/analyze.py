@@ -69,7 +69,7 @@ def analyze(path, method, of, number, per_frame, decoded, alpha, trials, seed, p
     results = [study(s, m, of=of, protocol=protocol) for m in methods for s in subjects]
     if plot is not None:
         _write_figure(plot, force, subject, obj, methods[0], of)
-    said = remarks(results)
+    said = remarks(results, alpha)
     if as_json:
         print_json({"path": path, "measured": subject.what, "protocol": protocol.facts(),
                     "results": results, "remarks": said, "plot": plot})

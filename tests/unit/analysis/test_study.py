@@ -102,6 +102,13 @@ def test_other_files_are_measured_as_bytes(tmp_path, identity):
         subjects.load(path)
 
 
+def test_sealing_alone_makes_noise(ct):
+    """What the layer adds is not what protects."""
+    result = protocol.study(ct, "none", of="sealed", protocol=protocol.Protocol(alpha=1e-6))
+    assert all(row["inside"] for row in result["measures"])
+    assert protocol.remarks([result], 1e-6)[0].startswith("none, sealed: 0 of 18")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_noise_comes_out_and_one_bit_changes_one_byte(ct, method):
     result = protocol.study(ct, method, protocol=protocol.Protocol(alpha=1e-6, seed=4))
@@ -145,7 +152,14 @@ def test_few_samples_are_shown_and_not_judged(tmp_path):
 
 
 def test_the_remarks_count_and_name_what_is_outside(ct):
-    results = [protocol.study(ct, "vigenere", protocol=protocol.Protocol(alpha=1e-6))]
-    said = protocol.remarks(results)
-    assert said[0].startswith("vigenere: 8 of 26 measures outside: NPCR, one bit of the image;")
+    results = [protocol.study(ct, method, protocol=protocol.Protocol(alpha=1e-6))
+               for method in ("vigenere", "none")]
+    said = protocol.remarks(results, 1e-6)
+    names = "NPCR, one bit of the image; UACI, one bit of the image; "
+    assert said[0] == ("vigenere: 0 of 18 measures outside, 0.0 expected of ideal noise; outside "
+                       f"by construction: {names}NPCR, {TABLE_KEY}; UACI, {TABLE_KEY}")
+    assert said[1] == "none: the layer leaves the image as it is"
     assert any("rests on the sealing" in sentence for sentence in said)
+    results[0]["measures"][0]["inside"] = False
+    assert protocol.remarks(results, 0.01)[0].startswith(
+        "vigenere: 1 of 18 measures outside (entropy), 0.2 expected")
