@@ -135,8 +135,9 @@ def method_map(obj: OpenedObject, number: int) -> dict[str, Any]:
     """Return which method transformed which block of a frame.
 
     {"frame", "rows", "bytes", "split", "blocks"} for native frames: rows, bytes of a row, bytes of
-    the left blocks' rows, the four methods. {"frame", "units"} for compressed ones and those of single
-    bits: of every unit that holds some of the frame's bytes its length and methods. Raises FrameError.
+    the left blocks' rows, the four methods. {"frame", "units"} for compressed ones and those of
+    single bits: length and methods of every unit that holds some of the frame's bytes.
+    Raises FrameError.
     """
     offset, length = obj.frame_place(number)
     runs, methods = stream_runs(obj.container, PIXELS)
