@@ -103,13 +103,14 @@ def _native(obj: OpenedObject, run: Sequence[int]) -> Subject | None:
         obj.read(PIXELS, offset, offset + size), [(0, size, rows, width, split)],
         (frames, rows, geometry.columns, pixel), sample,
         bool(geometry.pixel_representation), bool(geometry.big_endian),
-        f"native pixel data, {_counted(frames)} of {rows} rows and {geometry.columns} columns, "
-        f"{pixel // sample} samples a pixel, {geometry.bits_allocated} bits",
+        "native pixel data" + (", colour by plane" if rows != geometry.rows else "")
+        + _extent(frames, rows, geometry.columns, pixel, sample),
     )  # fmt: skip
 
 
-def _counted(frames: int) -> str:
-    return "1 frame" if frames == 1 else f"{frames} frames"
+def _extent(frames: int, rows: int, columns: int, pixel: int, sample: int) -> str:
+    count = "1 frame" if frames == 1 else f"{frames} frames"
+    return f", {count} of {rows} rows and {columns} columns, {pixel // sample} * {8 * sample} bits"
 
 
 def _stream(obj: OpenedObject, runs: Sequence[Sequence[int]], frame: int | None) -> Subject:
@@ -151,7 +152,6 @@ def _decoded(obj: OpenedObject, frame: int | None) -> Subject:
     return Subject(
         data, [(0, len(data), rows, columns * pixel, (columns + 1) // 2 * pixel)],
         (count, rows, columns, pixel), sample, frames.dtype.kind == "i",
-        what=f"decoded pixels, {_counted(count)} of {rows} rows and {columns} columns, "
-        f"{pixel // sample} samples a pixel, {8 * sample} bits: of a compressed file the "
-        "block layer gets the byte stream instead", frame=frame,
+        what="decoded pixels" + _extent(count, rows, columns, pixel, sample)
+        + " (of a compressed file the block layer gets the byte stream instead)", frame=frame,
     )  # fmt: skip

@@ -42,6 +42,11 @@ def png_size(path):
 
 
 @pytest.fixture
+def figures(need_module):
+    need_module("matplotlib", "plot")
+
+
+@pytest.fixture
 def no_matplotlib(monkeypatch):
     for name in [n for n in sys.modules if n.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
@@ -107,6 +112,7 @@ def test_a_byte_stream_and_sealed_bytes_say_what_they_are(call, named, dicom):
     assert "block key" not in done.out
 
 
+@pytest.mark.usefixtures("figures")
 @pytest.mark.parametrize(("words", "message", "status"), [
     (["-n", "1"], "there is no frame 1", 1),
     (["-n", "0", "--per-frame"], "give one of them", 2),
@@ -131,6 +137,7 @@ def test_an_object_is_not_a_file_to_measure(call, sealed):
     assert "decrypt it first" in done.err
 
 
+@pytest.mark.usefixtures("figures")
 @pytest.mark.parametrize(("name", "of"), [
     ("CT_small.dcm", "layer"), ("examples_rgb_color.dcm", "sealed"), ("MR_small_RLE.dcm", "layer"),
 ])  # fmt: skip
@@ -141,6 +148,7 @@ def test_the_figure_is_a_png_of_its_size(call, named, tmp_path, name, of):
     assert png_size(tmp_path / "x.png") == (1200, 720)
 
 
+@pytest.mark.usefixtures("figures")
 def test_a_figure_is_overwritten_with_force_only(call, dicom, tmp_path):
     target = tmp_path / "x.png"
     target.write_bytes(b"kept")
@@ -151,6 +159,7 @@ def test_a_figure_is_overwritten_with_force_only(call, dicom, tmp_path):
     assert png_size(target) == (1200, 720)
 
 
+@pytest.mark.usefixtures("figures")
 def test_a_file_without_pictures_has_a_figure_of_its_bytes(call, tmp_path):
     (tmp_path / "any").write_bytes(make.noise(3))
     assert call("analyze", tmp_path / "any", "--plot", tmp_path / "x.png").status == 0
@@ -173,6 +182,7 @@ def test_without_matplotlib_the_extra_is_named_and_tables_work(
 # ---- inspect --plot ------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("figures")
 def test_the_map_is_what_the_first_pixels_choose(call, keys, tmp_path, sealed, named):
     """Computed anew from the decoded image: the first pixel of each quarter, modulo 3."""
     import pydicom
@@ -193,6 +203,7 @@ def test_the_map_is_what_the_first_pixels_choose(call, keys, tmp_path, sealed, n
         assert png_size(target) == (800, 600)
 
 
+@pytest.mark.usefixtures("figures")
 def test_colour_by_plane_and_bits_have_maps_too(call, keys, tmp_path, sealed):
     for name in ("color-pl.dcm", "examples_rgb_color.dcm", "liver_1frame.dcm"):
         target = tmp_path / f"{name}.png"
@@ -201,6 +212,7 @@ def test_colour_by_plane_and_bits_have_maps_too(call, keys, tmp_path, sealed):
         assert png_size(target) == (800, 600)
 
 
+@pytest.mark.usefixtures("figures")
 def test_of_compressed_frames_the_byte_stream_is_mapped(call, keys, tmp_path, sealed):
     path = sealed("examples_ybr_color.dcm")
     done = call("inspect", path, "-i", keys / "doctor.key", "--plot", tmp_path / "m.png", "-n", "3",
@@ -212,6 +224,7 @@ def test_of_compressed_frames_the_byte_stream_is_mapped(call, keys, tmp_path, se
     assert png_size(tmp_path / "m.png") == (800, 600)
 
 
+@pytest.mark.usefixtures("figures")
 def test_a_map_of_nothing_is_refused(call, keys, tmp_path, sealed):
     key, target = keys / "doctor.key", tmp_path / "x.png"
     plain = sealed("CT_small.dcm", method="none")
@@ -249,6 +262,7 @@ def test_the_tables_of_the_documentation_come_out_again(
     assert call(*words).out == output
 
 
+@pytest.mark.usefixtures("figures")
 def test_the_readme_s_pictures_come_from_the_commands_beside_them(
     call, named, tmp_path, monkeypatch, keys
 ):
