@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": "objects",
     "frame": "objects",
     "rewrap": "objects",
+    "analyze": "analyze",
     "policy": "policy",
     "audit": "audit",
     "pki": "pki",

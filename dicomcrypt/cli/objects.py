@@ -11,6 +11,7 @@ import click
 from ..errors import UsageError
 from . import auditing
 from . import options as opt
+from .figures import figure_place
 from .outcome import single
 
 
@@ -64,18 +65,22 @@ Examples:
   dicomcrypt inspect ct.dcm.dcmx                     what anybody can see
   dicomcrypt inspect ct.dcm.dcmx -i doctor.key       tags, frames, method map
   dicomcrypt inspect ct.dcm.dcmx -i doctor.key --tags
+  dicomcrypt inspect us.dcm.dcmx -i doctor.key --plot map.png -n 3
   dicomcrypt inspect ct.dcm.dcmx -i doctor.key --signature-out s.p7s --manifest-out m.bin
   openssl cms -verify -binary -inform DER -in s.p7s -content m.bin -CAfile ca.pem -purpose any
 """)
 @click.argument("path", metavar="FILE")
 @opt.identity
 @click.option("--tags", is_flag=True, help="All data elements instead of the identifying ones.")
+@click.option("--plot", metavar="X.png",
+              help="Draw a frame with the method of each of its blocks. It shows the image.")
+@click.option("-n", "--number", type=click.IntRange(0), help="Which frame --plot draws, from 0 on.")
 @click.option("--signature-out", metavar="FILE", help="Write the signature (CMS, DER) here.")
 @click.option("--manifest-out", metavar="FILE", help="Write what it signs here.")
 @opt.force
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def inspect(path, identity_files, ask, passphrase_file, tags, signature_out, manifest_out, force,
-            as_json):
+def inspect(path, identity_files, ask, passphrase_file, tags, plot, number, signature_out,
+            manifest_out, force, as_json):
     """Say what can be said of an object, without a key and with one.
 
     Without a key nothing is authenticated yet: version, suite, sizes, recipients.
@@ -83,18 +88,40 @@ def inspect(path, identity_files, ask, passphrase_file, tags, signature_out, man
     from .. import api
     from .look import show_inspection, tag_rows
 
+    if plot is not None:
+        figure_place(plot)
+    elif number is not None:
+        raise UsageError("--number is of use with --plot only")
     identities = []
     if opt.by_identity(identity_files) or ask or passphrase_file is not None:
         identities = opt.load_identity_files(identity_files, ask, passphrase_file)
+    for wanted, name in ((tags, "--tags"), (plot, "--plot")):
+        if wanted and not identities:
+            raise UsageError(f"{name} needs an identity")
     facts = api.inspect(path, identities)
     if tags:
-        if not identities:
-            raise UsageError("--tags needs an identity")
         with api.open(path, identities) as obj:
             facts["opened"]["elements"] = tag_rows(obj.dataset)
     if signature_out is not None or manifest_out is not None:
         _write_signature(path, identities, signature_out, manifest_out, force)
+    if plot is not None:
+        facts["opened"]["plot"] = {"file": plot, **_plot_methods(path, identities, number or 0,
+                                                                 plot, force)}
     show_inspection(path, facts, as_json)
+
+
+def _plot_methods(path, identities, number, plot, force) -> dict:
+    """Draw the method map of a frame; return it."""
+    from .. import api
+    from ..analysis.figures import draw_method_map
+    from ..objects.atomic import AtomicFile, default_mode
+
+    with auditing.job("frame", path), api.open(path, identities) as obj, AtomicFile(
+        plot, force=force
+    ) as out:
+        found = draw_method_map(obj, number, out.raw)
+        out.commit(mode=default_mode())
+    return found
 
 
 def _write_signature(path, identities, signature_out, manifest_out, force) -> None:

@@ -23,6 +23,7 @@ ALLOWED = {
     "pki": {"config", "keys", "policy", "audit"},
     "objects": {"native", "ciphers", "dicom", "container", "keys", "policy"},
     "api": {"native", "ciphers", "container", "keys", "objects"},
+    "analysis": {"api", "ciphers", "container", "keys", "objects"},
     "trees": {"container", "keys", "objects"},
     "vault": {"native", "container", "dicom", "keys", "keytable", "objects", "trees", "policy",
               "audit", "_version"},
@@ -31,11 +32,11 @@ ALLOWED = {
     "prescription": {"audit", "card", "config", "keys", "pki", "policy"},
     "standard": {"audit", "config", "dicom", "keys", "native", "objects", "pki", "policy", "trees",
                  "_version"},
-    "cli": {"api", "audit", "card", "ciphers", "config", "container", "keys", "keytable",
-            "objects", "otp", "pki", "policy", "prescription", "standard", "trees", "vault",
-            "_version"},
+    "cli": {"analysis", "api", "audit", "card", "ciphers", "config", "container", "keys",
+            "keytable", "objects", "otp", "pki", "policy", "prescription", "standard", "trees",
+            "vault", "_version"},
 }
-HEAVY = {"numpy", "pydicom", "rich", "PIL"}
+HEAVY = {"numpy", "pydicom", "rich", "PIL", "matplotlib"}
 #: Modules that may import heavy libraries when they are imported.
 HEAVY_ALLOWED = {"ciphers/reference.py", "objects/frames.py"}
 
