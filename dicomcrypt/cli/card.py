@@ -28,7 +28,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readabl
 @click.group(cls=LazyGroup, modules=COMMANDS, epilog="""\b
 Examples:
   dicomcrypt card list
-  dicomcrypt card init --ca ca/ --name Arzt --first-name Anna
+  dicomcrypt card init --ca ca/ --role physician --name Arzt --first-name Anna
   dicomcrypt card info
   dicomcrypt encrypt archive/ --card -o safe/
   dicomcrypt decrypt safe/ --card -o back/

@@ -116,6 +116,9 @@ def _put(file: str, certificate, between, quiet: bool) -> None:
     if file in tuple(Slot) and not matches(session.public_key(Slot(file)), certificate):
         raise UsageError(f"the certificate is not of the card's key {file}")
     authority = session.certificate("EF.CERT.CA")
+    if authority is None and file not in tuple(Slot) and opt.trust.trusted() is None:
+        raise UsageError("nobody vouches for this certificate: the card has no EF.CERT.CA; give "
+                         "--trust-root FILE, or name a root under [trust] in the configuration")
     check_certificate(
         certificate, opt.trust.trusted() or Trust((authority or certificate,)),
         purpose=_PURPOSES.get(file, "encrypt"), role=roles.get(FILES[file]), intermediates=between,

@@ -12,6 +12,9 @@ from . import options as opt
 if TYPE_CHECKING:
     from ..card.session import CardSession
 
+#: Where the context has the card that is open: it may be both recipient or identity, and signer.
+_OPEN = "dicomcrypt.card"
+
 # ---- which card --------------------------------------------------------------
 
 
@@ -22,6 +25,9 @@ def open_card(*, role: Any = None) -> CardSession:
     from ..card.session import CardSession
 
     context = click.get_current_context()
+    root = context.find_root()
+    if _OPEN in root.meta:
+        return root.meta[_OPEN]
     if opt.kept("card_file") is not None:
         if opt.kept("reader") is not None:
             raise UsageError("--reader and --card-file: give one of them")
@@ -32,7 +38,8 @@ def open_card(*, role: Any = None) -> CardSession:
         from ..card.transport import PcscTransport, choose_reader
 
         session = CardSession(PcscTransport(choose_reader(opt.kept("reader"))))
-    context.find_root().call_on_close(session.close)
+    root.call_on_close(session.close)
+    root.meta[_OPEN] = session
     return session
 
 
@@ -120,18 +127,32 @@ def load_identity() -> Any:
     session = open_card()
     found = card_identity(session)
     give_pin(session)
-    click.get_current_context().call_on_close(lambda: _tell(found))
+    click.get_current_context().call_on_close(lambda: _tell(session, found.operations))
     return found
 
 
-def _tell(identity: Any) -> None:
+def load_card_signer() -> Any:
+    """Return the card of the options as a signer, judged like any other, and its PIN given."""
+    from ..card.identity import card_signer
+    from . import trust
+
+    session = open_card()
+    found = card_signer(session)
+    trust.check_signer(found)
+    give_pin(session)
+    click.get_current_context().call_on_close(
+        lambda: _tell(session, found.operations, "signature key"))
+    return found
+
+
+def _tell(session: CardSession, operations: int, key: str = "key") -> None:
     """Say how often the card was used."""
     from .console import say
 
     options = click.get_current_context().params
-    if identity.operations and not options.get("quiet") and not options.get("as_json"):
-        times = "once" if identity.operations == 1 else f"{identity.operations} times"
-        say(f"card {identity.session.name}: its key was used {times}")
+    if operations and not options.get("quiet") and not options.get("as_json"):
+        times = "once" if operations == 1 else f"{operations} times"
+        say(f"card {session.name}: its {key} was used {times}")
 
 
 def load_recipient() -> Any:

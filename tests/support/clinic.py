@@ -87,6 +87,22 @@ class Clinic:
             (folder / name).write_text(f"{text}\n")
         self.cards = [Watched(SoftwareCard.in_memory(role)) for role in CardRole]
 
+    @property
+    def pin(self) -> tuple:
+        return "--pin-file", self.folder / "pin"
+
+    def place(self, name: str) -> tuple:
+        """The options that name a software card's file."""
+        return "--card-file", name, "--card-passphrase-file", self.folder / "words"
+
+    def new_file(self, name: str, role: str, surname: str, first: str, *more: object) -> tuple:
+        """Make a software card's file, personalised by the command; return its options."""
+        place = self.place(name)
+        invoke("card", "init", *place, "--ca", self.folder / "ca", "--role", role, "--name",
+               surname, "--first-name", first, *self.pin, "--puk-file", self.folder / "puk",
+               "--passphrase-file", self.folder / "words", *more)
+        return place
+
     def personalise(self, session: CardSession, kind: KeyKind = KeyKind.P256) -> None:
         with Authority(self.folder / "ca") as authority:
             subject = DOCTOR if session.role is CardRole.PROFESSIONAL else PATIENT

@@ -26,40 +26,6 @@ from dicomcrypt.pki import files
 from tests.conftest import need, require_module
 
 
-@pytest.fixture(scope="module")
-def ward(tmp_path_factory):
-    return clinic.Clinic(tmp_path_factory.mktemp("ward"))
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return clinic.invoke
-
-
-@pytest.fixture
-def card(run, ward):
-    """The options that name a new doctor's card, personalised by the command."""
-    return _new(run, ward, "doctor.hpjc", "physician", "Arzt", "Anna")
-
-
-@pytest.fixture
-def pin(ward):
-    return "--pin-file", ward.folder / "pin"
-
-
-def _place(ward, name):
-    return "--card-file", name, "--card-passphrase-file", ward.folder / "words"
-
-
-def _new(run, ward, name, role, surname, first, *more):
-    place = _place(ward, name)
-    run("card", "init", *place, "--ca", ward.folder / "ca", "--role", role, "--name", surname,
-        "--first-name", first, "--pin-file", ward.folder / "pin", "--puk-file",
-        ward.folder / "puk", "--passphrase-file", ward.folder / "words", *more)
-    return place
-
-
 def test_a_card_is_made_and_shown(run, card, ward):
     facts = json.loads(run("card", "info", *card, "--json").stdout)
     assert (facts["holder"], facts["role"], facts["operational"]) == ("Anna Arzt", "professional",
@@ -73,9 +39,9 @@ def test_a_card_is_made_and_shown(run, card, ward):
     told = json.loads(run("card", "cert", "list", *card, "--json").stdout)
     assert told["DEC"]["role"] == "physician"
     with pytest.raises(UsageError, match="in operation already"):
-        _new(run, ward, "doctor.hpjc", "physician", "Arzt", "Anna")
+        ward.new_file("doctor.hpjc", "physician", "Arzt", "Anna")
     with pytest.raises(UsageError, match="not for the role patient"):
-        _new(run, ward, "doctor.hpjc", "patient", "Arzt", "Anna")
+        ward.new_file("doctor.hpjc", "patient", "Arzt", "Anna")
 
 
 def test_the_command_line_knows_all_files_for_certificates():
@@ -193,7 +159,7 @@ def test_tries_are_shown_and_the_last_one_is_kept(run, card, pin, ward, tmp_path
 
 
 def test_requests_for_another_authority(run, pin, ward, tmp_path):
-    place = _place(ward, "new.hpjc")
+    place = ward.place("new.hpjc")
     run("card", "init", *place, "--requests", "out", "--authority",
         ward.folder / "ca" / "issuing.crt", "--role", "pharmacist", "--name", "Apothekerin",
         "--first-name", "Paula", *pin, "--puk-file", ward.folder / "puk")
@@ -221,8 +187,8 @@ def _opened(path):
 
 
 def test_partners_certificates_are_judged(run, card, pin, ward):
-    _new(run, ward, "other.hpjc", "pharmacist", "Apothekerin", "Paula")
-    run("card", "cert", "export", "DEC", "-o", "paula.crt", *_place(ward, "other.hpjc"))
+    ward.new_file("other.hpjc", "pharmacist", "Apothekerin", "Paula")
+    run("card", "cert", "export", "DEC", "-o", "paula.crt", *ward.place("other.hpjc"))
     root = ("--trust-root", ward.folder / "ca" / "root.crt",
             "--trust-intermediate", ward.folder / "ca" / "issuing.crt")
     with pytest.raises(CertificateRefusedError, match="role"):
@@ -242,9 +208,9 @@ def test_partners_certificates_are_fetched_from_a_directory(run, card, pin, ward
     require_module("pyasn1_modules", "ldap")
     if slapd.find_slapd() is None:
         need("slapd", "slapd")
-    _new(run, ward, "other.hpjc", "pharmacist", "Apothekerin", "Paula", "--email",
+    ward.new_file("other.hpjc", "pharmacist", "Apothekerin", "Paula", "--email",
          "paula@apotheke.test")
-    run("card", "cert", "export", "DEC", "-o", "paula.crt", *_place(ward, "other.hpjc"))
+    run("card", "cert", "export", "DEC", "-o", "paula.crt", *ward.place("other.hpjc"))
     paula, base = files.load_certificate("paula.crt"), "dc=trust,dc=test"
     ldif = entry(base, "paula@apotheke.test", "Paula Apothekerin", paula)
     with slapd.serve(tmp_path / "ldap", base, ldif=ldif) as server:
@@ -264,7 +230,7 @@ def test_cryptograms_of_other_programs(run, pin, ward, tmp_path):
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding
 
-    place = _new(run, ward, "rsa.hpjc", "physician", "Arzt", "Anna", "--type", "rsa-3072")
+    place = ward.new_file("rsa.hpjc", "physician", "Arzt", "Anna", "--type", "rsa-3072")
     run("card", "cert", "export", "DEC", "-o", "dec.crt", *place)
     public = files.load_certificate("dec.crt").public_key()
     oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
@@ -286,7 +252,7 @@ def test_cryptograms_of_other_programs(run, pin, ward, tmp_path):
 
 def test_an_empty_card_is_no_recipient_or_identity(run, ward, tmp_path):
     SoftwareCard.create(tmp_path / "empty.hpjc", clinic.WORDS, CardRole.PATIENT).close()
-    place = _place(ward, "empty.hpjc")
+    place = ward.place("empty.hpjc")
     (tmp_path / "one").write_bytes(b"a study")
     with pytest.raises(TokenError, match="no certificate to encrypt to"):
         run("encrypt", "one", *place, "--no-recovery")
