@@ -18,6 +18,9 @@ COMMANDS = {
     "sign": "card_use",
     "decrypt": "card_use",
     "hash": "card_use:hash_group",
+    "patient": "card_patient",
+    "note": "card_patient",
+    "authenticate": "card_patient",
     "emulate": "card_init",
     "apdu": "card",
 }

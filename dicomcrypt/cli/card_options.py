@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 #: Where the context has the card that is open: it may be both recipient or identity, and signer.
 _OPEN = "dicomcrypt.card"
+#: The options of the card, and of a second one.
+_FIRST = ("reader", "card_file", "card_passphrase_file")
+_OTHER = ("other_reader", "other_card_file", "other_passphrase_file")
 
 # ---- which card --------------------------------------------------------------
 
@@ -22,43 +25,54 @@ def open_card(*, role: Any = None) -> CardSession:
     """Return the card of the options; it is let go of when the command ends.
 
     role: makes a software card of this role if --card-file does not exist."""
+    root = click.get_current_context().find_root()
+    if _OPEN not in root.meta:
+        root.meta[_OPEN] = _session(_FIRST, role)
+    return root.meta[_OPEN]
+
+
+def other_card_wanted() -> bool:
+    return any(opt.kept(name) is not None for name in _OTHER[:2])
+
+
+def open_other_card() -> CardSession:
+    """Return the second card of the options (`options.other_card`)."""
+    return _session(_OTHER, None)
+
+
+def _session(names: tuple[str, str, str], role: Any) -> CardSession:
     from ..card.session import CardSession
 
-    context = click.get_current_context()
-    root = context.find_root()
-    if _OPEN in root.meta:
-        return root.meta[_OPEN]
-    if opt.kept("card_file") is not None:
-        if opt.kept("reader") is not None:
-            raise UsageError("--reader and --card-file: give one of them")
-        session = CardSession(_software_card(opt.kept("card_file"), role))
+    reader, file, passphrase_file = map(opt.kept, names)
+    by_reader, by_file, by_passphrase = (f"--{name.replace('_', '-')}" for name in names)
+    if file is not None:
+        if reader is not None:
+            raise UsageError(f"{by_reader} and {by_file}: give one of them")
+        session = CardSession(_software_card(file, passphrase_file, by_passphrase, role))
     else:
-        if opt.kept("card_passphrase_file") is not None:
-            raise UsageError("--card-passphrase-file is of use with --card-file only")
+        if passphrase_file is not None:
+            raise UsageError(f"{by_passphrase} is of use with {by_file} only")
         from ..card.transport import PcscTransport, choose_reader
 
-        session = CardSession(PcscTransport(choose_reader(opt.kept("reader"))))
-    root.call_on_close(session.close)
-    root.meta[_OPEN] = session
+        session = CardSession(PcscTransport(choose_reader(reader)))
+    click.get_current_context().find_root().call_on_close(session.close)
     return session
 
 
-def _software_card(path: str, role: Any) -> Any:
+def _software_card(path: str, passphrase_file: str | None, option: str, role: Any) -> Any:
     import os
 
     from ..card.software import SoftwareCard
     from ..card.transport import InProcess
 
     new = role is not None and not os.path.lexists(path)
-    words = state_passphrase(path, opt.kept("card_passphrase_file"), confirm=new)
+    words = state_passphrase(path, passphrase_file, confirm=new, option=option)
     card = SoftwareCard.create(path, words, role) if new else SoftwareCard.open(path, words)
     click.get_current_context().find_root().call_on_close(card.close)
     return InProcess(card, os.path.basename(path))
 
 
-def state_passphrase(
-    path: str, file: str | None, *, confirm: bool, option: str = "--card-passphrase-file"
-) -> str:
+def state_passphrase(path: str, file: str | None, *, confirm: bool, option: str) -> str:
     """Return the passphrase of a software card's state: it is not the PIN."""
     from .console import ask_secret
 

@@ -64,6 +64,15 @@ card_place = shared(
     _kept_option("--card-passphrase-file", metavar="FILE", help="Take the passphrase of "
                  "--card-file from a file's first line instead of asking."),
 )
+#: A second card.
+other_card = shared(
+    _kept_option("--other-reader", metavar="NAME", help="The second card's reader, or a part of "
+                 "its name."),
+    _kept_option("--other-card-file", metavar="FILE", help="A software card's state as the second "
+                 "card."),
+    _kept_option("--other-passphrase-file", metavar="FILE", help="Take the passphrase of "
+                 "--other-card-file from a file's first line instead of asking."),
+)
 #: The PIN of a token or card.
 pin = shared(
     _kept_option("--pin-file", metavar="FILE", help="Take the PIN of a token or card from a file's "

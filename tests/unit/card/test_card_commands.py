@@ -1,6 +1,5 @@
 """`dicomcrypt card` and `--card`, on software cards without a reader."""
 
-import contextlib
 import json
 import subprocess
 
@@ -11,9 +10,7 @@ from directory_world import entry
 
 from dicomcrypt.card import profile
 from dicomcrypt.card.profile import CardRole, Slot
-from dicomcrypt.card.session import CardSession
 from dicomcrypt.card.software import SoftwareCard
-from dicomcrypt.card.transport import InProcess
 from dicomcrypt.cli import card_cert
 from dicomcrypt.errors import (
     CertificateRefusedError,
@@ -148,7 +145,7 @@ def test_tries_are_shown_and_the_last_one_is_kept(run, card, pin, ward, tmp_path
     run(*unblock, "--puk-file", ward.folder / "puk")
     run("card", "pin", "change", *card, "--pin-file", ward.folder / "other",
         "--new-pin-file", ward.folder / "pin")
-    with _opened(tmp_path / "doctor.hpjc") as session:
+    with clinic.opened(tmp_path / "doctor.hpjc") as session:
         for left in range(7, -1, -1):
             with pytest.raises(WrongPinError) as caught:
                 session.unblock_pin("99999999", clinic.PIN)
@@ -170,20 +167,11 @@ def test_requests_for_another_authority(run, pin, ward, tmp_path):
         with pytest.raises(UsageError, match="not of the card's key"):
             run("card", "cert", "import", f"{slot}.crt", "--file", other, *place, *pin)
         run("card", "cert", "import", f"{slot}.crt", "--file", slot, *place, *pin)
-    with _opened(tmp_path / "new.hpjc") as session:
+    with clinic.opened(tmp_path / "new.hpjc") as session:
         session.verify(clinic.PIN)
         with pytest.raises(TokenError, match=r"EF\.CERT\.CA"):  # was for the initialisation only
             session.update("EF.CERT.CA", b"x")
     assert "Paula" in run("card", "cert", "list", *place).stdout
-
-
-@contextlib.contextmanager
-def _opened(path):
-    card = SoftwareCard.open(path, clinic.WORDS)
-    try:
-        yield CardSession(InProcess(card))
-    finally:
-        card.close()
 
 
 def test_partners_certificates_are_judged(run, card, pin, ward):
@@ -222,7 +210,7 @@ def test_partners_certificates_are_fetched_from_a_directory(run, card, pin, ward
         with pytest.raises(Exception, match="states the role physician"):
             run(*fetch, "physician")
         assert "is in EF.PUBLIC.CERT.PHAR" in run(*fetch, "pharmacist").output
-    with _opened(tmp_path / "doctor.hpjc") as session:
+    with clinic.opened(tmp_path / "doctor.hpjc") as session:
         assert session.certificate("EF.PUBLIC.CERT.PHAR") == paula
 
 
