@@ -6,7 +6,9 @@ import subprocess
 import clinic
 import pytest
 import slapd
+from certificates import Maker
 from directory_world import entry
+from terminal import on_terminal
 
 from dicomcrypt.card import profile
 from dicomcrypt.card.profile import CardRole, Slot
@@ -153,6 +155,28 @@ def test_tries_are_shown_and_the_last_one_is_kept(run, card, pin, ward, tmp_path
         assert "cannot be unblocked any more" in str(caught.value)
     with pytest.raises(WrongPinError, match="cannot be unblocked any more"):
         run(*unblock, "--puk-file", "puk")
+
+
+def test_what_is_typed_in_another_encoding_is_refused(run, card, tmp_path):
+    status, shown = on_terminal(tmp_path, "passphrase of the card file", b"gr\xfcn", "card", "info",
+                                *card[:2])
+    assert status == 2, shown
+    assert "is not in the terminal's encoding" in shown
+    assert "Traceback" not in shown
+
+
+def test_partners_are_vouched_for_by_somebody(run, pin, ward):
+    place = ward.place("new.hpjc")
+    run("card", "init", *place, "--requests", "out", "--role", "pharmacist", "--name", "P",
+        "--first-name", "P", *pin, "--puk-file", ward.folder / "puk")
+    fake = Maker.root("Hospital").leaf("Fake", uses=("encryption",), role="hospital")
+    with open("fake.crt", "wb") as file:
+        file.write(fake.der())
+    put = ("card", "cert", "import", "fake.crt", "--file", "HOSP", *place, *pin)
+    with pytest.raises(UsageError, match=r"nobody vouches .* the card has no EF\.CERT\.CA"):
+        run(*put)
+    with pytest.raises(CertificateRefusedError):
+        run(*put, "--trust-root", ward.folder / "ca" / "root.crt")
 
 
 def test_requests_for_another_authority(run, pin, ward, tmp_path):
