@@ -108,13 +108,21 @@ def _look_before(session: CardSession, left: int) -> None:
                             "card pin unblock", tries=0)
     tries = "try is" if left == 1 else "tries are"
     say(f"card {session.name}: {left} {tries} left for the PIN")
-    if left == 1 and not opt.kept("last_try"):
-        import sys
+    if left == 1:
+        allow_last(session, "last try before the PIN is blocked")
 
-        if sys.stdin is None or not sys.stdin.isatty():
-            raise TokenError(f"card {session.name}: this is the last try before the PIN is "
-                             "blocked: give --last-try if it is to be used")
-        click.confirm("use the last try?", abort=True, err=True)
+
+def allow_last(session: CardSession, what: str) -> None:
+    """Have it confirmed that what cannot be done once more is meant; raises TokenError without a
+    terminal and --last-try."""
+    if opt.kept("last_try"):
+        return
+    import sys
+
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise TokenError(f"card {session.name}: this is the {what}: give --last-try if it is to be "
+                         "used")
+    click.confirm(f"use the {what}?", abort=True, err=True)
 
 
 def read_pin(session: CardSession, *, look: bool = False) -> str:

@@ -73,12 +73,13 @@ other_card = shared(
     _kept_option("--other-passphrase-file", metavar="FILE", help="Take the passphrase of "
                  "--other-card-file from a file's first line instead of asking."),
 )
+last_try = _kept_option("--last-try", is_flag=True, help="Use the last try of a card's PIN or the "
+                        "last use of its PUK: it may be blocked then.")
 #: The PIN of a token or card.
 pin = shared(
     _kept_option("--pin-file", metavar="FILE", help="Take the PIN of a token or card from a file's "
                  "first line; otherwise it is asked for."),
-    _kept_option("--last-try", is_flag=True,
-                 help="Use the last try of a card's PIN: a wrong one blocks it."),
+    last_try,
 )
 card_recipient = shared(
     _kept_option("--card", is_flag=True,
