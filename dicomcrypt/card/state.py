@@ -152,7 +152,7 @@ class FileStore:
             raise OutputExistsError(f"{self.path!r} exists: a card's state is never overwritten")
         if first is None and not os.path.isfile(self.path):
             raise UsageError(f"cannot read the card's state {self.path!r}: there is no such file")
-        self._lock = _locked(self._place)
+        self._lock = _locked(self._place, self.path)
         try:
             if first is not None:
                 self._key = os.urandom(32)
@@ -230,10 +230,10 @@ class FileStore:
             self._lock = None
 
 
-def _locked(path: str) -> int | None:
+def _locked(place: str, path: str) -> int | None:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        descriptor = os.open(path + ".lock", flags, 0o600)
+        descriptor = os.open(place + ".lock", flags, 0o600)
     except OSError as error:
         reason = (error.strerror or "").lower()
         raise UsageError(f"cannot lock the card's state {path!r}: {reason}") from None

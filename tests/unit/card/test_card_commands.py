@@ -200,6 +200,17 @@ def test_requests_for_another_authority(run, pin, ward, tmp_path):
     assert "Paula" in run("card", "cert", "list", *place).stdout
 
 
+def test_one_damaged_certificate_does_not_hide_the_others(run, card, tmp_path):
+    with clinic.opened(tmp_path / "doctor.hpjc") as session:
+        session.verify(clinic.PIN)
+        session.update("EF.PUBLIC.CERT.DOC", b"no certificate")
+    table = run("card", "cert", "list", *card).stdout
+    assert "Anna Arzt" in table
+    assert "DOC            damaged" in table
+    assert json.loads(run("card", "cert", "list", *card, "--json").stdout)["DOC"] == {
+        "damaged": True}
+
+
 def test_partners_certificates_are_judged(run, card, pin, ward):
     ward.new_file("other.hpjc", "pharmacist", "Apothekerin", "Paula")
     run("card", "cert", "export", "DEC", "-o", "paula.crt", *ward.place("other.hpjc"))
