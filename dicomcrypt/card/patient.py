@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from ..errors import UsageError
 from . import tlv
 
+#: What EF.PATIENT holds: one data object with the sealed references. What is behind it does not
+#: count: it is of an older one.
+TAG_SEALED = 0x53
 #: Characters of a reference, and how many references there may be.
 MOST_CHARACTERS, MOST_REFERENCES = 1024, 256
 _MOST = 1 << 16
@@ -48,3 +51,17 @@ class PatientReferences:
         except (ValueError, TypeError, KeyError, RecursionError):
             pass
         raise tlv.damaged("what is in EF.PATIENT")
+
+
+def sealed_content(sealed: bytes) -> bytes:
+    """Return the content of EF.PATIENT."""
+    return tlv.encode(TAG_SEALED, sealed)
+
+
+def parse_sealed(content: bytes) -> bytes:
+    """Return what is sealed in EF.PATIENT; DamagedError if it has another form."""
+    for tag, value in tlv.parse(content):
+        if tag == TAG_SEALED:
+            return value
+        break
+    raise tlv.damaged("what is in EF.PATIENT")

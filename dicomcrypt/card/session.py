@@ -18,7 +18,7 @@ from ..errors import (
 from ..pki.names import Role
 from . import profile, tlv
 from .access import is_absent
-from .apdu import CommandApdu, ResponseApdu
+from .apdu import CHAINED, CommandApdu, ResponseApdu
 from .connection import Connection
 from .profile import FILES, PIN, PUK, Algorithm, CardRole, Ins, KeyKind, Slot
 from .status import StatusWord, tries_left
@@ -125,15 +125,17 @@ class CardSession:
     def update(self, name: str, content: bytes) -> None:
         """Replace a file's content. Raises UsageError if it is too long for the file.
 
-        It is written over and then cut off: up to 4,096 bytes that are no fewer than before are
-        there whole, or not at all, if the card is pulled meanwhile."""
+        It is written over as one change, and then cut off: if the card is pulled meanwhile, it is
+        there whole or not at all, perhaps with the end of an older, longer one behind it."""
         if len(content) > FILES[name].most:
             raise UsageError(f"{name} on the card holds {FILES[name].most} bytes, not "
                              f"{len(content)}")
         self.select(name)
         to = f"write {name}"
-        for at in range(0, len(content), _PART):
-            self._send(Ins.UPDATE_BINARY, at, content[at : at + _PART], to=to)
+        parts = [content[at : at + _PART] for at in range(0, len(content), _PART)]
+        for number, part in enumerate(parts, 1):  # a chain counts when its last part came
+            cla = CHAINED if number < len(parts) else 0
+            self.connection.expect(CommandApdu(cla, Ins.UPDATE_BINARY, 0, 0, part), to)
         self._send(Ins.ERASE_BINARY, len(content), to=to)
 
     def certificate_files(self) -> list[str]:

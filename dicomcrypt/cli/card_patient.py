@@ -69,7 +69,7 @@ def set_command(record, add, remove, force, quiet):
     """Change them: what is not named stays. Needs the PIN."""
     from .. import api
     from ..card.identity import card_recipient
-    from ..card.patient import PatientReferences
+    from ..card.patient import PatientReferences, sealed_content
     from .card_options import give_pin, open_card
     from .console import say
 
@@ -87,7 +87,7 @@ def set_command(record, add, remove, force, quiet):
         made = PatientReferences(found.record if record is None else record,
                                  tuple(dict.fromkeys([*kept, *add])))
         sealed = api.encrypt(made.encode(), [card_recipient(session, certified=False)])
-        session.update("EF.PATIENT", sealed)
+        session.update("EF.PATIENT", sealed_content(sealed))
     if not quiet:
         say(f"card {session.name}: {'a' if made.record else 'no'} record, "
             f"{len(made.medication)} of medication")
@@ -104,13 +104,14 @@ def _read(session):
     """The card's references; the PIN was given."""
     from .. import api
     from ..card.identity import card_identity
-    from ..card.patient import PatientReferences
+    from ..card.patient import PatientReferences, parse_sealed
 
-    sealed = session.read("EF.PATIENT")
-    if not sealed:
+    content = session.read("EF.PATIENT")
+    if not content:
         return PatientReferences()
     try:
-        return PatientReferences.decode(api.decrypt(sealed, [card_identity(session)]))
+        opened = api.decrypt(parse_sealed(content), [card_identity(session)])
+        return PatientReferences.decode(opened)
     except (DamagedError, NoIdentityError):
         raise DamagedError(f"card {session.name}: what is in EF.PATIENT is damaged, or not for "
                            "this card: dicomcrypt card patient set --force begins anew") from None

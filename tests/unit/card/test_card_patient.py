@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomcrypt.card.authentication import introduce, proven_certificate
-from dicomcrypt.card.patient import PatientReferences
+from dicomcrypt.card.patient import PatientReferences, parse_sealed
 from dicomcrypt.card.profile import CardRole, Slot
 from dicomcrypt.card.session import CardSession
 from dicomcrypt.card.software import SoftwareCard
@@ -49,7 +49,8 @@ def test_references_are_encrypted_for_the_card(run, max_, pin, tmp_path):
             card.read("EF.PATIENT")
         card.verify(clinic.PIN)
         content = card.read("EF.PATIENT")
-    assert content[:5] == b"\x89DCMX"
+    assert content[:1] == b"\x53"
+    assert content[4:9] == b"\x89DCMX"
     assert b"4711" not in content
     assert SECOND.encode() not in content
 
@@ -103,6 +104,44 @@ def test_references_come_back(references):
 def test_anything_else_is_damaged(data):
     with pytest.raises(DamagedError, match=r"what is in EF\.PATIENT"):
         PatientReferences.decode(data)
+
+
+@pytest.mark.parametrize("extended", [True, False], ids=["extended", "short"])
+def test_references_survive_a_card_that_is_pulled(run, max_, pin, tmp_path, extended):
+    """Of the old and the new ones those of one are there: a long content is one change."""
+    for name, words in (("long", [f"urn:rx:{n:0400}" for n in range(12)]), ("short", [FIRST])):
+        run("card", "patient", "set", *max_, *pin, "--force",
+            *(word for reference in words for word in ("--add", reference)))
+        with clinic.opened(tmp_path / "max.hpjc") as card:
+            card.verify(clinic.PIN)
+            if name == "long":
+                old = card.read("EF.PATIENT")
+            else:
+                new = card.read("EF.PATIENT")
+    found = set()
+    card = clinic.Watched(SoftwareCard.open(tmp_path / "max.hpjc", clinic.WORDS))
+    for first, second in ((old, new), (new, old)):
+        for pull_at in range(1, 99):
+            with CardSession(InProcess(card), extended=extended) as session:
+                session.verify(clinic.PIN)
+                session.update("EF.PATIENT", first)
+                card.pull_at, card.pull = pull_at, card.power_off
+                try:
+                    session.update("EF.PATIENT", second)
+                except TokenError:
+                    pass
+                done, card.pull_at = card.pull_at > 0, 0
+            with CardSession(InProcess(card)) as session:
+                session.verify(clinic.PIN)
+                there = parse_sealed(session.read("EF.PATIENT"))
+            found.add((first is old, there == parse_sealed(second)))
+            assert there in (parse_sealed(first), parse_sealed(second)), pull_at
+            if done:
+                break
+        else:
+            pytest.fail("it never ended")
+    assert len(found) == 4
+    card.card.close()
 
 
 # ---- EF.NOTE ---------------------------------------------------------------------
