@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from .. import policy
-from ..errors import DamagedError, PolicyError, UsageError
+from ..errors import DamagedError, PolicyError, TokenError, UsageError
 from . import home
 from .cms import MAX_CERTIFICATES, build_cms, certificate_key, public_der, signature_algorithm
 from .keyfile import looks_foreign, naming, read_key_file
@@ -185,6 +185,8 @@ class AskingSigner(Signer):
 
     def sign(self, manifest: bytes) -> bytes:
         """Raises TokenError."""
+        if home.ask is None:
+            raise TokenError("the signing key is in another process, which cannot be asked here")
         return home.ask(home.Question(self._number, manifest))
 
 

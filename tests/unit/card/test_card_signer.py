@@ -78,6 +78,8 @@ def test_a_worker_asks_for_signatures(ward, monkeypatch):
         away = pickle.loads(pickle.dumps(signer))  # noqa: S301
         assert (away.size, away.public_key, away.chain) == (
             signer.size, signer.public_key, signer.chain)
+        with pytest.raises(TokenError, match="cannot be asked here"):
+            away.sign(b"m")
         monkeypatch.setattr(home, "ask",
                             lambda q: pickle.loads(pickle.dumps(q)).answer())  # noqa: S301
         assert verify_cms(b"m", away.sign(b"m")).public_key == signer.public_key
