@@ -25,6 +25,7 @@ ACTIONS = frozenset({
     "vault.recipients", "vault.rewrap", "vault.hold", "vault.release", "vault.retention",
     "vault.erase", "vault.merge", "vault.backup", "vault.restore", "vault.check", "vault.repair",
     "card.init", "card.pin", "card.certificate", "card.sign", "card.hash",
+    "card.patient", "card.note", "card.authenticate",
     "otp.person", "otp.forget", "otp.link", "otp.revoke", "otp.register", "otp.issue", "otp.send",
     "otp.open", "otp.check", "otp.enroll", "otp.ask", "otp.grant", "otp.refuse", "otp.clock",
     "prescription.sign", "prescription.send", "prescription.fetch", "prescription.open",

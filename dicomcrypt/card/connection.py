@@ -76,7 +76,8 @@ class Fetching:
 
 
 class Repeating:
-    """Asks again with the length that 6Cxx tells."""
+    """Asks again with the length that 6Cxx tells, where an answer was asked for: nothing else is
+    sent twice, a PIN least of all."""
 
     def __init__(self, below: Layer) -> None:
         self._below = below
@@ -84,7 +85,7 @@ class Repeating:
     def send(self, command: CommandApdu) -> ResponseApdu:
         got = self._below.send(command)
         length = right_length(got.status)
-        if length is None:
+        if length is None or not command.answer:
             return got
         return self._below.send(CommandApdu(command.cla, command.ins, command.p1, command.p2,
                                             command.data, length))

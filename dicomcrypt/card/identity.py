@@ -1,4 +1,4 @@
-"""A card's deciphering key behind the container's seam for key types."""
+"""A card's keys as identity and signer of objects."""
 
 from __future__ import annotations
 
@@ -48,9 +48,13 @@ def card_recipient(session: CardSession, *, certified: bool = True) -> Any:
     Raises TokenError if the card has neither; what else as of `keys.x509.from_certificate`."""
     from ..keys import spki
     from ..keys.x509 import from_certificate
+    from ..pki.gate import matches
 
     certificate = session.certificate(Slot.DEC.certificate_file)
     if certificate is not None:
+        if not matches(session.public_key(Slot.DEC), certificate):
+            raise TokenError(f"card {session.name}: the certificate in EF.CERT.DEC is not of its "
+                             "key: what is encrypted to it cannot be opened with this card")
         authority = session.certificate("EF.CERT.CA")
         return from_certificate(certificate, [authority] if authority is not None else [])
     if certified:
@@ -62,3 +66,19 @@ def card_recipient(session: CardSession, *, certified: bool = True) -> Any:
 def card_identity(session: CardSession) -> CardIdentity:
     """Return the identity of a card; its PIN must be given before it is used. Raises TokenError."""
     return CardIdentity(session, card_recipient(session, certified=False))
+
+
+def card_signer(session: CardSession) -> Any:
+    """Return who signs objects with a card's signature key, one operation each; its PIN must be
+    given before. Raises TokenError if the card has no certificate for it; what else as of
+    `keys.signing.Signer`."""
+    from ..keys.signing import StayingSigner
+    from .keys import card_key
+
+    certificate = session.certificate(Slot.SIG.certificate_file)
+    if certificate is None:
+        raise TokenError(f"card {session.name}: it has no certificate to sign with: put one into "
+                         "it with dicomcrypt card cert import --file SIG")
+    authority = session.certificate("EF.CERT.CA")
+    return StayingSigner(card_key(session, Slot.SIG), certificate,
+                         [authority] if authority is not None else [])

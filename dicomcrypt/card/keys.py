@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -56,6 +57,16 @@ class _OnCard:
     def key_size(self) -> int:
         return self._public.key_size
 
+    def _proven(self, signature: bytes, *how: Any) -> bytes:
+        """A signature that is right: a card that errs, or is made to, gives others, and a wrong one
+        may tell of its key. Raises TokenError."""
+        try:
+            self._public.verify(signature, *how)
+        except InvalidSignature:
+            raise TokenError(f"card {self._session.name}: its signature by the key {self._slot} is "
+                             "wrong") from None
+        return signature
+
     def private_numbers(self) -> Any:
         _refuse("be read")
 
@@ -85,7 +96,8 @@ class CardRSAPrivateKey(_OnCard, rsa.RSAPrivateKey):
             chosen = Algorithm.RSA_PSS
         else:
             _refuse("sign with this padding: PKCS #1 v1.5, or PSS with a salt of 32 bytes")
-        return self._session.sign_digest(self._slot, chosen, digest)
+        signature = self._session.sign_digest(self._slot, chosen, digest)
+        return self._proven(signature, digest, padding_, utils.Prehashed(hashes.SHA256()))
 
     def decrypt(self, ciphertext: bytes, padding_: Any) -> bytes:
         """Raises TokenError, CardStatusError with 6A80 for what is no cryptogram of this key."""
@@ -107,8 +119,9 @@ class CardECPrivateKey(_OnCard, ec.EllipticCurvePrivateKey):
             _refuse("sign with another algorithm than ECDSA")
         digest = _digest(data, signature_algorithm.algorithm)
         plain = self._session.sign_digest(self._slot, Algorithm.ECDSA, digest)
-        r, s = (int.from_bytes(half, "big") for half in (plain[:32], plain[32:]))
-        return utils.encode_dss_signature(r, s)
+        r, s = (int.from_bytes(half, "big") for half in (plain[:32], plain[32:64]))
+        signature = utils.encode_dss_signature(r, s)
+        return self._proven(signature, digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
 
     def exchange(self, algorithm: Any, peer_public_key: ec.EllipticCurvePublicKey) -> bytes:
         if not isinstance(algorithm, ec.ECDH) or peer_public_key.curve.name != self.curve.name:

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ..errors import TokenError, UsageError
+from ..errors import UsageError
 from ..pki import names
 from . import profile
 from .keys import card_key
@@ -68,8 +68,6 @@ def personalise(
     builder = names.request_builder(subject)
     for slot in Slot:
         requests[slot] = builder.sign(card_key(session, slot), hashes.SHA256())
-        if not requests[slot].is_signature_valid:
-            raise TokenError(f"card {session.name}: its signature by the key {slot} is wrong")
     for slot, request in requests.items():
         told(f"certificate {slot}")
         certify(slot, request, functools.partial(_deliver, session, slot))

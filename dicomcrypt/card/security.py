@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
 from ..errors import CertificateRefusedError, DamagedError, UsageError
@@ -18,6 +18,7 @@ from . import profile, tlv
 from .access import Operation
 from .apdu import SHORT_ANSWER, CommandApdu
 from .profile import DF_HPJC, FILES, PARTNERS, Algorithm, KeyKind, Slot
+from .proof import DIGEST, PADDINGS, SHA256, check, proof
 from .state import StoredKey
 from .status import StatusWord
 from .volatile import Refused
@@ -25,11 +26,7 @@ from .volatile import Refused
 if TYPE_CHECKING:
     from .software import SoftwareCard
 
-_SHA256 = hashes.SHA256()
-_DIGEST = utils.Prehashed(_SHA256)
-_PSS = padding.PSS(padding.MGF1(_SHA256), 32)
-_OAEP = padding.OAEP(padding.MGF1(_SHA256), _SHA256, None)
-_PADDINGS = {Algorithm.RSA_PKCS1: padding.PKCS1v15(), Algorithm.RSA_PSS: _PSS}
+_OAEP = padding.OAEP(padding.MGF1(SHA256), SHA256, None)
 #: What a template is for: {kind of key: algorithms}.
 _SIGNING = {
     KeyKind.RSA_3072: {Algorithm.RSA_PKCS1, Algorithm.RSA_PSS}, KeyKind.P256: {Algorithm.ECDSA},
@@ -165,8 +162,8 @@ def perform_operation(card: SoftwareCard, command: CommandApdu) -> bytes:
 
 def _signature(key: Any, algorithm: Algorithm, digest: bytes) -> bytes:
     if algorithm is not Algorithm.ECDSA:
-        return key.sign(digest, _PADDINGS[algorithm], _DIGEST)
-    r, s = utils.decode_dss_signature(key.sign(digest, ec.ECDSA(_DIGEST)))
+        return key.sign(digest, PADDINGS[algorithm], DIGEST)
+    r, s = utils.decode_dss_signature(key.sign(digest, ec.ECDSA(DIGEST)))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
@@ -176,7 +173,7 @@ def _sign_digest(card: SoftwareCard, command: CommandApdu) -> bytes:
     digest = command.data or card.volatile.digest
     if not digest:
         raise Refused(StatusWord.CONDITIONS)
-    if len(digest) != _SHA256.digest_size:
+    if len(digest) != SHA256.digest_size:
         raise Refused(StatusWord.WRONG_PARAMETERS)
     card.volatile.digest = b""
     return _signature(key, algorithm, digest)
@@ -254,10 +251,6 @@ def get_challenge(card: SoftwareCard, command: CommandApdu) -> bytes:
     return card.volatile.challenge
 
 
-def _proof(challenge: bytes) -> bytes:
-    return hashlib.sha256(profile.AUTHENTICATION_PREFIX + challenge).digest()
-
-
 def internal_authenticate(card: SoftwareCard, command: CommandApdu) -> bytes:
     """INTERNAL AUTHENTICATE: the card signs a challenge of 8 to 64 bytes, after a prefix."""
     if command.p1p2:
@@ -265,7 +258,7 @@ def internal_authenticate(card: SoftwareCard, command: CommandApdu) -> bytes:
     algorithm, key = _key(card, profile.CRT_AUTHENTICATION, Operation.AUTHENTICATE)
     if len(command.data) not in profile.CHALLENGE:
         raise Refused(StatusWord.WRONG_LENGTH)
-    return _signature(key, algorithm, _proof(command.data))
+    return _signature(key, algorithm, proof(command.data))
 
 
 def external_authenticate(card: SoftwareCard, command: CommandApdu) -> bytes:
@@ -285,25 +278,11 @@ def external_authenticate(card: SoftwareCard, command: CommandApdu) -> bytes:
     if usage_problem(certificate, "tls-client") is not None:
         raise Refused(StatusWord.VERIFICATION_FAILED)
     try:
-        _check(certificate.public_key(), Algorithm(algorithm), command.data, _proof(challenge))
+        check(certificate.public_key(), Algorithm(algorithm), command.data, proof(challenge))
     except InvalidSignature:
         raise Refused(StatusWord.VERIFICATION_FAILED) from None
     now.status.partners.add(role)
     return b""
-
-
-def _check(key: Any, algorithm: Algorithm, signature: bytes, digest: bytes) -> None:
-    """Raises InvalidSignature, for a key of another kind too."""
-    if isinstance(key, rsa.RSAPublicKey) and algorithm in _PADDINGS:
-        key.verify(signature, digest, _PADDINGS[algorithm], _DIGEST)
-    elif (
-        isinstance(key, ec.EllipticCurvePublicKey)
-        and key.curve.name == "secp256r1" and algorithm is Algorithm.ECDSA and len(signature) == 64
-    ):  # fmt: skip
-        r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
-        key.verify(utils.encode_dss_signature(r, s), digest, ec.ECDSA(_DIGEST))
-    else:
-        raise InvalidSignature
 
 
 # ---- key pairs ---------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from cryptography import x509
@@ -14,9 +15,10 @@ from ..errors import (
     UsageError,
     WrongPinError,
 )
+from ..pki.names import Role
 from . import profile, tlv
 from .access import is_absent
-from .apdu import CommandApdu, ResponseApdu
+from .apdu import CHAINED, CommandApdu, ResponseApdu
 from .connection import Connection
 from .profile import FILES, PIN, PUK, Algorithm, CardRole, Ins, KeyKind, Slot
 from .status import StatusWord, tries_left
@@ -27,6 +29,8 @@ _OPERATIONAL = b"\x05"
 #: Bytes for one READ or UPDATE BINARY, so that any reader takes them.
 _PART = 4096
 _NAMES = {PIN: "the PIN", PUK: "the PUK"}
+#: A partner's answer to a challenge.
+Prove = Callable[[bytes], bytes]
 
 
 class CardSession:
@@ -121,15 +125,17 @@ class CardSession:
     def update(self, name: str, content: bytes) -> None:
         """Replace a file's content. Raises UsageError if it is too long for the file.
 
-        It is written over and then cut off: up to 4,096 bytes that are no fewer than before are
-        there whole, or not at all, if the card is pulled meanwhile."""
+        It is written over as one change, and then cut off: if the card is pulled meanwhile, it is
+        there whole or not at all, perhaps with the end of an older, longer one behind it."""
         if len(content) > FILES[name].most:
             raise UsageError(f"{name} on the card holds {FILES[name].most} bytes, not "
                              f"{len(content)}")
         self.select(name)
         to = f"write {name}"
-        for at in range(0, len(content), _PART):
-            self._send(Ins.UPDATE_BINARY, at, content[at : at + _PART], to=to)
+        parts = [content[at : at + _PART] for at in range(0, len(content), _PART)]
+        for number, part in enumerate(parts, 1):  # a chain counts when its last part came
+            cla = CHAINED if number < len(parts) else 0
+            self.connection.expect(CommandApdu(cla, Ins.UPDATE_BINARY, 0, 0, part), to)
         self._send(Ins.ERASE_BINARY, len(content), to=to)
 
     def certificate_files(self) -> list[str]:
@@ -252,6 +258,30 @@ class CardSession:
         """Return the x coordinate of the shared point of ECDH; point: uncompressed."""
         data = tlv.encode(0xA6, tlv.encode(0x7F49, tlv.encode(0x86, point)))
         return self._decipher(slot, Algorithm.ECDH, data)
+
+    # ---- authentication ------------------------------------------------------
+
+    def prove(self, algorithm: Algorithm, challenge: bytes) -> bytes:
+        """Answer a challenge of 8 to 64 bytes with the authentication key (INTERNAL AUTHENTICATE);
+        return the signature over `proof.proof` of it."""
+        self._choose(Slot.AUT, profile.CRT_AUTHENTICATION, algorithm)
+        return self._send(Ins.INTERNAL_AUTHENTICATE, 0, challenge, self.connection.most_answer,
+                          to="authenticate")
+
+    def meet(self, role: Role, certificate: bytes, algorithm: Algorithm, prove: Prove) -> None:
+        """Let the card check a partner: by EF.CERT.CA the certificate (DER), which states the role,
+        and the answer to a challenge of its own (EXTERNAL AUTHENTICATE). Raises CardStatusError."""
+        number = next(n for n, r in profile.PARTNERS.items() if r == role)
+        partner = tlv.encode(profile.TAG_PARTNER, bytes((number,)))
+        self.select(profile.DF_HPJC)
+        place, to = profile.MSE_PARTNER << 8, f"check the certificate of the {role}"
+        self._send(Ins.MSE, place | profile.CRT_SIGNATURE, partner, to=to)
+        self._send(Ins.PSO, profile.PSO_VERIFY_CERTIFICATE, certificate, to=to)
+        partner += tlv.encode(profile.TAG_ALGORITHM, bytes((algorithm,)))
+        to = f"authenticate the {role}"
+        self._send(Ins.MSE, place | profile.CRT_AUTHENTICATION, partner, to=to)
+        challenge = self._send(Ins.GET_CHALLENGE, 0, answer=32, to=to)
+        self._send(Ins.EXTERNAL_AUTHENTICATE, 0, prove(challenge), to=to)
 
     # ---- initialisation ------------------------------------------------------
 

@@ -146,11 +146,13 @@ class FileStore:
         self, path: str | os.PathLike[str], passphrase: str, first: bytes | None = None
     ) -> None:
         self.path = os.fspath(path)
+        # A link would have a lock of its own, and be replaced by a second card.
+        self._place = os.path.realpath(path)
         if first is not None and os.path.lexists(self.path):
             raise OutputExistsError(f"{self.path!r} exists: a card's state is never overwritten")
         if first is None and not os.path.isfile(self.path):
             raise UsageError(f"cannot read the card's state {self.path!r}: there is no such file")
-        self._lock = _locked(self.path)
+        self._lock = _locked(self._place, self.path)
         try:
             if first is not None:
                 self._key = os.urandom(32)
@@ -181,7 +183,7 @@ class FileStore:
 
     def _read(self) -> bytes:
         try:
-            with open(self.path, "rb") as file:
+            with open(self._place, "rb") as file:
                 data = file.read(_MOST + 1)
         except OSError as error:
             reason = (error.strerror or "").lower()
@@ -203,7 +205,7 @@ class FileStore:
     def save(self, data: bytes) -> None:
         nonce = os.urandom(_NONCE)
         sealed = self._head + nonce + AESGCM(self._key).encrypt(nonce, data, self._head)
-        new = self.path + ".new"
+        new = self._place + ".new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new)  # of a power cut
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -214,8 +216,8 @@ class FileStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(new, self.path)
-        folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+        os.replace(new, self._place)
+        folder = os.open(os.path.dirname(self._place), os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:
@@ -228,10 +230,10 @@ class FileStore:
             self._lock = None
 
 
-def _locked(path: str) -> int | None:
+def _locked(place: str, path: str) -> int | None:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        descriptor = os.open(path + ".lock", flags, 0o600)
+        descriptor = os.open(place + ".lock", flags, 0o600)
     except OSError as error:
         reason = (error.strerror or "").lower()
         raise UsageError(f"cannot lock the card's state {path!r}: {reason}") from None

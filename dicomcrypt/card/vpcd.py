@@ -22,6 +22,9 @@ FIRST_PORT = 35963
 #: Seconds to wait for the driver, at first and after it has closed the connection.
 PATIENCE = 10.0
 _PAUSE = 0.2
+#: And seconds before dialling again when the driver has hung up, as it does after a command of over
+#: 65,535 bytes: the service looks every 0.4 s, and takes a card that it did not see go for lost.
+_SEEN = 1.0
 _OFF, _ON, _RESET, _ATR = 0, 1, 2, 4
 #: The kernel holds acknowledgements back, and the driver sends length and body apart and waits for
 #: that of the length: 49 ms a command, 0.1 ms with this option, which lasts for one receive.
@@ -71,6 +74,8 @@ class Slot:
                 self._connection = None
             self.card.power_off()
             self._told("removed")
+            if self._wanted.is_set():
+                self._ended.wait(_SEEN)
 
     def remove(self) -> None:
         """Pull the card, in the middle of whatever it does."""

@@ -18,6 +18,9 @@ COMMANDS = {
     "sign": "card_use",
     "decrypt": "card_use",
     "hash": "card_use:hash_group",
+    "patient": "card_patient",
+    "note": "card_patient",
+    "authenticate": "card_patient",
     "emulate": "card_init",
     "apdu": "card",
 }
@@ -28,7 +31,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readabl
 @click.group(cls=LazyGroup, modules=COMMANDS, epilog="""\b
 Examples:
   dicomcrypt card list
-  dicomcrypt card init --ca ca/ --name Arzt --first-name Anna
+  dicomcrypt card init --ca ca/ --role physician --name Arzt --first-name Anna
   dicomcrypt card info
   dicomcrypt encrypt archive/ --card -o safe/
   dicomcrypt decrypt safe/ --card -o back/

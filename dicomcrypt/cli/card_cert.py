@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..errors import DirectoryError, UsageError
+from ..errors import DamagedError, DirectoryError, UsageError
 from . import auditing
 from . import options as opt
 from . import pki_options as pko
@@ -43,15 +43,23 @@ def list_command(as_json):
     from .console import print_json, print_table
 
     session = open_card()
-    found = {short: session.certificate(name) for short, name in FILES.items()
-             if name in session.certificate_files()}
+    told, rows = {}, []
+    for short, name in FILES.items():
+        if name not in session.certificate_files():
+            continue
+        try:
+            found = session.certificate(name)
+        except DamagedError:
+            told[short] = {"damaged": True}
+            rows.append((short, "damaged", "-"))
+            continue
+        told[short] = None if found is None else names.facts(found).as_json()
+        rows.append((short, "-", "-") if found is None else
+                    (short, names.label(found), f"{found.not_valid_after_utc:%Y-%m-%d}"))
     if as_json:
-        print_json({short: names.facts(c).as_json() if c is not None else None
-                    for short, c in found.items()})
-        return
-    rows = [(short, names.label(c), f"{c.not_valid_after_utc:%Y-%m-%d}") if c is not None
-            else (short, "-", "-") for short, c in found.items()]
-    print_table(rows, ("file", "certificate", "until"))
+        print_json(told)
+    else:
+        print_table(rows, ("file", "certificate", "until"))
 
 
 @cert.command(epilog="""\b
@@ -116,6 +124,9 @@ def _put(file: str, certificate, between, quiet: bool) -> None:
     if file in tuple(Slot) and not matches(session.public_key(Slot(file)), certificate):
         raise UsageError(f"the certificate is not of the card's key {file}")
     authority = session.certificate("EF.CERT.CA")
+    if authority is None and file not in tuple(Slot) and opt.trust.trusted() is None:
+        raise UsageError("nobody vouches for this certificate: the card has no EF.CERT.CA; give "
+                         "--trust-root FILE, or name a root under [trust] in the configuration")
     check_certificate(
         certificate, opt.trust.trusted() or Trust((authority or certificate,)),
         purpose=_PURPOSES.get(file, "encrypt"), role=roles.get(FILES[file]), intermediates=between,

@@ -12,6 +12,12 @@ from . import options as opt
 if TYPE_CHECKING:
     from ..card.session import CardSession
 
+#: Where the context has the card that is open: it may be both recipient or identity, and signer.
+_OPEN = "dicomcrypt.card"
+#: The options of the card, and of a second one.
+_FIRST = ("reader", "card_file", "card_passphrase_file")
+_OTHER = ("other_reader", "other_card_file", "other_passphrase_file")
+
 # ---- which card --------------------------------------------------------------
 
 
@@ -19,39 +25,54 @@ def open_card(*, role: Any = None) -> CardSession:
     """Return the card of the options; it is let go of when the command ends.
 
     role: makes a software card of this role if --card-file does not exist."""
+    root = click.get_current_context().find_root()
+    if _OPEN not in root.meta:
+        root.meta[_OPEN] = _session(_FIRST, role)
+    return root.meta[_OPEN]
+
+
+def other_card_wanted() -> bool:
+    return any(opt.kept(name) is not None for name in _OTHER[:2])
+
+
+def open_other_card() -> CardSession:
+    """Return the second card of the options (`options.other_card`)."""
+    return _session(_OTHER, None)
+
+
+def _session(names: tuple[str, str, str], role: Any) -> CardSession:
     from ..card.session import CardSession
 
-    context = click.get_current_context()
-    if opt.kept("card_file") is not None:
-        if opt.kept("reader") is not None:
-            raise UsageError("--reader and --card-file: give one of them")
-        session = CardSession(_software_card(opt.kept("card_file"), role))
+    reader, file, passphrase_file = map(opt.kept, names)
+    by_reader, by_file, by_passphrase = (f"--{name.replace('_', '-')}" for name in names)
+    if file is not None:
+        if reader is not None:
+            raise UsageError(f"{by_reader} and {by_file}: give one of them")
+        session = CardSession(_software_card(file, passphrase_file, by_passphrase, role))
     else:
-        if opt.kept("card_passphrase_file") is not None:
-            raise UsageError("--card-passphrase-file is of use with --card-file only")
+        if passphrase_file is not None:
+            raise UsageError(f"{by_passphrase} is of use with {by_file} only")
         from ..card.transport import PcscTransport, choose_reader
 
-        session = CardSession(PcscTransport(choose_reader(opt.kept("reader"))))
-    context.find_root().call_on_close(session.close)
+        session = CardSession(PcscTransport(choose_reader(reader)))
+    click.get_current_context().find_root().call_on_close(session.close)
     return session
 
 
-def _software_card(path: str, role: Any) -> Any:
+def _software_card(path: str, passphrase_file: str | None, option: str, role: Any) -> Any:
     import os
 
     from ..card.software import SoftwareCard
     from ..card.transport import InProcess
 
     new = role is not None and not os.path.lexists(path)
-    words = state_passphrase(path, opt.kept("card_passphrase_file"), confirm=new)
+    words = state_passphrase(path, passphrase_file, confirm=new, option=option)
     card = SoftwareCard.create(path, words, role) if new else SoftwareCard.open(path, words)
     click.get_current_context().find_root().call_on_close(card.close)
     return InProcess(card, os.path.basename(path))
 
 
-def state_passphrase(
-    path: str, file: str | None, *, confirm: bool, option: str = "--card-passphrase-file"
-) -> str:
+def state_passphrase(path: str, file: str | None, *, confirm: bool, option: str) -> str:
     """Return the passphrase of a software card's state: it is not the PIN."""
     from .console import ask_secret
 
@@ -87,13 +108,21 @@ def _look_before(session: CardSession, left: int) -> None:
                             "card pin unblock", tries=0)
     tries = "try is" if left == 1 else "tries are"
     say(f"card {session.name}: {left} {tries} left for the PIN")
-    if left == 1 and not opt.kept("last_try"):
-        import sys
+    if left == 1:
+        allow_last(session, "last try before the PIN is blocked")
 
-        if sys.stdin is None or not sys.stdin.isatty():
-            raise TokenError(f"card {session.name}: this is the last try before the PIN is "
-                             "blocked: give --last-try if it is to be used")
-        click.confirm("use the last try?", abort=True, err=True)
+
+def allow_last(session: CardSession, what: str) -> None:
+    """Have it confirmed that what cannot be done once more is meant; raises TokenError without a
+    terminal and --last-try."""
+    if opt.kept("last_try"):
+        return
+    import sys
+
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise TokenError(f"card {session.name}: this is the {what}: give --last-try if it is to be "
+                         "used")
+    click.confirm(f"use the {what}?", abort=True, err=True)
 
 
 def read_pin(session: CardSession, *, look: bool = False) -> str:
@@ -120,18 +149,32 @@ def load_identity() -> Any:
     session = open_card()
     found = card_identity(session)
     give_pin(session)
-    click.get_current_context().call_on_close(lambda: _tell(found))
+    click.get_current_context().call_on_close(lambda: _tell(session, found.operations))
     return found
 
 
-def _tell(identity: Any) -> None:
+def load_card_signer() -> Any:
+    """Return the card of the options as a signer, judged like any other, and its PIN given."""
+    from ..card.identity import card_signer
+    from . import trust
+
+    session = open_card()
+    found = card_signer(session)
+    trust.check_signer(found)
+    give_pin(session)
+    click.get_current_context().call_on_close(
+        lambda: _tell(session, found.operations, "signature key"))
+    return found
+
+
+def _tell(session: CardSession, operations: int, key: str = "key") -> None:
     """Say how often the card was used."""
     from .console import say
 
     options = click.get_current_context().params
-    if identity.operations and not options.get("quiet") and not options.get("as_json"):
-        times = "once" if identity.operations == 1 else f"{identity.operations} times"
-        say(f"card {identity.session.name}: its key was used {times}")
+    if operations and not options.get("quiet") and not options.get("as_json"):
+        times = "once" if operations == 1 else f"{operations} times"
+        say(f"card {session.name}: its {key} was used {times}")
 
 
 def load_recipient() -> Any:

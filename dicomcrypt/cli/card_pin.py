@@ -59,13 +59,14 @@ Examples:
 """)
 @opt.card_place
 @click.option("--puk-file", metavar="FILE", help="Take the PUK from a file's first line.")
+@opt.last_try
 @_new_pin
 def unblock(puk_file, new_pin_file):
     """Set a new PIN by the PUK. Each use of the PUK counts, the right one too."""
     from ..card.profile import PUK
     from ..errors import WrongPinError
     from ..keys.keyfile import read_secret_line
-    from .card_options import open_card
+    from .card_options import allow_last, open_card
     from .console import ask_secret, say
 
     session = open_card()
@@ -73,7 +74,9 @@ def unblock(puk_file, new_pin_file):
     if not left:
         raise WrongPinError(f"card {session.name}: its PUK is used up: it cannot be unblocked any "
                             "more")
-    say(f"card {session.name}: the PUK can be used {left} times more")
+    say(f"card {session.name}: the PUK can be used {'once' if left == 1 else f'{left} times'} more")
+    if left == 1:
+        allow_last(session, "last use of the PUK")
     puk = read_secret_line(puk_file, "PUK file") if puk_file is not None else \
         ask_secret(f"PUK of card {session.name}", "give --puk-file FILE")
     new = new_secret(new_pin_file, "PIN", "--new-pin-file")

@@ -37,9 +37,9 @@ Examples:
 @pko.quiet
 def sign(path, output, raw, force, quiet):
     """Sign a file with the card's signature key: a CMS beside it, with the certificate."""
+    from ..card.identity import card_signer
     from ..card.keys import card_key
     from ..card.profile import Slot
-    from ..keys.signing import Signer
     from .card_options import give_pin, open_card
     from .console import say
 
@@ -53,18 +53,11 @@ def sign(path, output, raw, force, quiet):
         if len(content) > _MOST_SIGNED:
             raise UsageError(f"{path!r} is over {_MOST_SIGNED >> 20} MiB: sign it with --raw")
     session = open_card()
-    key = card_key(session, Slot.SIG)
-    certificate = session.certificate(Slot.SIG.certificate_file)
-    if not raw and certificate is None:
-        raise UsageError(f"card {session.name}: it has no certificate to sign with: put one into "
-                         "it with dicomcrypt card cert import --file SIG, or give --raw")
+    signer = None if raw else card_signer(session)
     give_pin(session)
     with auditing.job("card.sign"):
-        if raw:
-            made = _raw_signature(key, content)
-        else:
-            authority = session.certificate("EF.CERT.CA")
-            made = Signer(key, certificate, [authority] if authority else []).sign(content)
+        made = _raw_signature(card_key(session, Slot.SIG), content) if signer is None \
+            else signer.sign(content)
         pko.write_public(target, made, force=force)
     if not quiet:
         say(f"signature: {target}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import DicomcryptError
+from ..errors import DicomcryptError, UsageError
 from . import auditing
 from .outcome import exit_status
 
@@ -63,7 +63,10 @@ def ask_secret(what: str, otherwise: str, *, confirm: bool = False) -> str:
         raise click.UsageError(f"no terminal to ask for the {printable(what)} on: {otherwise}")
     from ..keys.keyfile import secret_text
 
-    text = click.prompt(printable(what), hide_input=True, confirmation_prompt=confirm, err=True)
+    try:
+        text = click.prompt(printable(what), hide_input=True, confirmation_prompt=confirm, err=True)
+    except UnicodeDecodeError:
+        raise UsageError(f"the {what} is not in the terminal's encoding") from None
     return secret_text(text, f"the {what}")
 
 

@@ -29,6 +29,7 @@ Examples:
   dicomcrypt encrypt ct.dcm -r someone@hospital.example        looked up in directories
   dicomcrypt encrypt ct.dcm --card                             to the card in the reader
   dicomcrypt encrypt ct.dcm -r doctor.pub --sign-with hospital.p12
+  dicomcrypt encrypt ct.dcm -r doctor.pub --sign-card          signed by the card in the reader
   cat ct.dcm | dicomcrypt encrypt - -r doctor.pub > ct.dcmx
 
 \b
@@ -70,6 +71,8 @@ Without any, [recipients] default of the configuration says who it is. docs/keys
 @click.option("--force-scopes", is_flag=True,
               help="Give --tags-to and --pixels-to also files of which they can read nothing.")
 @opt.sign_with
+@opt.sign_card
+@opt.pin
 @opt.kdf
 @opt.classical
 @opt.jobs

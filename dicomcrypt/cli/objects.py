@@ -212,6 +212,7 @@ header: it takes nothing from somebody who kept the key, or an old copy of the f
               help="Recipient or hint (16 hexadecimal digits) to remove; repeatable.")
 @click.option("--keep-key", is_flag=True, help="Remove without encrypting anew (see below).")
 @opt.sign_with
+@opt.sign_card
 @click.option("--drop-signature", is_flag=True,
               help="An object that is encrypted anew may lose its signature.")
 @click.option("--resume", is_flag=True,

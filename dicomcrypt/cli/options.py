@@ -64,12 +64,22 @@ card_place = shared(
     kept_option("--card-passphrase-file", metavar="FILE", help="Take the passphrase of "
                  "--card-file from a file's first line instead of asking."),
 )
+#: A second card.
+other_card = shared(
+    kept_option("--other-reader", metavar="NAME", help="The second card's reader, or a part of "
+                 "its name."),
+    kept_option("--other-card-file", metavar="FILE", help="A software card's state as the second "
+                 "card."),
+    kept_option("--other-passphrase-file", metavar="FILE", help="Take the passphrase of "
+                 "--other-card-file from a file's first line instead of asking."),
+)
+last_try = kept_option("--last-try", is_flag=True, help="Use the last try of a card's PIN or the "
+                        "last use of its PUK: it may be blocked then.")
 #: The PIN of a token or card.
 pin = shared(
     kept_option("--pin-file", metavar="FILE", help="Take the PIN of a token or card from a file's "
                  "first line; otherwise it is asked for."),
-    kept_option("--last-try", is_flag=True,
-                 help="Use the last try of a card's PIN: a wrong one blocks it."),
+    last_try,
 )
 card_recipient = shared(
     kept_option("--card", is_flag=True,
@@ -87,8 +97,10 @@ identity = shared(
 
 
 def card_wanted() -> bool:
-    """Whether a command that may use a card was told to."""
-    return any(kept(what) for what in ("card", "reader", "card_file"))
+    """Whether a command that may use a card as recipient or identity was told to. With --sign-card
+    it must be said by --card: which card it is may be about the signer alone."""
+    return any(kept(what) for what in (("card",) if kept("sign_card") else
+                                       ("card", "reader", "card_file")))
 
 
 def by_identity(identity_files: tuple[str, ...]) -> bool:
@@ -146,6 +158,9 @@ sign_with = shared(
                  "--sign-with from a file's first line instead of asking for it."),
     trust.option,
 )
+#: For commands that can use a card, and sign objects one by one.
+sign_card = kept_option("--sign-card", is_flag=True, help="Sign every object with the card in a "
+                         "reader. Its PIN is asked for once.")
 signatures = shared(
     click.option("--require-signature", is_flag=True,
                  help="Refuse objects that are not signed: a signature can be taken away."),
@@ -156,7 +171,13 @@ signatures = shared(
 
 
 def load_signer(path: str | None, passphrase_file: str | None) -> Any:
-    """Return the signer of --sign-with, None if there is none."""
+    """Return the signer of --sign-with or --sign-card, None if there is none."""
+    if kept("sign_card"):
+        if path is not None or passphrase_file is not None:
+            raise UsageError("--sign-card and --sign-with: give one of them")
+        from .card_options import load_card_signer
+
+        return load_card_signer()
     if path is None:
         if passphrase_file is not None:
             raise UsageError("--sign-passphrase-file is of use with --sign-with only")

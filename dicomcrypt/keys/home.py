@@ -7,23 +7,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-#: {number: identity}: in the job's process, those that workers were told of.
+#: {number: identity or signer}: in the job's process, those that workers were told of.
 HOME: dict[int, Any] = {}
 #: In a worker: asks the job's process.
 ask: Callable[[Any], Any] | None = None
 
 
 class Question:
-    """To open a stanza."""
+    """To use a key that stays: what `answer` of its holder takes."""
 
-    __slots__ = ("binding", "number", "stanza")
+    __slots__ = ("arguments", "number")
 
-    def __init__(self, number: int, stanza: Any, binding: bytes) -> None:
-        self.number, self.stanza, self.binding = number, stanza, binding
+    def __init__(self, number: int, *arguments: Any) -> None:
+        self.number, self.arguments = number, arguments
 
     def __reduce__(self):
-        return Question, (self.number, self.stanza, self.binding)
+        return Question, (self.number, *self.arguments)
 
     def answer(self) -> bytes | None:
         """In the job's process; raises TokenError."""
-        return HOME[self.number].unwrap(self.stanza, self.binding)
+        return HOME[self.number].answer(*self.arguments)

@@ -225,8 +225,10 @@ def secret_line(file: IO[str], name: str) -> str:
 
 
 def secret_text(text: str, name: str) -> str:
-    """Return a passphrase or PIN as it was entered; raises UsageError for one with a NUL: other
-    programs end texts there."""
+    """Return a passphrase or PIN as it was entered; raises UsageError for one with a NUL, as other
+    programs end texts there, and for what a terminal of another encoding sends."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError(f"{name} is not in the terminal's encoding")
     if "\0" in text:
         raise UsageError(f"{name} holds a NUL character")
     return text

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from .. import policy
-from ..errors import DamagedError, PolicyError, UsageError
+from ..errors import DamagedError, PolicyError, TokenError, UsageError
+from . import home
 from .cms import MAX_CERTIFICATES, build_cms, certificate_key, public_der, signature_algorithm
 from .keyfile import looks_foreign, naming, read_key_file
 
@@ -53,8 +54,10 @@ class Signer:
         private = self._key.private_bytes(
             _DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        chain = [c.public_bytes(_DER) for c in self.chain]
-        return _unpickled, (private, self.certificate.public_bytes(_DER), chain)
+        return _unpickled, (private, *self._encoded())
+
+    def _encoded(self) -> tuple[bytes, list[bytes]]:
+        return self.certificate.public_bytes(_DER), [c.public_bytes(_DER) for c in self.chain]
 
     @property
     def subject(self) -> str:
@@ -142,6 +145,54 @@ def _unpickled(private: bytes, certificate: bytes, chain: Sequence[bytes]) -> Si
     load = x509.load_der_x509_certificate
     key = serialization.load_der_private_key(private, None)
     return Signer(key, load(certificate), [load(c) for c in chain])
+
+
+class StayingSigner(Signer):
+    """A signer whose key stays in the job's process, in a card say: pickled for a worker, it
+    becomes one that asks. `operations`: how many signatures it has made."""
+
+    operations = 0
+
+    def __reduce__(self):
+        home.HOME[id(self)] = self
+        return _asking, (id(self), *self._encoded())
+
+    def sign(self, manifest: bytes) -> bytes:
+        self.operations += 1
+        return super().sign(manifest)
+
+    answer = sign  # what workers ask for
+
+
+class _Elsewhere:
+    """The key of a signer that is asked: its public half."""
+
+    def __init__(self, certificate: x509.Certificate) -> None:
+        self._public = certificate_key(certificate)
+
+    def public_key(self) -> Any:
+        return self._public
+
+
+class AskingSigner(Signer):
+    """A staying signer as a worker has it."""
+
+    def __init__(
+        self, number: int, certificate: x509.Certificate, chain: Sequence[x509.Certificate]
+    ) -> None:
+        super().__init__(_Elsewhere(certificate), certificate, chain)
+        self._number = number
+
+    def sign(self, manifest: bytes) -> bytes:
+        """Raises TokenError."""
+        if home.ask is None:
+            raise TokenError("the signing key is in another process, which cannot be asked here")
+        return home.ask(home.Question(self._number, manifest))
+
+
+def _asking(number: int, certificate: bytes, chain: Sequence[bytes]) -> AskingSigner:
+    load = x509.load_der_x509_certificate
+    return AskingSigner(number, load(certificate), [load(c) for c in chain])
 
 
 def _read(path: str | os.PathLike[str], ask: Callable[[], str] | None = None) -> Any:

@@ -1,10 +1,6 @@
 """Cards through a real pcscd, whose virtual readers hold software cards; both are of the tests'
 own, in a network namespace."""
 
-import importlib.util
-import os
-import pathlib
-import pty
 import re
 import subprocess
 import sys
@@ -16,68 +12,16 @@ import pcscd
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from terminal import environment
 
 import dicomcrypt as dc
-from dicomcrypt.card import events, profile, state, transport
+from dicomcrypt.card import events, profile, transport
 from dicomcrypt.card.identity import card_identity
 from dicomcrypt.card.keys import card_key
 from dicomcrypt.card.profile import CardRole, KeyKind, Slot
 from dicomcrypt.card.software import SoftwareCard
-from dicomcrypt.errors import CertificateRefusedError, TokenError, UsageError, WrongPinError
-from tests.conftest import _missing, need
-
-PACKAGE = pathlib.Path(dc.__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def room():
-    missing = pcscd.available()
-    if missing is not None:
-        _missing(missing)
-    if not importlib.util.find_spec("smartcard"):
-        _missing("pyscard missing: apt-get install libpcsclite-dev; pip install 'dicomcrypt[card]'")
-    with pcscd.serve() as room:
-        yield room
-
-
-@pytest.fixture(scope="module")
-def ward(tmp_path_factory):
-    real, state.PIN_COST = state.PIN_COST, 8  # guessing does not matter here
-    yield clinic.Clinic(tmp_path_factory.mktemp("ward"))
-    state.PIN_COST = real
-
-
-@pytest.fixture(scope="module")
-def readers(room, ward):
-    """Both cards in the readers, personalised through them."""
-    with clinic.Inserted(room, ward.cards) as inserted:
-        for number in range(2):
-            with inserted.session(number) as session:
-                ward.personalise(session)
-        yield inserted
-
-
-@pytest.fixture
-def card(readers):
-    """The doctor's card in its reader, all its tries there again after the test."""
-    yield readers.cards[0]
-    readers.cards[0].pull_at = 0
-    readers.settle()
-    with readers.session() as session:
-        session.unblock_pin(clinic.PUK, clinic.PIN) if session.tries() != 3 else None
-
-
-@pytest.fixture
-def command(readers, tmp_path, monkeypatch):
-    """The command line, in `tmp_path`."""
-    monkeypatch.chdir(tmp_path)
-    return clinic.invoke
-
-
-def environment():
-    places = [str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
-
+from dicomcrypt.errors import TokenError, UsageError, WrongPinError
+from tests.conftest import need
 
 # ---- readers -------------------------------------------------------------------
 
@@ -244,6 +188,17 @@ def test_a_card_pulled_at_any_command_works_when_it_is_back(readers, card, name)
         operation(session)
 
 
+def test_a_command_that_the_driver_cannot_send_throws_the_card_out_for_a_moment(readers, card):
+    """vpcd counts in 16 bits, and hangs up after a longer one."""
+    for _ in range(2):
+        with readers.session() as session, pytest.raises(TokenError, match="the card was removed"):
+            session.connection.transport.transmit(bytes.fromhex("00D6000000FFFF") + bytes(65535))
+        clinic.await_cards([False])
+        clinic.await_cards([True, True])
+        with readers.session() as session:
+            assert session.tries() == 3
+
+
 def test_personalisation_that_was_interrupted_is_begun_anew(room, ward, readers):
     """In the patient's reader, at one of its commands; the card is in operation at the end only."""
     fresh = clinic.Watched(SoftwareCard.in_memory(CardRole.PATIENT))
@@ -316,152 +271,3 @@ def test_the_command_line_shows_tries_and_keeps_the_last_one(card, command, ward
             "--new-pin-file", ward.folder / "pin")
     assert "3 tries are left for the PIN" in command(*write, ward.folder / "pin").stderr
     command("card", "hash", "check", ward.folder / "pin", "--reader", "00 00")
-
-
-# ---- archives ------------------------------------------------------------------------
-
-
-def _archive(folder, count):
-    folder.mkdir()
-    for number in range(count):
-        (folder / f"{number}.dcm").write_bytes(number.to_bytes(2, "big") * 500)
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_thousand_files_cost_one_pin_and_one_operation(card, command, ward, tmp_path, jobs):
-    _archive(tmp_path / "in", 1000)
-    place = ("--reader", "00 00")
-    root = ("--trust-root", ward.folder / "ca" / "root.crt")
-    command("encrypt", "in", "--card", *place, "-o", "safe", "--no-recovery", "-j", 1, *root)
-    card.commands.clear()
-    done = _on_terminal(
-        tmp_path, clinic.PIN, "decrypt", "safe", "--card", *place, "-o", "back", "-j", jobs
-    )
-    assert done.count("PIN of card HPJC 00 00") == 1
-    assert "3 tries are left" in done
-    assert "1000 done, 0 skipped, 0 failed" in done
-    assert clinic.PIN not in done
-    assert card.operations() == 1
-    assert sum(c[1] == 0x20 and len(c) > 5 for c in card.commands) == 1
-    for number in (0, 999):
-        name = f"{number}.dcm"
-        assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "in" / name).read_bytes()
-
-
-def _on_terminal(folder, secret, *words):
-    """Run the command line on a terminal, answer its question, return what it showed."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dicomcrypt", *map(str, words)], cwd=folder, env=environment(),
-        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-    )  # fmt: skip
-    os.close(theirs)
-    shown, answered = b"", 0
-    try:
-        while True:
-            try:
-                part = os.read(ours, 4096)
-            except OSError:  # the other end is closed
-                break
-            if not part:
-                break
-            shown += part
-            if shown.count(b"PIN of card") > answered and shown.rstrip().endswith(b":"):
-                answered += 1
-                os.write(ours, f"{secret}\n".encode())
-    finally:
-        os.close(ours)
-        status = process.wait(60)
-    assert status == 0, shown
-    return shown.decode()
-
-
-def test_inspect_verify_rewrap_and_vaults_take_the_card(card, command, ward, tmp_path):
-    (tmp_path / "one").write_bytes(b"a study")
-    key = ("--card", "--reader", "00 00", "--pin-file", ward.folder / "pin")
-    command("card", "cert", "export", "DEC", "-o", "doctor.crt", "--reader", "00 00")
-    command("encrypt", "one", "-r", "doctor.crt", "--no-recovery", "-o", "one.dcmx")
-    assert '"opened"' in command("inspect", "one.dcmx", *key, "--json").stdout
-    command("verify", "one.dcmx", *key)
-    command("keygen", "-o", "other.key")
-    command("rewrap", "one.dcmx", *key, "--add", "other.pub", "--allow-classical")
-    command("decrypt", "one.dcmx", "-i", "other.key", "-o", "two")
-    assert (tmp_path / "two").read_bytes() == b"a study"
-    command("vault", "create", "vault", "-r", "doctor.crt")
-    command("vault", "add", "vault", "one", *key, "-j", 1)
-    assert "7 B" in command("vault", "ls", "vault", *key).stdout
-    command("vault", "get", "vault", "--all", "-o", "from", *key, "-j", 1)
-    assert (tmp_path / "from" / "one").read_bytes() == b"a study"
-
-
-def test_a_certificate_that_is_not_trusted_is_not_encrypted_to(card, command, ward, tmp_path):
-    (tmp_path / "one").write_bytes(b"a study")
-    command("pki", "init", "other", "--organisation", "Other", "--type", "p256",
-            "--passphrase-file", ward.folder / "words")
-    with pytest.raises(CertificateRefusedError, match="Anna Arzt"):
-        command("encrypt", "one", "--card", "--reader", "00 00", "--no-recovery",
-                "--trust-root", "other/root.crt")
-
-
-def test_a_card_pulled_while_an_archive_is_decrypted(card, command, ward, tmp_path, readers):
-    _archive(tmp_path / "in", 20)
-    key = ("--card", "--reader", "00 00")
-    command("encrypt", "in", *key, "-o", "safe", "--no-recovery", "--quiet", "-j", 1)
-    key += "--pin-file", ward.folder / "pin", "-j", 1
-    card.commands.clear()
-    command("decrypt", "safe", *key, "-o", "back")
-    card.done, card.pull_at = False, len(card.commands)  # at the card's only operation
-    done = command("decrypt", "safe", *key, "-o", "again")
-    assert done.exit_code == 6
-    assert "reader 'HPJC 00 00': the card was removed: put it in again" in done.stderr
-    assert list((tmp_path / "again").iterdir()) == []
-    readers.settle(pulled=True)
-    assert "20 done" in command("decrypt", "safe", *key, "-o", "again").stderr
-
-
-# ---- software cards by the command line -----------------------------------------------
-
-
-def test_two_empty_cards_are_emulated_and_personalised(ward, tmp_path):
-    """`card emulate` in a room of its own; `card init` through its pcscd."""
-    need("nsenter", "util-linux")
-    with pcscd.serve() as room:
-        process = subprocess.Popen(
-            room.command(sys.executable, "-m", "dicomcrypt", "card", "emulate", "a.hpjc", "b.hpjc",
-                         "--new", "professional", "--new", "patient",
-                         "--passphrase-file", str(ward.folder / "words")),
-            cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        try:
-            _await_table(r"HPJC 00 00 +HPJC professional.*HPJC 00 01 +HPJC patient")
-            for number, (role, name) in enumerate((("physician", "Anna"), ("patient", "Max"))):
-                done = subprocess.run(
-                    [sys.executable, "-m", "dicomcrypt", "card", "init", "--ca", ward.folder / "ca",
-                     "--role", role, "--name", "Muster", "--first-name", name,
-                     "--reader", pcscd.NAMES[number], "--pin-file", ward.folder / "pin",
-                     "--puk-file", ward.folder / "puk", "--passphrase-file", ward.folder / "words"],
-                    cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60,
-                    check=False,
-                )  # fmt: skip
-                assert done.returncode == 0, done.stderr
-                assert f"in operation, for {name} Muster" in done.stderr
-        finally:
-            process.terminate()
-            said = process.communicate(timeout=20)[1]
-    assert "a.hpjc: inserted" in said
-    assert process.returncode == 0, said
-    card = SoftwareCard.open(tmp_path / "b.hpjc", clinic.WORDS)
-    assert card.data.operational
-    assert profile.parse_gdo(card.data.files["EF.GDO"])[1] == "Max Muster"
-    card.close()
-
-
-def _await_table(pattern):
-    """By a process: this one knows the service that it was told of first."""
-    end = time.monotonic() + 10
-    while True:
-        done = subprocess.run([sys.executable, "-m", "dicomcrypt", "card", "list"], text=True,
-                              env=environment(), capture_output=True, timeout=20, check=False)
-        if re.search(pattern, done.stdout, re.DOTALL):
-            return
-        assert time.monotonic() < end, done

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import click.testing
 
@@ -13,7 +14,7 @@ from dicomcrypt.card import personal
 from dicomcrypt.card.profile import CardRole, KeyKind
 from dicomcrypt.card.session import CardSession
 from dicomcrypt.card.software import SoftwareCard
-from dicomcrypt.card.transport import PcscTransport, readers
+from dicomcrypt.card.transport import InProcess, PcscTransport, readers
 from dicomcrypt.card.vpcd import Slot
 from dicomcrypt.cli import cli
 from dicomcrypt.pki import names
@@ -35,6 +36,16 @@ def invoke(*words: object) -> click.testing.Result:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+@contextlib.contextmanager
+def opened(path: pathlib.Path) -> Iterator[CardSession]:
+    """A session with the software card of a file."""
+    card = SoftwareCard.open(path, WORDS)
+    try:
+        yield CardSession(InProcess(card))
+    finally:
+        card.close()
 
 
 class Watched:
@@ -86,6 +97,22 @@ class Clinic:
                            ("words", WORDS)):
             (folder / name).write_text(f"{text}\n")
         self.cards = [Watched(SoftwareCard.in_memory(role)) for role in CardRole]
+
+    @property
+    def pin(self) -> tuple:
+        return "--pin-file", self.folder / "pin"
+
+    def place(self, name: str) -> tuple:
+        """The options that name a software card's file."""
+        return "--card-file", name, "--card-passphrase-file", self.folder / "words"
+
+    def new_file(self, name: str, role: str, surname: str, first: str, *more: object) -> tuple:
+        """Make a software card's file, personalised by the command; return its options."""
+        place = self.place(name)
+        invoke("card", "init", *place, "--ca", self.folder / "ca", "--role", role, "--name",
+               surname, "--first-name", first, *self.pin, "--puk-file", self.folder / "puk",
+               "--passphrase-file", self.folder / "words", *more)
+        return place
 
     def personalise(self, session: CardSession, kind: KeyKind = KeyKind.P256) -> None:
         with Authority(self.folder / "ca") as authority:

@@ -1,19 +1,18 @@
 """`dicomcrypt card` and `--card`, on software cards without a reader."""
 
-import contextlib
 import json
 import subprocess
 
 import clinic
 import pytest
 import slapd
+from certificates import Maker
 from directory_world import entry
+from terminal import on_terminal
 
 from dicomcrypt.card import profile
 from dicomcrypt.card.profile import CardRole, Slot
-from dicomcrypt.card.session import CardSession
 from dicomcrypt.card.software import SoftwareCard
-from dicomcrypt.card.transport import InProcess
 from dicomcrypt.cli import card_cert
 from dicomcrypt.errors import (
     CertificateRefusedError,
@@ -24,40 +23,6 @@ from dicomcrypt.errors import (
 )
 from dicomcrypt.pki import files
 from tests.conftest import need, require_module
-
-
-@pytest.fixture(scope="module")
-def ward(tmp_path_factory):
-    return clinic.Clinic(tmp_path_factory.mktemp("ward"))
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return clinic.invoke
-
-
-@pytest.fixture
-def card(run, ward):
-    """The options that name a new doctor's card, personalised by the command."""
-    return _new(run, ward, "doctor.hpjc", "physician", "Arzt", "Anna")
-
-
-@pytest.fixture
-def pin(ward):
-    return "--pin-file", ward.folder / "pin"
-
-
-def _place(ward, name):
-    return "--card-file", name, "--card-passphrase-file", ward.folder / "words"
-
-
-def _new(run, ward, name, role, surname, first, *more):
-    place = _place(ward, name)
-    run("card", "init", *place, "--ca", ward.folder / "ca", "--role", role, "--name", surname,
-        "--first-name", first, "--pin-file", ward.folder / "pin", "--puk-file",
-        ward.folder / "puk", "--passphrase-file", ward.folder / "words", *more)
-    return place
 
 
 def test_a_card_is_made_and_shown(run, card, ward):
@@ -73,9 +38,9 @@ def test_a_card_is_made_and_shown(run, card, ward):
     told = json.loads(run("card", "cert", "list", *card, "--json").stdout)
     assert told["DEC"]["role"] == "physician"
     with pytest.raises(UsageError, match="in operation already"):
-        _new(run, ward, "doctor.hpjc", "physician", "Arzt", "Anna")
+        ward.new_file("doctor.hpjc", "physician", "Arzt", "Anna")
     with pytest.raises(UsageError, match="not for the role patient"):
-        _new(run, ward, "doctor.hpjc", "patient", "Arzt", "Anna")
+        ward.new_file("doctor.hpjc", "patient", "Arzt", "Anna")
 
 
 def test_the_command_line_knows_all_files_for_certificates():
@@ -182,18 +147,42 @@ def test_tries_are_shown_and_the_last_one_is_kept(run, card, pin, ward, tmp_path
     run(*unblock, "--puk-file", ward.folder / "puk")
     run("card", "pin", "change", *card, "--pin-file", ward.folder / "other",
         "--new-pin-file", ward.folder / "pin")
-    with _opened(tmp_path / "doctor.hpjc") as session:
-        for left in range(7, -1, -1):
+    with clinic.opened(tmp_path / "doctor.hpjc") as session:
+        for left in range(7, 0, -1):
             with pytest.raises(WrongPinError) as caught:
                 session.unblock_pin("99999999", clinic.PIN)
             assert caught.value.tries == left
-        assert "cannot be unblocked any more" in str(caught.value)
-    with pytest.raises(WrongPinError, match="cannot be unblocked any more"):
+    with pytest.raises(TokenError, match="the last use of the PUK: give --last-try"):
         run(*unblock, "--puk-file", "puk")
+    for more in (["--last-try"], []):
+        with pytest.raises(WrongPinError, match="cannot be unblocked any more"):
+            run(*unblock, "--puk-file", "puk", *more)
+
+
+def test_what_is_typed_in_another_encoding_is_refused(run, card, tmp_path):
+    status, shown = on_terminal(tmp_path, "passphrase of the card file", b"gr\xfcn", "card", "info",
+                                *card[:2])
+    assert status == 2, shown
+    assert "is not in the terminal's encoding" in shown
+    assert "Traceback" not in shown
+
+
+def test_partners_are_vouched_for_by_somebody(run, pin, ward):
+    place = ward.place("new.hpjc")
+    run("card", "init", *place, "--requests", "out", "--role", "pharmacist", "--name", "P",
+        "--first-name", "P", *pin, "--puk-file", ward.folder / "puk")
+    fake = Maker.root("Hospital").leaf("Fake", uses=("encryption",), role="hospital")
+    with open("fake.crt", "wb") as file:
+        file.write(fake.der())
+    put = ("card", "cert", "import", "fake.crt", "--file", "HOSP", *place, *pin)
+    with pytest.raises(UsageError, match=r"nobody vouches .* the card has no EF\.CERT\.CA"):
+        run(*put)
+    with pytest.raises(CertificateRefusedError):
+        run(*put, "--trust-root", ward.folder / "ca" / "root.crt")
 
 
 def test_requests_for_another_authority(run, pin, ward, tmp_path):
-    place = _place(ward, "new.hpjc")
+    place = ward.place("new.hpjc")
     run("card", "init", *place, "--requests", "out", "--authority",
         ward.folder / "ca" / "issuing.crt", "--role", "pharmacist", "--name", "Apothekerin",
         "--first-name", "Paula", *pin, "--puk-file", ward.folder / "puk")
@@ -204,25 +193,27 @@ def test_requests_for_another_authority(run, pin, ward, tmp_path):
         with pytest.raises(UsageError, match="not of the card's key"):
             run("card", "cert", "import", f"{slot}.crt", "--file", other, *place, *pin)
         run("card", "cert", "import", f"{slot}.crt", "--file", slot, *place, *pin)
-    with _opened(tmp_path / "new.hpjc") as session:
+    with clinic.opened(tmp_path / "new.hpjc") as session:
         session.verify(clinic.PIN)
         with pytest.raises(TokenError, match=r"EF\.CERT\.CA"):  # was for the initialisation only
             session.update("EF.CERT.CA", b"x")
     assert "Paula" in run("card", "cert", "list", *place).stdout
 
 
-@contextlib.contextmanager
-def _opened(path):
-    card = SoftwareCard.open(path, clinic.WORDS)
-    try:
-        yield CardSession(InProcess(card))
-    finally:
-        card.close()
+def test_one_damaged_certificate_does_not_hide_the_others(run, card, tmp_path):
+    with clinic.opened(tmp_path / "doctor.hpjc") as session:
+        session.verify(clinic.PIN)
+        session.update("EF.PUBLIC.CERT.DOC", b"no certificate")
+    table = run("card", "cert", "list", *card).stdout
+    assert "Anna Arzt" in table
+    assert "DOC            damaged" in table
+    assert json.loads(run("card", "cert", "list", *card, "--json").stdout)["DOC"] == {
+        "damaged": True}
 
 
 def test_partners_certificates_are_judged(run, card, pin, ward):
-    _new(run, ward, "other.hpjc", "pharmacist", "Apothekerin", "Paula")
-    run("card", "cert", "export", "DEC", "-o", "paula.crt", *_place(ward, "other.hpjc"))
+    ward.new_file("other.hpjc", "pharmacist", "Apothekerin", "Paula")
+    run("card", "cert", "export", "DEC", "-o", "paula.crt", *ward.place("other.hpjc"))
     root = ("--trust-root", ward.folder / "ca" / "root.crt",
             "--trust-intermediate", ward.folder / "ca" / "issuing.crt")
     with pytest.raises(CertificateRefusedError, match="role"):
@@ -242,9 +233,9 @@ def test_partners_certificates_are_fetched_from_a_directory(run, card, pin, ward
     require_module("pyasn1_modules", "ldap")
     if slapd.find_slapd() is None:
         need("slapd", "slapd")
-    _new(run, ward, "other.hpjc", "pharmacist", "Apothekerin", "Paula", "--email",
+    ward.new_file("other.hpjc", "pharmacist", "Apothekerin", "Paula", "--email",
          "paula@apotheke.test")
-    run("card", "cert", "export", "DEC", "-o", "paula.crt", *_place(ward, "other.hpjc"))
+    run("card", "cert", "export", "DEC", "-o", "paula.crt", *ward.place("other.hpjc"))
     paula, base = files.load_certificate("paula.crt"), "dc=trust,dc=test"
     ldif = entry(base, "paula@apotheke.test", "Paula Apothekerin", paula)
     with slapd.serve(tmp_path / "ldap", base, ldif=ldif) as server:
@@ -256,7 +247,7 @@ def test_partners_certificates_are_fetched_from_a_directory(run, card, pin, ward
         with pytest.raises(Exception, match="states the role physician"):
             run(*fetch, "physician")
         assert "is in EF.PUBLIC.CERT.PHAR" in run(*fetch, "pharmacist").output
-    with _opened(tmp_path / "doctor.hpjc") as session:
+    with clinic.opened(tmp_path / "doctor.hpjc") as session:
         assert session.certificate("EF.PUBLIC.CERT.PHAR") == paula
 
 
@@ -264,7 +255,7 @@ def test_cryptograms_of_other_programs(run, pin, ward, tmp_path):
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding
 
-    place = _new(run, ward, "rsa.hpjc", "physician", "Arzt", "Anna", "--type", "rsa-3072")
+    place = ward.new_file("rsa.hpjc", "physician", "Arzt", "Anna", "--type", "rsa-3072")
     run("card", "cert", "export", "DEC", "-o", "dec.crt", *place)
     public = files.load_certificate("dec.crt").public_key()
     oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
@@ -286,7 +277,7 @@ def test_cryptograms_of_other_programs(run, pin, ward, tmp_path):
 
 def test_an_empty_card_is_no_recipient_or_identity(run, ward, tmp_path):
     SoftwareCard.create(tmp_path / "empty.hpjc", clinic.WORDS, CardRole.PATIENT).close()
-    place = _place(ward, "empty.hpjc")
+    place = ward.place("empty.hpjc")
     (tmp_path / "one").write_bytes(b"a study")
     with pytest.raises(TokenError, match="no certificate to encrypt to"):
         run("encrypt", "one", *place, "--no-recovery")

@@ -30,11 +30,6 @@ _SHA256 = hashes.SHA256()
 _OAEP = padding.OAEP(padding.MGF1(_SHA256), _SHA256, None)
 
 
-@pytest.fixture(scope="module")
-def ward(tmp_path_factory):
-    return clinic.Clinic(tmp_path_factory.mktemp("ward"))
-
-
 @pytest.fixture(scope="module", params=list(KeyKind), ids=lambda kind: kind.name)
 def made(request, ward):
     """A personalised card."""
@@ -239,42 +234,6 @@ def test_the_reader_asks_for_the_pin_on_its_own_keys(made):
         assert session.tries() is None
     found = transport.features(bytes.fromhex("060442330006 120442330012 0704".replace(" ", "")))
     assert found == {6: 0x42330006, 0x12: 0x42330012}
-
-
-@given(st.lists(st.one_of(
-    st.binary(max_size=40), st.sampled_from([b"\x90\0", b"\x61\0", b"\x6c\1", b"\x62\x82"]),
-    st.binary(max_size=300).map(lambda data: data + b"\x90\0"),
-), max_size=40))  # fmt: skip
-def test_a_card_that_lies_is_told_and_nothing_else(answers):
-    """Whatever it answers, there is one of our errors, or an answer that can be."""
-    left = list(answers)
-
-    class Liar(Script):
-        atr = profile.atr(CardRole.PROFESSIONAL)
-
-        def transmit(self, command):
-            return left.pop() if left else b"\x6a\x82"
-
-        def close(self):
-            pass
-
-    try:
-        session = CardSession(Liar())
-    except dc.DicomcryptError:
-        return
-    session.iccsn = ""
-    key = CardECPrivateKey(session, Slot.SIG, ec.generate_private_key(ec.SECP256R1()).public_key())
-    for ask in (
-        session.tries, session.is_operational, lambda: session.certificate("EF.CERT.DEC"),
-        lambda: session.public_key(Slot.DEC), lambda: session.verify(clinic.PIN),
-        lambda: card_identity(session), lambda: _sign(key, b"data"),
-        lambda: session.unblock_pin(clinic.PUK, clinic.PIN),
-    ):  # fmt: skip
-        left.extend(answers)
-        try:
-            ask()
-        except dc.DicomcryptError:
-            pass
 
 
 # ---- keys ------------------------------------------------------------------------

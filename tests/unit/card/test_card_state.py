@@ -162,6 +162,23 @@ def test_one_process_has_a_card_at_a_time(path):
     SoftwareCard.open(path, PASSPHRASE).close()
 
 
+def test_a_card_is_the_same_through_a_link(path, tmp_path):
+    written(path)
+    link = tmp_path / "link"
+    link.symlink_to(path.name)
+    card = SoftwareCard.open(path, PASSPHRASE)
+    with pytest.raises(errors.TokenError, match="in use by another process"):
+        SoftwareCard.open(link, PASSPHRASE)
+    card.close()
+    card = SoftwareCard.open(link, PASSPHRASE)
+    assert world.Host(card).pin(WRONG_BLOCK) == 0x63C2
+    card.close()
+    assert link.is_symlink()
+    card = SoftwareCard.open(path, PASSPHRASE)
+    assert card.data.references[profile.PIN].left == 2
+    card.close()
+
+
 def test_a_closed_card_stays_without_power(path):
     card = SoftwareCard.open(written(path), PASSPHRASE)
     card.close()
