@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,37 +16,59 @@ if TYPE_CHECKING:
 # ---- which card --------------------------------------------------------------
 
 
-def open_card(*, role: Any = None) -> CardSession:
+def open_card(*, role: Any = None, whose: str = "") -> CardSession:
     """Return the card of the options; it is let go of when the command ends.
 
-    role: makes a software card of this role if --card-file does not exist."""
+    role: makes a software card of this role if --card-file does not exist. whose: "patient_" for
+    the card of --patient-reader or --patient-card-file."""
     from ..card.session import CardSession
 
-    context = click.get_current_context()
-    if opt.kept("card_file") is not None:
-        if opt.kept("reader") is not None:
-            raise UsageError("--reader and --card-file: give one of them")
-        session = CardSession(_software_card(opt.kept("card_file"), role))
+    file, reader, words = (opt.kept(f"{whose}{what}")
+                           for what in ("card_file", "reader", "card_passphrase_file"))
+    said = f"--{whose.replace('_', '-')}"
+    if file is not None:
+        if reader is not None:
+            raise UsageError(f"{said}reader and {said}card-file: give one of them")
+        session = CardSession(_software_card(file, words, f"{said}card-passphrase-file",
+                                             role))
     else:
-        if opt.kept("card_passphrase_file") is not None:
-            raise UsageError("--card-passphrase-file is of use with --card-file only")
+        if words is not None:
+            raise UsageError(f"{said}card-passphrase-file is of use with {said}card-file only")
         from ..card.transport import PcscTransport, choose_reader
 
-        session = CardSession(PcscTransport(choose_reader(opt.kept("reader"))))
-    context.find_root().call_on_close(session.close)
+        session = CardSession(PcscTransport(choose_reader(reader)))
+    _close_at_the_end(session.close)
     return session
 
 
-def _software_card(path: str, role: Any) -> Any:
+_OPEN = "dicomcrypt.card.open"
+
+
+def _close_at_the_end(close: Callable[[], None]) -> None:
+    root = click.get_current_context().find_root()
+    if _OPEN not in root.meta:
+        root.meta[_OPEN] = []
+        root.call_on_close(let_go)
+    root.meta[_OPEN].append(close)
+
+
+def let_go() -> None:
+    """Close all cards of this command, as its end does; the last one first."""
+    found = click.get_current_context().find_root().meta.get(_OPEN, [])
+    while found:
+        found.pop()()
+
+
+def _software_card(path: str, words_file: str | None, option: str, role: Any) -> Any:
     import os
 
     from ..card.software import SoftwareCard
     from ..card.transport import InProcess
 
     new = role is not None and not os.path.lexists(path)
-    words = state_passphrase(path, opt.kept("card_passphrase_file"), confirm=new)
+    words = state_passphrase(path, words_file, confirm=new, option=option)
     card = SoftwareCard.create(path, words, role) if new else SoftwareCard.open(path, words)
-    click.get_current_context().find_root().call_on_close(card.close)
+    _close_at_the_end(card.close)
     return InProcess(card, os.path.basename(path))
 
 
@@ -64,19 +87,24 @@ def state_passphrase(
 # ---- its PIN -----------------------------------------------------------------
 
 
-def give_pin(session: CardSession) -> None:
-    """Give the card its PIN, saying before how many tries are left.
+def give_pin(session: CardSession, whose: str = "") -> None:
+    """Give the card its PIN, saying before how many tries are left. whose: as of `open_card`.
 
     Raises WrongPinError, and TokenError if the last try would be spent and nobody allowed it."""
     left = session.tries()
     if left is None:
         return
     _look_before(session, left)
-    if opt.kept("pin_file") is None and session.connection.transport.has_pad:
-        click.echo("enter the PIN on the reader's own keys", err=True)
-        session.verify_on_pad()
+    if opt.kept(f"{whose}pin_file") is None and session.connection.transport.has_pad:
+        give_pin_on_pad(session)
     else:
-        session.verify(read_pin(session))
+        session.verify(read_pin(session, whose=whose))
+
+
+def give_pin_on_pad(session: CardSession) -> None:
+    """Let the card's holder enter the PIN at the reader."""
+    click.echo(f"card {session.name}: enter the PIN on the reader's own keys", err=True)
+    session.verify_on_pad()
 
 
 def _look_before(session: CardSession, left: int) -> None:
@@ -96,7 +124,7 @@ def _look_before(session: CardSession, left: int) -> None:
         click.confirm("use the last try?", abort=True, err=True)
 
 
-def read_pin(session: CardSession, *, look: bool = False) -> str:
+def read_pin(session: CardSession, *, look: bool = False, whose: str = "") -> str:
     """Return the PIN from --pin-file or the terminal. look: at the tries, first."""
     from ..keys.keyfile import read_secret_line
     from .console import ask_secret
@@ -104,10 +132,11 @@ def read_pin(session: CardSession, *, look: bool = False) -> str:
     left = session.tries() if look else None
     if left is not None:
         _look_before(session, left)
-    file = opt.kept("pin_file")
+    file = opt.kept(f"{whose}pin_file")
     if file is not None:
         return read_secret_line(file, "PIN file")
-    return ask_secret(f"PIN of card {session.name}", "give --pin-file FILE")
+    return ask_secret(f"PIN of card {session.name}",
+                      f"give --{whose.replace('_', '-')}pin-file FILE")
 
 
 # ---- what it is used as -------------------------------------------------------

@@ -71,24 +71,41 @@ pin = shared(
     _kept_option("--last-try", is_flag=True,
                  help="Use the last try of a card's PIN: a wrong one blocks it."),
 )
+#: The card of a patient, beside one's own.
+patient_reader = _kept_option("--patient-reader", metavar="NAME",
+                              help="The reader, or a part of its name, with the patient's card.")
+patient_card = shared(
+    patient_reader,
+    _kept_option("--patient-card-file", metavar="FILE",
+                 help="The patient's software card, in place of --patient-reader."),
+    _kept_option("--patient-card-passphrase-file", metavar="FILE", help="Take its passphrase from "
+                 "a file's first line instead of asking."),
+    _kept_option("--patient-pin-file", metavar="FILE", help="Take the PIN of the patient's card "
+                 "from a file's first line; otherwise it is asked for, on the reader's keys if it "
+                 "has some."),
+)
 card_recipient = shared(
     _kept_option("--card", is_flag=True,
                  help="A recipient is the card in a reader, by its certificate."),
+    card_place,
+)
+#: A card in place of a key's file.
+card = shared(
+    _kept_option("--card", is_flag=True,
+                 help="The key is that of the card in a reader. Its PIN is asked for once."),
     card_place,
 )
 identity = shared(
     click.option("-i", "--identity", "identity_files", multiple=True, metavar="FILE|URI",
                  help="Identity: a key file (ours, PEM, DER, PKCS #12), or a pkcs11: URI; "
                  "repeatable."),
-    _kept_option("--card", is_flag=True,
-                 help="Identity: the card in a reader. Its PIN is asked for once."),
-    card_place, passphrase, pin,
+    card, passphrase, pin,
 )
 
 
-def card_wanted() -> bool:
-    """Whether a command that may use a card was told to."""
-    return any(kept(what) for what in ("card", "reader", "card_file"))
+def card_wanted(whose: str = "") -> bool:
+    """Whether a command that may use a card was told to. whose: "" or "patient_"."""
+    return any(kept(f"{whose}{what}") for what in ("card", "reader", "card_file"))
 
 
 def by_identity(identity_files: tuple[str, ...]) -> bool:

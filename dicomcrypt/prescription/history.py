@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DicomcryptError, NoIdentityError, UsageError
+from ..errors import DicomcryptError, NoIdentityError, TokenError, UsageError
 from . import envelope, signed
 from .holders import Holder
 from .opening import Opened, Sources, check_document
@@ -64,6 +64,8 @@ def read(folder: str | os.PathLike[str], holder: Holder, sources: Sources) -> Hi
                 serials.setdefault(past.opened.digest, past)
         except NoIdentityError:
             history.others += 1
+        except TokenError:  # the card is gone, or does not take the PIN: no file's fault
+            raise
         except DicomcryptError as error:
             history.refused.append((path.name, str(error)))
     for past in serials.values():

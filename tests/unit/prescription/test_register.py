@@ -172,7 +172,7 @@ ENTRY = register.Entry("dispensed", 7, datetime.datetime(2030, 1, 1, tzinfo=date
 def test_a_receipt_is_for_doctor_patient_and_pharmacist_and_of_one_prescription(opened):
     c = clinic()
     opened.identity_document = "passport C01X0006H"
-    made = receipts.make(opened, ENTRY, c.paul, patient=c.max.certificate)
+    made = receipts.make(opened, ENTRY, c.paul, readers=[c.max.certificate])
     assert b"passport" not in made
     for reader in (c.anna, c.max, c.paul):
         told = receipts.open_receipt(made, reader, c.sources(), opened)
