@@ -5,11 +5,13 @@
     python attacker.py sign BUNDLE.json RECIPIENT.crt OUTPUT.p7m CARD.hpjc PASSPHRASE-FILE PIN-FILE
 
 alter: changes the dosage in it. strip: takes the doctor's signature away. unauthorised: takes the
-patient's signature away. sign: signs a document of the doctor's with another card.
+signature away that authorises it. sign: signs a document of the doctor's with another card.
+Several of these may follow each other, with -- between.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -61,8 +63,14 @@ def sign(path: str, recipient: str, card: str, words: str, pin: str) -> bytes:
     return _seal(forged, recipient)
 
 
-if __name__ == "__main__":
-    what, *words = sys.argv[1:]
+def main(words: list[str]) -> None:
+    what, *words = words
     output = words.pop(1 if what == "unauthorised" else 2)
-    made = {"alter": alter, "strip": strip, "unauthorised": unauthorised, "sign": sign}[what]
-    Path(output).write_bytes(made(*words))
+    make = {"alter": alter, "strip": strip, "unauthorised": unauthorised, "sign": sign}[what]
+    Path(output).write_bytes(make(*words))
+
+
+if __name__ == "__main__":
+    for _, group in itertools.groupby(sys.argv[1:], lambda word: word != "--"):
+        if (one := list(group)) != ["--"]:
+            main(one)

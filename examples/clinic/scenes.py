@@ -198,10 +198,13 @@ class Clinic:
             self.stage.say(f"    patient's screen: {line.rstrip()}")
         process.wait(20)
 
-    def attack(self, *words: object) -> None:
-        named = " ".join(pathlib.Path(str(word)).name for word in words)
-        self.stage.say(f"\n  (somebody: attacker.py {named})")
-        subprocess.run([sys.executable, HERE / "attacker.py", *map(str, words)], check=True)
+    def attack(self, *attacks: tuple[object, ...]) -> None:
+        words = []
+        for one in attacks:
+            named = " ".join(pathlib.Path(str(word)).name for word in one)
+            self.stage.say(f"\n  (somebody: attacker.py {named})")
+            words += [*map(str, one), "--"]
+        subprocess.run([sys.executable, HERE / "attacker.py", *words], check=True)
 
 
 def play(folder: pathlib.Path) -> None:
@@ -229,6 +232,10 @@ def pharmacist_public_key(c: Clinic) -> None:
     way = "--way pharmacist-public-key --pharmacist loewe@apotheke.test"
     c.anna.refused("wrong PIN of the doctor's card", 6, "wrong PIN",
                    f"prescription sign rx.json {WRONG[0]} {way} -o rx.p7m")
+    c.stage.insert(0, "anna", loose=True)
+    c.anna.refused("the doctor's card, pulled while it signs", 6, "the card was removed",
+                   f"prescription sign rx.json {READERS[0]} {way} -o rx.p7m")
+    c.stage.insert(0, "anna")
     c.anna.run(f"prescription sign rx.json {READERS[0]} {way} --no-certificates "
                "-o rx.p7m --document rx.p7s")
     got = c.post("anna", 0, "rx.p7m", "paul")
@@ -258,7 +265,7 @@ def doctor_private_key(c: Clinic) -> None:
     got = c.post("anna", 0, "rx.p7m", "paul")
     c.paul.run(f"prescription dispense {got} {READERS[1]} {c.register['paul']} "
                "--receipt receipt.p7m -f", 0, "the doctor's private key authorised")
-    c.attack("unauthorised", c.anna.folder / "rx.p7m", c.paul.folder / "stripped.p7m")
+    c.attack(("unauthorised", c.anna.folder / "rx.p7m", c.paul.folder / "stripped.p7m"))
     c.paul.refused("stripped authorisation", 4, "was taken away",
                    f"prescription open stripped.p7m {READERS[1]}")
     c.write("anna")
@@ -367,18 +374,19 @@ def attacks(c: Clinic) -> None:
     c.heading("what others try")
     paul, cards = c.centres["insurance"].folder / "paul-dec.crt", c.stage.folder / "cards"
     document, bundle = c.hanna.folder / "rx.p7s", c.hanna.folder / "rx.json"
-    read = f"prescription open forged.p7m {READERS[0]}"
-    for tried, status, text, words in (
-        ("altered medication", 4, "changed after it was signed", ("alter", document)),
-        ("stripped signature", 4, "its signature was taken away", ("strip", document)),
-        ("expired doctor", 5, "expired on", ("sign", bundle, "emil")),
-        ("a pharmacist in the doctor's place", 5, "may not prescribe", ("sign", bundle, "rita")),
-        ("another doctor's document", 4, "names another doctor", ("sign", bundle, "anna")),
-    ):
-        what, source, *card = words
-        key = [cards / f"{card[0]}.hpjc", cards / "words", cards / f"{card[0]}.pin"] if card else []
-        c.attack(what, source, paul, c.paul.folder / "forged.p7m", *key)
-        c.paul.refused(tried, status, text, read)
+    tries = (
+        ("altered medication", 4, "changed after it was signed", "alter", document, ""),
+        ("stripped signature", 4, "its signature was taken away", "strip", document, ""),
+        ("expired doctor", 5, "expired on", "sign", bundle, "emil"),
+        ("a pharmacist in the doctor's place", 5, "may not prescribe", "sign", bundle, "rita"),
+        ("another doctor's document", 4, "names another doctor", "sign", bundle, "anna"),
+    )
+    c.attack(*(
+        (what, source, paul, c.paul.folder / f"forged-{number}.p7m",
+         *((cards / f"{card}.hpjc", cards / "words", cards / f"{card}.pin") if card else ()))
+        for number, (_, _, _, what, source, card) in enumerate(tries)))
+    for number, (tried, status, text, *_) in enumerate(tries):
+        c.paul.refused(tried, status, text, f"prescription open forged-{number}.p7m {READERS[0]}")
     chamber = c.centres["chamber"]
     found = json.loads(chamber.run("pki list --ca ca Anna --json"))
     rows = found["certificates"] if isinstance(found, dict) else found

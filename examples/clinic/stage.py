@@ -10,14 +10,18 @@ import secrets
 import shlex
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import card_readers
 import ldap_server
 
+from dicomcrypt.card.profile import Ins
+from dicomcrypt.card.software import SoftwareCard
 from dicomcrypt.card.transport import readers
-from dicomcrypt.card.vpcd import FIRST_PORT
+from dicomcrypt.card.vpcd import FIRST_PORT, Slot
 
 HERE = pathlib.Path(__file__).resolve().parent
 PATIENCE = 20.0  # seconds
@@ -31,6 +35,19 @@ class Row(NamedTuple):
     said: str
 
 
+class Loose:
+    """A card that is pulled in the middle of a command, when its key is to be used."""
+
+    def __init__(self, card: SoftwareCard, pull: Callable[[], None]) -> None:
+        self._card, self._pull = card, pull
+        self.atr, self.reset, self.power_off = card.atr, card.reset, card.power_off
+
+    def transmit(self, command: bytes) -> bytes:
+        if command[1] == Ins.PSO:
+            self._pull()
+        return self._card.transmit(command)
+
+
 class Stage:
     """Everything that runs; it ends with the `with` block. folder: an empty one.
 
@@ -41,12 +58,15 @@ class Stage:
         self.refusals: list[Row] = []
         self.quiet = False
         self._stack = contextlib.ExitStack()
-        self._cards: list[subprocess.Popen | None] = [None, None]
+        self._cards: list[tuple[Slot, threading.Thread, SoftwareCard] | None] = [None, None]
 
     def __enter__(self) -> Stage:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        for held in self._cards:
+            if held is not None:
+                held[0].close()
         self._stack.close()
 
     def say(self, text: str = "") -> None:
@@ -95,21 +115,27 @@ class Stage:
         _await(pathlib.Path("/run/pcscd/pcscd.comm").exists, "pcscd")
         _await(lambda: len(readers()) == 2, "the readers")
 
-    def insert(self, reader: int, card: str) -> None:
-        """Put a card into a reader, in place of the one that was there."""
+    def insert(self, reader: int, name: str, *, loose: bool = False) -> None:
+        """Put a card into a reader, in place of the one that was there. loose: it comes out when
+        its key is to be used."""
         self.pull(reader)
-        process = self.dicomcrypt("card", "emulate", f"{card}.hpjc", "--port", FIRST_PORT + reader,
-                                  "--passphrase-file", "words", cwd=self.folder / "cards",
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self._cards[reader] = process
-        _await(lambda: readers()[reader].atr is not None, f"the card {card}")
-        self.say(f"\n  ({card}'s card is put into reader {card_readers.NAMES[reader]!r})")
+        words = (self.folder / "cards" / "words").read_text().strip()
+        card = SoftwareCard.open(self.folder / "cards" / f"{name}.hpjc", words)
+        slot = Slot(Loose(card, lambda: slot.remove()) if loose else card, FIRST_PORT + reader)
+        thread = threading.Thread(target=slot.run, daemon=True)
+        thread.start()
+        self._cards[reader] = slot, thread, card
+        _await(lambda: readers()[reader].atr is not None, f"the card {name}")
+        self.say(f"\n  ({name}'s card is put into reader {card_readers.NAMES[reader]!r})")
 
     def pull(self, reader: int) -> None:
         """Take the card out."""
         if self._cards[reader] is not None:
-            _end(self._cards[reader])
+            slot, thread, card = self._cards[reader]
             self._cards[reader] = None
+            slot.close()
+            thread.join()
+            card.close()
             _await(lambda: readers()[reader].atr is None, "the reader to be empty")
 
 
