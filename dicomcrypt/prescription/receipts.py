@@ -123,9 +123,16 @@ def verify_receipt(
         ("signature", "the pharmacist's signature is right"),
         ("role", f"when it was signed, {decision.sentence}"),
     ]
+    told = OpenedReceipt(receipt, certificate, message.moment, checks)
     if opened is not None:
-        if not hmac.compare_digest(str(receipt.digest), opened.digest.hex()):
-            raise DamagedError("the receipt is of another prescription")
-        require_named(certificate, Role.PHARMACIST, opened.prescription.pharmacy.email)
+        require_of(told, opened)
         checks.append(("prescription", "the receipt is of this prescription and its medications"))
-    return OpenedReceipt(receipt, certificate, message.moment, checks)
+    return told
+
+
+def require_of(told: OpenedReceipt, opened: Opened) -> None:
+    """Raise DamagedError unless a receipt is of this prescription, PolicyError unless it is of the
+    pharmacy that the prescription names."""
+    if not hmac.compare_digest(str(told.receipt.digest), opened.digest.hex()):
+        raise DamagedError("the receipt is of another prescription")
+    require_named(told.pharmacist, Role.PHARMACIST, opened.prescription.pharmacy.email)

@@ -98,6 +98,22 @@ def test_what_is_for_the_patient_is_opened_with_the_patient_s_card_beside(rx):
     assert (other.status, "for somebody else" in other.err) == (3, True)
 
 
+def test_a_key_file_and_a_card_work_beside_each_other(rx, tmp_path):
+    """The doctor signs with one, the pharmacist opens with the other, in both directions."""
+    for name in ("anna", "paul"):
+        write_p12(tmp_path, f"{name}-file", getattr(clinic(), name))
+    for name in ("anna", "paul"):
+        for more in ([], ["--no-certificates"]):
+            good(sign(rx, PHARMACIST_WAY, *more, to=name if name == "paul" else "paul-file",
+                      who=["-k", "anna-file.p12"] if name == "paul" else by_card("anna")))
+            words = by_card("paul") if name == "paul" else ["-k", "paul-file.p12"]
+            signer = ["--signer", "anna-file.crt" if name == "paul" else "anna.sig"]
+            (tmp_path / "anna.sig").write_bytes(_data("anna").files["EF.CERT.SIG"])
+            good(rx("open", "rx.p7m", *words, *(signer if more else [])))
+    good(sign(rx, PATIENT_WAY, to="max"))
+    good(rx("open", "rx.p7m", "-k", "paul-file.p12", *by_card("max", whose="patient-")))
+
+
 def test_no_pin_is_asked_for_what_would_be_refused_anyhow(rx):
     good(sign(rx))
     for words in (["open", "rx.p7m", *by_card("rita", "wrong")],
