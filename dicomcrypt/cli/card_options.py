@@ -94,7 +94,7 @@ def give_pin(session: CardSession, whose: str = "") -> None:
     left = session.tries()
     if left is None:
         return
-    _look_before(session, left)
+    _look_before(session, left, whose)
     if opt.kept(f"{whose}pin_file") is None and session.connection.transport.has_pad:
         give_pin_on_pad(session)
     else:
@@ -107,7 +107,7 @@ def give_pin_on_pad(session: CardSession) -> None:
     session.verify_on_pad()
 
 
-def _look_before(session: CardSession, left: int) -> None:
+def _look_before(session: CardSession, left: int, whose: str) -> None:
     from .console import say
 
     if left == 0:
@@ -115,12 +115,13 @@ def _look_before(session: CardSession, left: int) -> None:
                             "card pin unblock", tries=0)
     tries = "try is" if left == 1 else "tries are"
     say(f"card {session.name}: {left} {tries} left for the PIN")
-    if left == 1 and not opt.kept("last_try"):
+    if left == 1 and not opt.kept(f"{whose}last_try"):
         import sys
 
         if sys.stdin is None or not sys.stdin.isatty():
+            advice = "try it at a terminal" if whose else "give --last-try"
             raise TokenError(f"card {session.name}: this is the last try before the PIN is "
-                             "blocked: give --last-try if it is to be used")
+                             f"blocked: {advice} if it is to be used")
         click.confirm("use the last try?", abort=True, err=True)
 
 
@@ -131,7 +132,7 @@ def read_pin(session: CardSession, *, look: bool = False, whose: str = "") -> st
 
     left = session.tries() if look else None
     if left is not None:
-        _look_before(session, left)
+        _look_before(session, left, whose)
     file = opt.kept(f"{whose}pin_file")
     if file is not None:
         return read_secret_line(file, "PIN file")

@@ -178,7 +178,7 @@ def sign(file, key, passphrase_file, way, pharmacist, patient, copies, patient_a
     prescription = document.parse(read(file, "prescription", document.MAX_DOCUMENT))
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
     known = [rx.load_recipients(one, sources) for one in (pharmacist, patient, *copies)]
-    sources = sources.between(c for found in known for c in found[1:])
+    sources.add_intermediates(c for found in known for c in found[1:])
     firsts = [found[0] if found else None for found in known]
     authorise = None
     if patient_agent is not None and opt.card_wanted("patient_"):

@@ -78,11 +78,10 @@ class Sources:
         self._lists: tuple[Any, ...] = ()
         self._asked: float | None = None
 
-    def between(self, certificates: Iterable[x509.Certificate]) -> Sources:
-        """These sources, with certificates that may lie between a holder and a root."""
+    def add_intermediates(self, certificates: Iterable[x509.Certificate]) -> None:
+        """Take note of certificates that may lie between a holder and a root."""
         self.trust = dataclasses.replace(
             self.trust, intermediates=(*self.trust.intermediates, *certificates))
-        return self
 
     def lists(self) -> tuple[Any, ...]:
         """The revocation lists of all directories, asked again after some minutes."""

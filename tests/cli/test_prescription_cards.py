@@ -96,6 +96,10 @@ def test_what_is_for_the_patient_is_opened_with_the_patient_s_card_beside(rx):
     assert done.err.count("left for the PIN") == 1  # the pharmacist's key is not used
     other = rx("open", "rx.p7m", *by_card("paul"), *by_card("moritz", whose="patient-"))
     assert (other.status, "for somebody else" in other.err) == (3, True)
+    wrong = [*by_card("paul"), *by_card("max", "wrong", whose="patient-"), "--last-try"]
+    for text in ("2 tries are left", "1 try is left", "this is the last try"):
+        done = rx("open", "rx.p7m", *wrong)  # --last-try is of one's own card
+        assert (done.status, text in done.err) == (6, True), done.err
 
 
 def test_a_key_file_and_a_card_work_beside_each_other(rx, tmp_path):
