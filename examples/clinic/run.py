@@ -53,6 +53,7 @@ def enter() -> int:
     environment.pop("PCSCLITE_CSOCK_NAME", None)  # the card service of this machine
     process = subprocess.Popen(["unshare", how, sys.executable, __file__, *sys.argv[1:]],
                                env=environment)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     while True:
         try:
             return process.wait()

@@ -304,27 +304,28 @@ def patient_private_key(c: Clinic) -> None:
                      "PIN never gets here", sign)
     c.stefan.refused("the patient's card in a reader without a PIN pad", 5, "has no PIN pad",
                      f"{sign} --patient-reader '00 01'")
+    there = "max"
     for tried, card, pin, pulled, status, text in (
         ("wrong PIN of the patient's card", "max", "wrong-pin", False, 6, "wrong PIN"),
         ("the patient's card, pulled before it signs", "max", "pin", True, 6, "no card"),
         ("another patient's card", "moritz", "pin", False, 5, "is not of the patient"),
         ("", "max", "pin", False, 0, "signed, patient-private-key"),
     ):  # fmt: skip
-        if card != "max" or tried == "":
+        if there != card:
             c.stage.insert(1, card)
+            there = card
         process, ask = c.agent(card, pin)
         c.stefan.begin(f"{sign} {ask}")
         if pulled:
             c.stage.said(process, "1. Ibuprofen")
             c.stage.pull(1)
+            there = ""
             c.stage.say("\n  (the patient's card is pulled)")
         c.agree(process)
         said = c.stefan.finish(f"{sign} {ask}", status, text)
         c.shown(process)
         if tried:
             c.stefan.note(tried, status, text, said)
-        if pulled:
-            c.stage.insert(1, card)
     c.specialist_s = c.post("stefan", 0, "rx.p7m", "paul")
 
 

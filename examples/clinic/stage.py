@@ -221,6 +221,7 @@ class Level:
 
     def starts(self, command: str, **options) -> subprocess.Popen:
         """Start a program of this level's, which answers others."""
-        self.stage.say(f"\n{self.title}$ dicomcrypt {command} &")
+        if not self.stage.quiet:
+            self.stage.say(f"\n{self.title}$ dicomcrypt {command} &")
         return self.stage.dicomcrypt(*shlex.split(command), cwd=self.folder,
                                      env=self.environment, **options)
