@@ -6,6 +6,7 @@ Their secret half stays in the card: what would need it raises TokenError.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from cryptography.exceptions import InvalidSignature
@@ -44,8 +45,12 @@ def _is_mgf1_sha256(mask: Any) -> bool:
 class _OnCard:
     """What keys of both kinds share."""
 
-    def __init__(self, session: CardSession, slot: Slot, public: Any) -> None:
+    def __init__(
+        self, session: CardSession, slot: Slot, public: Any,
+        ready: Callable[[], object] = lambda: None,
+    ) -> None:
         self._session, self._slot, self._public = session, slot, public
+        self._ready = ready
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._session.name}, {self._slot})"
@@ -96,6 +101,7 @@ class CardRSAPrivateKey(_OnCard, rsa.RSAPrivateKey):
             chosen = Algorithm.RSA_PSS
         else:
             _refuse("sign with this padding: PKCS #1 v1.5, or PSS with a salt of 32 bytes")
+        self._ready()
         signature = self._session.sign_digest(self._slot, chosen, digest)
         return self._proven(signature, digest, padding_, utils.Prehashed(hashes.SHA256()))
 
@@ -104,6 +110,7 @@ class CardRSAPrivateKey(_OnCard, rsa.RSAPrivateKey):
         fits = isinstance(padding_, padding.OAEP) and _is_mgf1_sha256(padding_._mgf)
         if not (fits and isinstance(padding_._algorithm, hashes.SHA256) and not padding_._label):
             _refuse("decrypt with another padding than OAEP with SHA-256")
+        self._ready()
         return self._session.decipher(self._slot, ciphertext)
 
 
@@ -118,6 +125,7 @@ class CardECPrivateKey(_OnCard, ec.EllipticCurvePrivateKey):
         if not isinstance(signature_algorithm, ec.ECDSA):
             _refuse("sign with another algorithm than ECDSA")
         digest = _digest(data, signature_algorithm.algorithm)
+        self._ready()
         plain = self._session.sign_digest(self._slot, Algorithm.ECDSA, digest)
         r, s = (int.from_bytes(half, "big") for half in (plain[:32], plain[32:64]))
         signature = utils.encode_dss_signature(r, s)
@@ -127,16 +135,20 @@ class CardECPrivateKey(_OnCard, ec.EllipticCurvePrivateKey):
         if not isinstance(algorithm, ec.ECDH) or peer_public_key.curve.name != self.curve.name:
             _refuse("do this key agreement")
         point = peer_public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        self._ready()
         return self._session.exchange(self._slot, point)
 
 
-def card_key(session: CardSession, slot: Slot) -> CardRSAPrivateKey | CardECPrivateKey:
+def card_key(
+    session: CardSession, slot: Slot, ready: Callable[[], object] = lambda: None
+) -> CardRSAPrivateKey | CardECPrivateKey:
     """Return a slot's private key; the card wants its PIN before it is used.
 
-    Raises TokenError if there is none, or its public half is of an unknown kind."""
+    ready: called before each use, and may give it. Raises TokenError if there is no key, or its
+    public half is of an unknown kind."""
     public = session.public_key(slot)
     if isinstance(public, rsa.RSAPublicKey):
-        return CardRSAPrivateKey(session, slot, public)
+        return CardRSAPrivateKey(session, slot, public, ready)
     if isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name == "secp256r1":
-        return CardECPrivateKey(session, slot, public)
+        return CardECPrivateKey(session, slot, public, ready)
     raise TokenError(f"card {session.name}: its key {slot} is of a kind that is not known here")

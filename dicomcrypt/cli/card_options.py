@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,63 +13,73 @@ from . import options as opt
 if TYPE_CHECKING:
     from ..card.session import CardSession
 
-#: Where the context has the card that is open: it may be both recipient or identity, and signer.
-_OPEN = "dicomcrypt.card"
-#: The options of the card, and of a second one.
-_FIRST = ("reader", "card_file", "card_passphrase_file")
-_OTHER = ("other_reader", "other_card_file", "other_passphrase_file")
+#: Where the context has the cards that are open, by whose they are (one may be both recipient or
+#: identity, and signer), and what closes them.
+_OPEN, _CLOSE = "dicomcrypt.card.open", "dicomcrypt.card.close"
 
 # ---- which card --------------------------------------------------------------
 
 
-def open_card(*, role: Any = None) -> CardSession:
-    """Return the card of the options; it is let go of when the command ends.
+def open_card(*, role: Any = None, whose: str = "") -> CardSession:
+    """Return the card of the options, the same one each time; it is let go of when the command
+    ends.
 
-    role: makes a software card of this role if --card-file does not exist."""
-    root = click.get_current_context().find_root()
-    if _OPEN not in root.meta:
-        root.meta[_OPEN] = _session(_FIRST, role)
-    return root.meta[_OPEN]
-
-
-def other_card_wanted() -> bool:
-    return any(opt.kept(name) is not None for name in _OTHER[:2])
-
-
-def open_other_card() -> CardSession:
-    """Return the second card of the options (`options.other_card`)."""
-    return _session(_OTHER, None)
+    role: makes a software card of this role if --card-file does not exist. whose: "patient_" for
+    the card of --patient-reader or --patient-card-file, "other_" for that of --other-reader or
+    --other-card-file."""
+    cards = click.get_current_context().find_root().meta.setdefault(_OPEN, {})
+    if whose not in cards:
+        cards[whose] = _session(whose, role)
+    return cards[whose]
 
 
-def _session(names: tuple[str, str, str], role: Any) -> CardSession:
+def _session(whose: str, role: Any) -> CardSession:
     from ..card.session import CardSession
 
-    reader, file, passphrase_file = map(opt.kept, names)
-    by_reader, by_file, by_passphrase = (f"--{name.replace('_', '-')}" for name in names)
+    file, reader, words = (opt.kept(f"{whose}{what}")
+                           for what in ("card_file", "reader", "card_passphrase_file"))
+    said = f"--{whose.replace('_', '-')}"
     if file is not None:
         if reader is not None:
-            raise UsageError(f"{by_reader} and {by_file}: give one of them")
-        session = CardSession(_software_card(file, passphrase_file, by_passphrase, role))
+            raise UsageError(f"{said}reader and {said}card-file: give one of them")
+        session = CardSession(_software_card(file, words, f"{said}card-passphrase-file", role))
     else:
-        if passphrase_file is not None:
-            raise UsageError(f"{by_passphrase} is of use with {by_file} only")
+        if words is not None:
+            raise UsageError(f"{said}card-passphrase-file is of use with {said}card-file only")
         from ..card.transport import PcscTransport, choose_reader
 
         session = CardSession(PcscTransport(choose_reader(reader)))
-    click.get_current_context().find_root().call_on_close(session.close)
+    _close_at_the_end(session.close)
     return session
 
 
-def _software_card(path: str, passphrase_file: str | None, option: str, role: Any) -> Any:
+def _close_at_the_end(close: Callable[[], None]) -> None:
+    root = click.get_current_context().find_root()
+    if _CLOSE not in root.meta:
+        root.meta[_CLOSE] = []
+        root.call_on_close(let_go)
+    root.meta[_CLOSE].append(close)
+
+
+def let_go() -> None:
+    """Close all cards of this command, as its end does; the last one first."""
+    meta = click.get_current_context().find_root().meta
+    meta.pop(_OPEN, None)
+    closing = meta.get(_CLOSE, [])
+    while closing:
+        closing.pop()()
+
+
+def _software_card(path: str, words_file: str | None, option: str, role: Any) -> Any:
     import os
 
     from ..card.software import SoftwareCard
     from ..card.transport import InProcess
 
     new = role is not None and not os.path.lexists(path)
-    words = state_passphrase(path, passphrase_file, confirm=new, option=option)
+    words = state_passphrase(path, words_file, confirm=new, option=option)
     card = SoftwareCard.create(path, words, role) if new else SoftwareCard.open(path, words)
-    click.get_current_context().find_root().call_on_close(card.close)
+    _close_at_the_end(card.close)
     return InProcess(card, os.path.basename(path))
 
 
@@ -85,22 +96,27 @@ def state_passphrase(path: str, file: str | None, *, confirm: bool, option: str)
 # ---- its PIN -----------------------------------------------------------------
 
 
-def give_pin(session: CardSession) -> None:
-    """Give the card its PIN, saying before how many tries are left.
+def give_pin(session: CardSession, whose: str = "") -> None:
+    """Give the card its PIN, saying before how many tries are left. whose: as of `open_card`.
 
     Raises WrongPinError, and TokenError if the last try would be spent and nobody allowed it."""
     left = session.tries()
     if left is None:
         return
-    _look_before(session, left)
-    if opt.kept("pin_file") is None and session.connection.transport.has_pad:
-        click.echo("enter the PIN on the reader's own keys", err=True)
-        session.verify_on_pad()
+    _look_before(session, left, whose)
+    if opt.kept(f"{whose}pin_file") is None and session.connection.transport.has_pad:
+        give_pin_on_pad(session)
     else:
-        session.verify(read_pin(session))
+        session.verify(read_pin(session, whose=whose))
 
 
-def _look_before(session: CardSession, left: int) -> None:
+def give_pin_on_pad(session: CardSession) -> None:
+    """Let the card's holder enter the PIN at the reader."""
+    click.echo(f"card {session.name}: enter the PIN on the reader's own keys", err=True)
+    session.verify_on_pad()
+
+
+def _look_before(session: CardSession, left: int, whose: str) -> None:
     from .console import say
 
     if left == 0:
@@ -109,34 +125,35 @@ def _look_before(session: CardSession, left: int) -> None:
     tries = "try is" if left == 1 else "tries are"
     say(f"card {session.name}: {left} {tries} left for the PIN")
     if left == 1:
-        allow_last(session, "last try before the PIN is blocked")
+        allow_last(session, "last try before the PIN is blocked", whose)
 
 
-def allow_last(session: CardSession, what: str) -> None:
+def allow_last(session: CardSession, what: str, whose: str = "") -> None:
     """Have it confirmed that what cannot be done once more is meant; raises TokenError without a
-    terminal and --last-try."""
-    if opt.kept("last_try"):
+    terminal and --last-try, which is said for one's own card only."""
+    if opt.kept(f"{whose}last_try"):
         return
     import sys
 
     if sys.stdin is None or not sys.stdin.isatty():
-        raise TokenError(f"card {session.name}: this is the {what}: give --last-try if it is to be "
-                         "used")
+        advice = "try it at a terminal" if whose else "give --last-try"
+        raise TokenError(f"card {session.name}: this is the {what}: {advice} if it is to be used")
     click.confirm(f"use the {what}?", abort=True, err=True)
 
 
-def read_pin(session: CardSession, *, look: bool = False) -> str:
+def read_pin(session: CardSession, *, look: bool = False, whose: str = "") -> str:
     """Return the PIN from --pin-file or the terminal. look: at the tries, first."""
     from ..keys.keyfile import read_secret_line
     from .console import ask_secret
 
     left = session.tries() if look else None
     if left is not None:
-        _look_before(session, left)
-    file = opt.kept("pin_file")
+        _look_before(session, left, whose)
+    file = opt.kept(f"{whose}pin_file")
     if file is not None:
         return read_secret_line(file, "PIN file")
-    return ask_secret(f"PIN of card {session.name}", "give --pin-file FILE")
+    return ask_secret(f"PIN of card {session.name}",
+                      f"give --{whose.replace('_', '-')}pin-file FILE")
 
 
 # ---- what it is used as -------------------------------------------------------

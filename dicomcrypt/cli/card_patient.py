@@ -166,17 +166,17 @@ def set_note(path, quiet):
     """Write it: by the PIN of the card, or into a patient's card by a physician's, which is the
     second card; the PIN then is the physician's."""
     from ..card.authentication import introduce
-    from .card_options import give_pin, open_card, open_other_card, other_card_wanted
+    from .card_options import give_pin, open_card
     from .console import say
 
     with click.open_file(path, "rb") as file:
         content = file.read(1 << 16)
     session = open_card()
-    if other_card_wanted():
-        physician = open_other_card()
+    if opt.card_wanted("other_"):
+        physician = open_card(whose="other_")
         give_pin(physician)
     with auditing.job("card.note"):
-        if other_card_wanted():
+        if opt.card_wanted("other_"):
             introduce(physician, session)
         else:
             give_pin(session)
@@ -204,15 +204,15 @@ def authenticate(as_json):
     from ..card.authentication import introduce, proven_certificate
     from ..pki import names
     from ..pki.checking import check_certificate
-    from .card_options import give_pin, open_card, open_other_card, other_card_wanted
+    from .card_options import give_pin, open_card
     from .console import print_json, say
 
     trusted = opt.trust.trusted()
-    if trusted is None and not other_card_wanted():
+    if trusted is None and not opt.card_wanted("other_"):
         raise UsageError("nobody vouches for the card's certificate: give --trust-root FILE, or "
                          "name a root under [trust] in the configuration")
     session = open_card()
-    other = open_other_card() if other_card_wanted() else None
+    other = open_card(whose="other_") if opt.card_wanted("other_") else None
     give_pin(session)
     with auditing.job("card.authenticate"):
         certificate = proven_certificate(session)

@@ -70,7 +70,7 @@ other_card = shared(
                  "its name."),
     kept_option("--other-card-file", metavar="FILE", help="A software card's state as the second "
                  "card."),
-    kept_option("--other-passphrase-file", metavar="FILE", help="Take the passphrase of "
+    kept_option("--other-card-passphrase-file", metavar="FILE", help="Take the passphrase of "
                  "--other-card-file from a file's first line instead of asking."),
 )
 last_try = kept_option("--last-try", is_flag=True, help="Use the last try of a card's PIN or the "
@@ -81,26 +81,44 @@ pin = shared(
                  "first line; otherwise it is asked for."),
     last_try,
 )
+#: The card of a patient, beside one's own.
+patient_reader = kept_option("--patient-reader", metavar="NAME",
+                              help="The reader, or a part of its name, with the patient's card.")
+patient_card = shared(
+    patient_reader,
+    kept_option("--patient-card-file", metavar="FILE",
+                 help="The patient's software card, in place of --patient-reader."),
+    kept_option("--patient-card-passphrase-file", metavar="FILE", help="Take its passphrase from "
+                 "a file's first line instead of asking."),
+    kept_option("--patient-pin-file", metavar="FILE", help="Take the PIN of the patient's card "
+                 "from a file's first line; otherwise it is asked for, on the reader's keys if it "
+                 "has some."),
+)
 card_recipient = shared(
     kept_option("--card", is_flag=True,
                  help="A recipient is the card in a reader, by its certificate."),
+    card_place,
+)
+#: A card in place of a key's file.
+card = shared(
+    kept_option("--card", is_flag=True,
+                 help="The key is that of the card in a reader. Its PIN is asked for once."),
     card_place,
 )
 identity = shared(
     click.option("-i", "--identity", "identity_files", multiple=True, metavar="FILE|URI",
                  help="Identity: a key file (ours, PEM, DER, PKCS #12), or a pkcs11: URI; "
                  "repeatable."),
-    kept_option("--card", is_flag=True,
-                 help="Identity: the card in a reader. Its PIN is asked for once."),
-    card_place, passphrase, pin,
+    card, passphrase, pin,
 )
 
 
-def card_wanted() -> bool:
-    """Whether a command that may use a card as recipient or identity was told to. With --sign-card
-    it must be said by --card: which card it is may be about the signer alone."""
-    return any(kept(what) for what in (("card",) if kept("sign_card") else
-                                       ("card", "reader", "card_file")))
+def card_wanted(whose: str = "") -> bool:
+    """Whether a command that may use a card was told to. whose: "" for one's own, "patient_" or
+    "other_". With --sign-card one's own must be said by --card: which card it is may be about the
+    signer alone."""
+    what = ("card",) if not whose and kept("sign_card") else ("card", "reader", "card_file")
+    return any(kept(f"{whose}{word}") for word in what)
 
 
 def by_identity(identity_files: tuple[str, ...]) -> bool:

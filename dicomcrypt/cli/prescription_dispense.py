@@ -20,6 +20,9 @@ Examples:
       --tls-identity shop.pem --receipt receipt.p7m
   dicomcrypt prescription dispense rx.p7m -k paul.p12 -i max.p12 --register 127.0.0.1:8443 \\
       --tls-identity shop.pem --receipt receipt.p7m
+  dicomcrypt prescription dispense rx.p7m --card --reader "HPJC 00 00" \\
+      --patient-reader "HPJC 00 01" --register 127.0.0.1:8443 --tls-identity shop.pem \\
+      --receipt receipt.p7m
 
 \b
 If the register's answer is lost, the same command with the same --receipt goes on: the statement
@@ -32,8 +35,8 @@ that was sent is kept beside it (RECEIPT.statement) until the receipt is there.
 @rx.register
 @click.option("--receipt", required=True, metavar="FILE.p7m",
               help="The receipt, signed, encrypted to the doctor and the patient.")
-@click.option("--patient", metavar="CERT", help="Encrypt the receipt to the patient, too; "
-              "--patient-certificate and -i do so as well.")
+@click.option("--patient", metavar=rx.CERTIFICATE, help="Encrypt the receipt to the patient, too; "
+              "--patient-certificate, the patient's card and -i do so as well.")
 @pki.sources
 @opt.force
 @rx.style
@@ -51,18 +54,26 @@ def dispense(file, key, passphrase_file, identity, identity_passphrase_file, sig
         raise UsageError("dispensing needs the register: give --register HOST:PORT")
     pki.not_there(receipt, force)
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
-    pharmacist, reader = rx.load_holders(key, passphrase_file, "sign", "decrypt")
+    pharmacist, own = rx.load_holders(key, passphrase_file, "sign", "decrypt")
+    card = rx.load_patient_card()
+    reader, beside = own, card[1:]
     if identity is not None:
-        reader = rx.load_holder(identity, identity_passphrase_file, purpose="decrypt")
+        reader = rx.load_key(identity, identity_passphrase_file, "decrypt")[0]
+        beside = [reader]
     with auditing.job("prescription.dispense"):
         opened = load_opened(file, reader, sources, signer, patient_certificate,
-                             identity_document)
+                             identity_document, card)
         require_dispensable(opened, pharmacist, sources.now())
-        told = _patient(opened, sources, rx.load_certificates(patient or patient_certificate),
-                        reader)
+        told = _patient(opened, sources,
+                        rx.load_recipients(patient or patient_certificate, sources), beside)
+        doctor = receipts.doctor_reader(opened, sources)
+        if doctor is None:
+            opened.remarks.append("the doctor cannot read the receipt: no certificate of the "
+                                  "doctor's to encrypt to was found")
         client = rx.load_register(register, tls_identity, tls_passphrase_file, sources)
         entry = _note(client, opened, pharmacist, f"{receipt}.statement")
-        made = receipts.make(opened, entry, pharmacist, patient=told)
+        readers = [c for c in (own.certificate, doctor, told) if c is not None]
+        made = receipts.make(opened, entry, pharmacist, readers=readers)
         rx.write(receipt, made, force=force)
         os.unlink(f"{receipt}.statement")
     opened.checks.append(("register", f"the register noted it as number {entry.number}: it is "
@@ -70,18 +81,20 @@ def dispense(file, key, passphrase_file, identity, identity_passphrase_file, sig
     rx.show(opened, as_json=as_json, quiet=quiet, receipt=receipt, register=entry.as_json())
 
 
-def _patient(opened, sources, given, reader):
-    """Return the certificate to encrypt the receipt to for the patient, None if there is none."""
+def _patient(opened, sources, given, beside):
+    """Return the certificate to encrypt the receipt to for the patient, None if there is none.
+    beside: who deciphers beside the pharmacist."""
     from ..pki.checking import check_certificate
     from ..pki.names import Role
     from ..prescription.protecting import require_named
 
-    certificate = given[0] if given else None
-    if certificate is None and reader.role is Role.PATIENT:
-        certificate = reader.certificate
+    certificate, between = (given[0], given[1:]) if given else (None, ())
+    for holder in beside:
+        if certificate is None and holder.role is Role.PATIENT:
+            certificate, between = holder.certificate, holder.chain
     if certificate is not None:
         check_certificate(certificate, sources.now(), purpose="any", role=Role.PATIENT,
-                          intermediates=[*given[1:], *reader.chain])
+                          intermediates=between)
         require_named(certificate, Role.PATIENT, opened.prescription.patient.email)
     return certificate
 
@@ -122,6 +135,8 @@ def _about(statement: bytes) -> tuple[str, str]:
 @click.command(epilog="""\b
 Examples:
   dicomcrypt prescription cancel urn:uuid:2f0c... -k anna.p12 --register 127.0.0.1:8443 \\
+      --tls-identity clinic.pem
+  dicomcrypt prescription cancel urn:uuid:2f0c... --card --register 127.0.0.1:8443 \\
       --tls-identity clinic.pem
 """)
 @click.argument("serial", metavar="SERIAL")

@@ -17,6 +17,8 @@ from .outcome import exit_status
 Examples:
   dicomcrypt prescription send rx.p7m -k anna.p12 --to loewe@pharmacy.example \\
       --smtp smtp.clinic.example:587
+  dicomcrypt prescription send rx.p7m --card --to loewe@pharmacy.example \\
+      --smtp smtp.clinic.example:587
   dicomcrypt prescription send receipt.p7m -k paul.p12 --to anna@clinic.example \\
       --smtp 127.0.0.1:2525 --smtp-ca mail-ca.pem
 """)

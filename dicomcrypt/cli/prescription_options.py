@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,10 +20,11 @@ if TYPE_CHECKING:
     from ..prescription.register import Client
 
 key = opt.shared(
-    click.option("-k", "--key", required=True, metavar="FILE",
+    click.option("-k", "--key", metavar="FILE",
                  help="Private key with its certificate: PKCS#12, or PEM with both."),
     click.option("--passphrase-file", metavar="FILE",
                  help="Take the key's passphrase from a file's first line instead of asking."),
+    opt.card, opt.pin,
 )
 identity = opt.shared(
     click.option("-i", "--identity", metavar="FILE",
@@ -32,6 +32,8 @@ identity = opt.shared(
     click.option("--identity-passphrase-file", metavar="FILE",
                  help="Take its passphrase from a file's first line."),
 )
+#: What tells recipients.
+CERTIFICATE = "CERT|EMAIL"
 reading = opt.shared(
     click.option("--signer", metavar="FILE", help="The doctor's certificate, if it is not inside; "
                  "otherwise it is looked for in the configured directories."),
@@ -41,6 +43,7 @@ reading = opt.shared(
     click.option("--identity-document", metavar="TEXT", default="",
                  help="Record the document that the patient showed, in place of that "
                  "certificate: the patient's signature is then not verified."),
+    opt.patient_card,
 )
 register = opt.shared(
     click.option("--register", metavar="HOST:PORT", help="The register's address."),
@@ -52,12 +55,26 @@ register = opt.shared(
 style = opt.shared(pki.as_json, pki.quiet)
 
 
-def load_holder(path: str, passphrase_file: str | None, *, purpose: str = "sign") -> Holder:
-    """Return the holder of a key file."""
+def load_holder(path: str | None, passphrase_file: str | None, *, purpose: str = "sign") -> Holder:
+    """Return the holder of a key file, or of the card of the options."""
     return load_holders(path, passphrase_file, purpose)[0]
 
 
-def load_holders(path: str, passphrase_file: str | None, *purposes: str) -> list[Holder]:
+def load_holders(path: str | None, passphrase_file: str | None, *purposes: str) -> list[Holder]:
+    """Return the holders of a key file for these purposes, or of the card of the options: its
+    passphrase or PIN is asked for once, that of a card when the key is used."""
+    if opt.card_wanted():
+        if path is not None or passphrase_file is not None:
+            raise UsageError("--key and --card: give one of them")
+        return _card_holders("", *purposes)
+    if path is None:
+        raise UsageError("with whose key? give --key FILE or --card")
+    if opt.kept("pin_file") is not None:
+        raise UsageError("--pin-file is of use with --card only")
+    return load_key(path, passphrase_file, *purposes)
+
+
+def load_key(path: str, passphrase_file: str | None, *purposes: str) -> list[Holder]:
     """Return the holders of a key file for these purposes; its passphrase is asked for once."""
     from ..prescription.holders import Holder
 
@@ -65,14 +82,27 @@ def load_holders(path: str, passphrase_file: str | None, *purposes: str) -> list
     return [Holder.load(path, ask, purpose=purpose) for purpose in purposes]
 
 
-def load_sources(roots, intermediates, crls, require_crl, more: Iterable[Any] = ()) -> Sources:
-    """Return what is trusted and the configured directories. more: certificates that may lie
-    between."""
+def _card_holders(whose: str, *purposes: str) -> list[Holder]:
+    from ..prescription.cards import card_holder
+    from .card_options import give_pin, open_card
+
+    session = open_card(whose=whose)
+    ready = functools.partial(give_pin, session, whose)
+    return [card_holder(session, purpose, ready) for purpose in purposes]
+
+
+def load_patient_card() -> list[Holder]:
+    """Return who signs and who deciphers with the patient's card of the options, nobody if there is
+    none. The patient's PIN is asked for when the key is used, if it is."""
+    return _card_holders("patient_", "sign", "decrypt") if opt.card_wanted("patient_") else []
+
+
+def load_sources(roots, intermediates, crls, require_crl) -> Sources:
+    """Return what is trusted and the configured directories."""
     from .. import config
     from ..prescription.opening import Sources
 
     trust = pki.load_trust(roots, intermediates, crls, require_crl)
-    trust = dataclasses.replace(trust, intermediates=(*trust.intermediates, *more))
     directories = None
     if config.section("directories"):
         from ..pki.directory import configured
@@ -86,6 +116,23 @@ def load_certificates(path: str | None) -> Sequence[x509.Certificate]:
     from ..pki import files
 
     return files.load_certificates(path) if path is not None else ()
+
+
+def load_recipients(reference: str | None, sources: Sources) -> Sequence[x509.Certificate]:
+    """Return the certificates of a file, the recipient's first; or that of an e-mail address from
+    the configured directories, the first that is good to encrypt to. None without a reference."""
+    import os
+
+    from ..pki.checking import check_certificate
+
+    if reference is None or "@" not in reference or os.path.lexists(reference):
+        return load_certificates(reference)
+    if sources.directories is None:
+        raise UsageError(f"cannot look up {reference!r}: no directory is known; describe one as "
+                         "[directories.NAME] in the configuration")
+    trust = sources.now()
+    check = functools.partial(check_certificate, trust=trust, purpose="encrypt")
+    return sources.directories.find_by_email(reference, check).require().found[:1]
 
 
 def load_register(
@@ -127,6 +174,14 @@ def say_checks(checks: Iterable[tuple[str, str]], remarks: Iterable[str] = ()) -
         say(f"checked: {sentence}")
     for remark in remarks:
         say(f"note: {remark}")
+
+
+def show_text(text: str) -> None:
+    """What a patient is to read, in lines."""
+    from .console import printable
+
+    for line in text.splitlines():
+        click.echo(printable(line))
 
 
 def show(opened: Opened, *, as_json: bool, quiet: bool, **more: Any) -> None:

@@ -16,6 +16,12 @@ Examples:
   dicomcrypt prescription open rx.p7m -k paul.p12
   dicomcrypt prescription open rx.p7m -k max.p12 --html rx.html
   dicomcrypt prescription open rx.p7m -k paul.p12 --document rx.p7s --json
+  dicomcrypt prescription open rx.p7m --card --reader "HPJC 00 00" --patient-reader "HPJC 00 01"
+
+\b
+With the patient's card beside, what is for the patient alone is deciphered by it, after the
+patient's PIN. Otherwise it is read without a PIN, for the certificate that verifies the patient's
+signature.
 """)
 @click.argument("file", metavar="FILE.p7m")
 @rx.key
@@ -37,7 +43,7 @@ def open_command(file, key, passphrase_file, signer, patient_certificate, identi
     holder = rx.load_holder(key, passphrase_file, purpose="decrypt")
     with auditing.job("prescription.open"):
         opened = load_opened(file, holder, sources, signer, patient_certificate,
-                             identity_document)
+                             identity_document, rx.load_patient_card())
         contents = ((html, lambda: as_html(opened.prescription).encode()),
                     (bundle, lambda: opened.prescription.data), (document, lambda: opened.signed))
         for path, content in contents:
@@ -46,16 +52,23 @@ def open_command(file, key, passphrase_file, signer, patient_certificate, identi
     rx.show(opened, as_json=as_json, quiet=quiet)
 
 
-def load_opened(file, holder, sources, signer, patient_certificate, identity_document):
-    """Open a prescription's file."""
-    from ..prescription.opening import open_prescription
+def load_opened(
+    file, holder, sources, signer, patient_certificate, identity_document, card=()
+):
+    """Open a prescription's file. card: the patient's, as `rx.load_patient_card` gives it."""
+    from ..prescription.opening import is_for, open_prescription
 
     doctors = rx.load_certificates(signer)
     patients = rx.load_certificates(patient_certificate)
-    if patients and identity_document:
-        raise UsageError("--patient-certificate and --identity-document: give one of them")
+    if bool(patients) + bool(identity_document) + bool(card) > 1:
+        raise UsageError("the patient's card, --patient-certificate and --identity-document: give "
+                         "one of them")
+    data = rx.read_message(file)
+    if card:
+        patients = [card[0].certificate]
+        holder = holder if is_for(data, holder.certificate) else card[1]
     return open_prescription(
-        rx.read_message(file), holder, sources, doctor=doctors[0] if doctors else None,
+        data, holder, sources, doctor=doctors[0] if doctors else None,
         patient=patients[0] if patients else None, identity_document=identity_document,
     )
 
@@ -64,11 +77,10 @@ def load_opened(file, holder, sources, signer, patient_certificate, identity_doc
 Examples:
   dicomcrypt prescription verify rx.p7s
   dicomcrypt prescription verify receipt.p7m -k anna.p12 --of rx.p7s
+  dicomcrypt prescription verify receipt.p7m --card --of rx.p7s
 """)
 @click.argument("file", metavar="FILE")
-@click.option("-k", "--key", metavar="FILE", help="Key to decipher a receipt with.")
-@click.option("--passphrase-file", metavar="FILE",
-              help="Take the key's passphrase from a file's first line instead of asking.")
+@rx.key
 @click.option("--signer", metavar="FILE", help="The doctor's certificate, if it is not inside.")
 @click.option("--of", "document", metavar="FILE.p7s",
               help="The signed document that a receipt must be of.")
@@ -93,9 +105,9 @@ def verify(file, key, passphrase_file, signer, document, roots, intermediates, c
         opened = check_document(data, sources, doctor=doctor)
         rx.show(opened, as_json=as_json, quiet=quiet)
         return
-    if key is None:
-        raise UsageError(f"{file!r} is encrypted: give --key, or open a prescription with "
-                         "`prescription open`")
+    if key is None and not opt.card_wanted():
+        raise UsageError(f"{file!r} is encrypted: give --key or --card, or open a "
+                         "prescription with `prescription open`")
     opened = None
     if document is not None:
         opened = check_document(rx.read_message(document), sources, doctor=doctor)
@@ -115,6 +127,7 @@ def verify(file, key, passphrase_file, signer, document, roots, intermediates, c
 @click.command(epilog="""\b
 Examples:
   dicomcrypt prescription history inbox/ -k max.p12
+  dicomcrypt prescription history inbox/ --card
   dicomcrypt prescription history inbox/ -k max.p12 --register 127.0.0.1:8443 \\
       --tls-identity max-tls.pem --json
 """)

@@ -8,6 +8,7 @@ import functools
 import click
 
 from ..errors import PolicyError
+from . import options as opt
 from . import pki_options as pki
 from . import prescription_options as rx
 
@@ -63,13 +64,15 @@ def _gated_context(identity: str, passphrase_file: str | None, sources):
 @click.command("patient-agent", epilog="""\b
 Examples:
   dicomcrypt prescription patient-agent -k max.p12 --listen unix:/run/patient/agent --once
+  dicomcrypt prescription patient-agent --card --listen unix:/run/patient/agent
   dicomcrypt prescription patient-agent -k max.p12 --listen 127.0.0.1:8444 \\
       --tls-identity max-tls.pem
 
 \b
 It is the patient's, not the doctor's: run it as another user, or on another machine over TLS. It
-shows each prescription, asks, and only then, if --certificate is given, asks for the passphrase of
-the key. A socket is for its owner alone; let the doctor's user in by group and chmod.
+shows each prescription, asks, and only then, if --certificate or --card is given, asks for the
+passphrase or PIN of the key. A socket is for its owner alone; let the doctor's user in by group and
+chmod.
 """)
 @rx.key
 @click.option("--listen", required=True, metavar="unix:PATH|HOST:PORT", help="Where it is asked.")
@@ -89,6 +92,7 @@ def patient_agent(key, passphrase_file, listen, tls_identity, tls_passphrase_fil
     """
     from ..prescription.agent import LIMIT, Agent
     from ..prescription.wire import Server
+    from .card_options import let_go
 
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
     context = None
@@ -99,23 +103,24 @@ def patient_agent(key, passphrase_file, listen, tls_identity, tls_passphrase_fil
     if certificate is not None:
         own = rx.load_certificates(certificate)[0]
     else:
-        open_key = functools.cache(open_key)
+        if not opt.card_wanted():
+            open_key = functools.cache(open_key)
         own = open_key().certificate
+        let_go()  # of the card, until it is to sign
     agent = Agent(own, open_key, sources, _agrees)
     with contextlib.closing(
         Server(listen, agent.answer, limit=LIMIT, context=context, judge=sources.judge)
     ) as server:
         click.echo(f"patient's program at {server.address}")
-        server.serve_one()
-        while not once:
+        while True:
             server.serve_one()
+            let_go()
+            if once:
+                break
 
 
 def _agrees(text: str) -> bool:
-    from .console import printable
-
-    for line in text.splitlines():
-        click.echo(printable(line))
+    rx.show_text(text)
     try:
         return click.confirm("Authorise this prescription?", default=False)
     except click.Abort:

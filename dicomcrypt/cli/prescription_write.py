@@ -129,20 +129,26 @@ Examples:
       --pharmacist paul.crt -o rx.p7m
   dicomcrypt prescription sign rx.json -k anna.p12 --way patient-private-key \\
       --pharmacist paul.crt --patient-agent unix:/run/patient/agent -o rx.p7m
+  dicomcrypt prescription sign rx.json --card --way pharmacist-public-key \\
+      --pharmacist loewe@pharmacy.example -o rx.p7m
 
 \b
 The private-key ways hide NOTHING by themselves: they are signatures that authorise. The document
 is encrypted to --pharmacist, --patient or both in every way. The patient's PIN goes to the
-patient's own program (`prescription patient-agent`, in another process or on another machine), and
-never to this one; without it the way patient-private-key is refused.
+patient's own program (`prescription patient-agent`, in another process or on another machine), or
+to the PIN pad of a reader with the patient's card (--patient-reader), and never to this process;
+without either the way patient-private-key is refused.
 """)
 @click.argument("file", metavar="FILE.json")
 @rx.key
 @click.option("--way", type=click.Choice(_WAYS), required=True, help="How it is protected.")
-@click.option("--pharmacist", metavar="CERT", help="Encrypt to the pharmacist of this certificate.")
-@click.option("--patient", metavar="CERT", help="Encrypt to the patient of this certificate.")
-@click.option("--copy-for", "copies", multiple=True, metavar="CERT",
+@click.option("--pharmacist", metavar=rx.CERTIFICATE, help="Encrypt to the pharmacist of this "
+              "certificate, a file or what the configured directories have for an address.")
+@click.option("--patient", metavar=rx.CERTIFICATE,
+              help="Encrypt to the patient of this certificate.")
+@click.option("--copy-for", "copies", multiple=True, metavar=rx.CERTIFICATE,
               help="Encrypt to this one, too: one's own, to keep a readable copy; repeatable.")
+@opt.patient_reader
 @click.option("--patient-agent", metavar="unix:PATH|HOST:PORT",
               help="The patient's program, for patient-private-key.")
 @click.option("--tls-identity", metavar="FILE", help="Key, certificate and chain, PEM, for TLS to "
@@ -170,13 +176,17 @@ def sign(file, key, passphrase_file, way, pharmacist, patient, copies, patient_a
         if path is not None:
             pki.not_there(path, force)
     prescription = document.parse(read(file, "prescription", document.MAX_DOCUMENT))
-    files = [rx.load_certificates(path) for path in (pharmacist, patient, *copies)]
-    sources = rx.load_sources(roots, intermediates, crls, require_crl,
-                              [c for found in files for c in found[1:]])
-    firsts = [found[0] if found else None for found in files]
+    sources = rx.load_sources(roots, intermediates, crls, require_crl)
+    known = [rx.load_recipients(one, sources) for one in (pharmacist, patient, *copies)]
+    sources.add_intermediates(c for found in known for c in found[1:])
+    firsts = [found[0] if found else None for found in known]
     authorise = None
+    if patient_agent is not None and opt.card_wanted("patient_"):
+        raise UsageError("--patient-agent and --patient-reader: give one of them")
     if patient_agent is not None:
         authorise = _agent(patient_agent, tls_identity, tls_passphrase_file, sources)
+    elif opt.card_wanted("patient_"):
+        authorise = _pad(sources)
     doctor = rx.load_holder(key, passphrase_file)
     with auditing.job("prescription.sign"):
         made = protect(
@@ -202,6 +212,14 @@ def lists_of(sources, holder) -> tuple[Any, ...]:
     issuers = {c.issuer for c in (holder.certificate, *holder.chain)}
     known = [c for c in sources.now().crls if c.issuer in issuers]
     return tuple(sorted(known, key=lambda c: c.last_update_utc)[-MAX_CRLS:])
+
+
+def _pad(sources):
+    """What lets the patient authorise at the reader of --patient-reader."""
+    from ..prescription.cards import at_the_pad
+    from .card_options import give_pin_on_pad, open_card
+
+    return at_the_pad(open_card(whose="patient_"), sources, rx.show_text, give_pin_on_pad)
 
 
 def _agent(address: str, identity: str | None, passphrase_file: str | None, sources):

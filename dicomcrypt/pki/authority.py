@@ -206,6 +206,7 @@ class Authority:
                     limit = 0 if issuer == "issuing" else 1
                     extensions = [(x509.BasicConstraints(True, limit), True),
                                   (key_usage(key_cert_sign=True, crl_sign=True), True)]
+                extensions.append((names.constructed_extension(names.now()), False))
                 made[issuer] = one = _certificate(
                     subject=_authority_name(organisation, titles[issuer]), public=public,
                     issuer=made.get(above[issuer]), key=keys[above[issuer]], begin=start,
@@ -251,6 +252,10 @@ class Authority:
             raise UsageError("a certificate for a TLS server needs its names: give --dns or --ip")
         alternative = [*([x509.RFC822Name(subject.email)] if subject.email else []), *hosts]
         extensions = [(x509.BasicConstraints(False, None), True), *use_extensions(public, uses)]
+        # GnuTLS 3.7 (slapd of Debian 12) loads no certificate that names an object identifier of a
+        # UUID, so that of a TLS server, which is no member of the health system, has none.
+        if subject.role is not None or list(uses) != ["tls-server"]:
+            extensions.append((names.constructed_extension(names.now()), False))
         if alternative:
             extensions.append((x509.SubjectAlternativeName(alternative), False))
         if subject.role is not None:
@@ -411,7 +416,6 @@ def _certificate(
         .not_valid_after(end)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), False)
-        .add_extension(names.constructed_extension(names.now()), False)
     )
     for value, critical in extensions:
         builder = builder.add_extension(value, critical)

@@ -40,10 +40,16 @@ class Agent:
     def answer(
         self, question: dict[str, Any], peer: x509.Certificate | None = None
     ) -> dict[str, Any]:
-        """Raises PolicyError if the patient does not agree, or it is another's prescription."""
+        """Raises as `authorise`."""
         if question.get("ask") != "authorise":
             raise UsageError("nothing that is known was asked")
-        document, sealed = (_bytes(question, key) for key in ("document", "envelope"))
+        made = self.authorise(_bytes(question, "document"), _bytes(question, "envelope"))
+        return {"authorisation": base64.b64encode(made).decode()}
+
+    def authorise(self, document: bytes, sealed: bytes) -> bytes:
+        """Return the patient's signature over an envelope and the document in it.
+
+        Raises PolicyError if the patient does not agree, or it is another's prescription."""
         if not envelope.is_envelope(sealed):
             raise DamagedError("what is to be authorised is no envelope")
         opened = check_document(document, self._sources, live=True)
@@ -52,9 +58,10 @@ class Agent:
         require_named(self._certificate, Role.PATIENT, opened.prescription.patient.email)
         if not self._agrees(self._text(opened)):
             raise PolicyError("the patient did not agree")
-        made = authorisation(document, sealed, PATIENT_PRIVATE, self._open_key(),
-                             certificates=False)
-        return {"authorisation": base64.b64encode(made).decode()}
+        holder = self._open_key()
+        if holder.certificate != self._certificate:
+            raise PolicyError("the patient's key or card is another one than at the beginning")
+        return authorisation(document, sealed, PATIENT_PRIVATE, holder, certificates=False)
 
     @staticmethod
     def _text(opened: Opened) -> str:

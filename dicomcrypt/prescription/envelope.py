@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 
 from .. import policy
-from ..errors import DamagedError, NoIdentityError, UsageError
+from ..card.status import StatusWord
+from ..errors import CardStatusError, DamagedError, NoIdentityError, UsageError
 from ..keys.cms import certificate_key
 from ..keys.cms_structures import (
     DATA,
@@ -231,6 +232,11 @@ def is_envelope(der: bytes) -> bool:
     return asn1.encode_der(AUTH_ENVELOPED) in der[:24]
 
 
+def is_for(der: bytes, certificate: x509.Certificate) -> bool:
+    """Whether an envelope is wrapped for a certificate. Raises DamagedError."""
+    return _for(_parse(der), certificate) is not None
+
+
 def open_envelope(der: bytes, holder: Holder) -> bytes:
     """Return the content that was wrapped for a holder.
 
@@ -243,6 +249,10 @@ def open_envelope(der: bytes, holder: Holder) -> bytes:
     try:
         key = _unwrap(wrapped, holder)
     except (ValueError, keywrap.InvalidUnwrap):
+        raise _wrong("its key does not unwrap") from None
+    except CardStatusError as error:
+        if error.status != StatusWord.WRONG_PARAMETERS:
+            raise
         raise _wrong("its key does not unwrap") from None
     parameters = asn1.decode_der(_GcmParameters, encoded(enveloped.encrypted.algorithm.parameters))
     if len(key) != _KEY:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DicomcryptError, NoIdentityError, UsageError
+from ..errors import DicomcryptError, NoIdentityError, PolicyError, TokenError, UsageError
 from . import envelope, signed
 from .holders import Holder
 from .opening import Opened, Sources, check_document
-from .receipts import RECEIPT, OpenedReceipt, verify_receipt
+from .receipts import RECEIPT, OpenedReceipt, require_of, verify_receipt
 from .signed import MAX_MESSAGE
 
 _MOST = 10_000
@@ -58,16 +58,23 @@ def read(folder: str | os.PathLike[str], holder: Holder, sources: Sources) -> Hi
             inner = _inner(_bounded(path), holder)
             if signed.parse(inner).kind == RECEIPT:
                 told = verify_receipt(inner, sources)
-                receipts[told.receipt.digest] = told
+                receipts.setdefault(told.receipt.digest, []).append((path.name, told))
             else:
                 past = Past(path.name, check_document(inner, sources))
                 serials.setdefault(past.opened.digest, past)
         except NoIdentityError:
             history.others += 1
+        except TokenError:  # the card is gone, or does not take the PIN: no file's fault
+            raise
         except DicomcryptError as error:
             history.refused.append((path.name, str(error)))
     for past in serials.values():
-        past.receipt = receipts.get(past.opened.digest.hex())
+        for name, told in receipts.get(past.opened.digest.hex(), ()):
+            try:
+                require_of(told, past.opened)
+                past.receipt = told
+            except PolicyError as error:
+                history.refused.append((name, str(error)))
     history.found = sorted(serials.values(), key=lambda p: p.opened.moment)
     return history
 

@@ -17,7 +17,7 @@ import sqlite3
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
@@ -141,8 +141,28 @@ def open_mail(data: bytes, sources: Sources, *, recipient: str | None = None) ->
     PolicyError for a sender whose certificate has another address."""
     if len(data) > MAX_MAIL:
         raise DamagedError("the mail is too large")
-    data = re.sub(rb"\r?\n", b"\r\n", data)
-    head = BytesParser(policy=email.policy.SMTP).parsebytes(data, headersonly=True)
+    try:
+        return _open_mail(re.sub(rb"\r?\n", b"\r\n", data), sources, recipient)
+    except DicomcryptError:
+        raise
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
+        # The library's parsers raise them for headers and parts that somebody made up.
+        raise DamagedError("the mail is not as it must be") from None
+
+
+def _parse(data: bytes, *, head: bool = False) -> Message:
+    """Take a mail or a part apart; headers stay as they stand, since some that are hostile cannot
+    be parsed by the library's newer policies."""
+    return BytesParser(policy=email.policy.compat32).parsebytes(data, headersonly=head)
+
+
+def _header(message: Message, key: str) -> str:
+    """A header's value, unfolded."""
+    return " ".join(str(message[key]).split())
+
+
+def _open_mail(data: bytes, sources: Sources, recipient: str | None) -> Mail:
+    head = _parse(data, head=True)
     if head.get_content_type() != "multipart/signed":
         raise UnsignedError("the mail is not signed: its signature may have been taken away")
     content, signature = _parts(data, head.get_boundary() or "")
@@ -151,11 +171,11 @@ def open_mail(data: bytes, sources: Sources, *, recipient: str | None = None) ->
     message.verify(certificate)
     if message.kind:
         raise DamagedError("the mail's signature is of another kind")
-    inner = BytesParser(policy=email.policy.SMTP).parsebytes(content)
+    inner = _parse(content)
     for key in _BOUND:
-        if str(head[key]) != str(inner[key]):
+        if _header(head, key) != _header(inner, key):
             raise DamagedError(f"the mail's {key} is not the one that was signed")
-    sender, to = (email.utils.parseaddr(str(inner[key]))[1].lower() for key in ("From", "To"))
+    sender, to = (email.utils.parseaddr(_header(inner, key))[1].lower() for key in ("From", "To"))
     trust = sources.trust_at(message.crls, message.moment)
     taken = check_certificate(certificate, trust, purpose="verify-signature",
                               moment=message.moment, intermediates=message.certificates)
@@ -169,7 +189,7 @@ def open_mail(data: bytes, sources: Sources, *, recipient: str | None = None) ->
         raise DamagedError(f"the mail has {len(attached)} prescriptions, where one is meant")
     checks = [("mail", f"the mail is signed by its sender, {taken.sentence}"),
               ("sender", f"the sender's certificate is that of {where}")]
-    return Mail(sender, to, str(inner["Message-ID"]), certificate,
+    return Mail(sender, to, _header(inner, "Message-ID"), certificate,
                 attached[0].get_payload(decode=True) or b"", checks)
 
 
@@ -179,7 +199,7 @@ def _parts(data: bytes, boundary: str) -> tuple[bytes, bytes]:
     parts = data.split(edge)
     if not boundary or len(parts) != 4 or not all(p.startswith(b"\r\n") for p in parts[1:3]):
         raise DamagedError("the mail's parts are not as they must be")
-    second = BytesParser(policy=email.policy.SMTP).parsebytes(parts[2][2:])
+    second = _parse(parts[2][2:])
     if second.get_content_type() not in ("application/pkcs7-signature",
                                          "application/x-pkcs7-signature"):
         raise UnsignedError("the mail's signature was taken away")

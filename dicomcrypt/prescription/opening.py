@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import functools
 import hashlib
 import hmac
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,11 @@ class Sources:
         self._lists: tuple[Any, ...] = ()
         self._asked: float | None = None
 
+    def add_intermediates(self, certificates: Iterable[x509.Certificate]) -> None:
+        """Take note of certificates that may lie between a holder and a root."""
+        self.trust = dataclasses.replace(
+            self.trust, intermediates=(*self.trust.intermediates, *certificates))
+
     def lists(self) -> tuple[Any, ...]:
         """The revocation lists of all directories, asked again after some minutes."""
         moment = time.monotonic()
@@ -136,13 +142,7 @@ def open_prescription(
     pharmacist saw in place of the patient's certificate; it is recorded, and nothing else is.
     Raises NoIdentityError if it is for others, UnsignedError if a signature was taken away,
     DamagedError, CertificateRefusedError, PolicyError for another pharmacy or patient."""
-    outer = None
-    sealed = data
-    if signed.is_signed(data):
-        outer = signed.parse(data)
-        if outer.kind != AUTHORISATION:
-            raise DamagedError(f"this is {_article(outer.kind)}, not an encrypted prescription")
-        sealed = outer.content
+    outer, sealed = _outer(data)
     inner = envelope.open_envelope(sealed, holder)
     if not signed.is_signed(inner):
         raise UnsignedError("the prescription is not signed by a doctor: its signature was taken "
@@ -154,6 +154,21 @@ def open_prescription(
     _check_authorisation(opened, outer, sealed, sources, patient, identity_document)
     _check_reader(opened, holder)
     return opened
+
+
+def is_for(data: bytes, certificate: x509.Certificate) -> bool:
+    """Whether a prescription is encrypted to a certificate. Raises DamagedError."""
+    return envelope.is_for(_outer(data)[1], certificate)
+
+
+def _outer(data: bytes) -> tuple[signed.SignedMessage | None, bytes]:
+    """The signature around the envelope, if there is one, and the envelope."""
+    if not signed.is_signed(data):
+        return None, data
+    outer = signed.parse(data)
+    if outer.kind != AUTHORISATION:
+        raise DamagedError(f"this is {_article(outer.kind)}, not an encrypted prescription")
+    return outer, outer.content
 
 
 def _article(kind: str) -> str:
@@ -248,13 +263,13 @@ def _check_authorisation(
                               "recorded in its place")
         return
     certificate = patient or outer.certificate or _patient_of(opened, outer, sources)
+    require_named(certificate, Role.PATIENT, opened.prescription.patient.email)
     outer.verify(certificate)
     if outer.moment > names.now() + SKEW:
         raise DamagedError("the patient's signature is of a time that is to come")
     trust = sources.trust_at(outer.crls, outer.moment)
     check_certificate(certificate, trust, purpose="verify-signature", role=Role.PATIENT,
                       moment=outer.moment, intermediates=outer.certificates)
-    require_named(certificate, Role.PATIENT, opened.prescription.patient.email)
     say(("authorisation", f"the patient's private key authorised this envelope and document on "
          f"{day(outer.moment)}"))
 

@@ -3,6 +3,7 @@ who may know."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hmac
 import json
@@ -12,12 +13,16 @@ from typing import Any
 
 from cryptography import x509
 
-from ..errors import DamagedError
+from ..errors import CertificateRefusedError, DamagedError
+from ..keys.x509 import addresses
 from ..pki import names, rights
+from ..pki.checking import check_certificate
+from ..pki.names import Role
 from ..pki.profiles import usage_problem
 from . import envelope, signed
 from .holders import Holder
 from .opening import Opened, Sources
+from .protecting import require_named
 from .register import Entry
 
 RECEIPT = "receipt"
@@ -48,19 +53,42 @@ class OpenedReceipt:
 
 
 def make(
-    opened: Opened, entry: Entry, pharmacist: Holder, *, patient: x509.Certificate | None = None,
-    crls: Iterable[Any] = (),
+    opened: Opened, entry: Entry, pharmacist: Holder, *,
+    readers: Iterable[x509.Certificate] = (), crls: Iterable[Any] = (),
 ) -> bytes:
     """Return the receipt of a prescription that the register noted, encrypted to its doctor, the
-    pharmacist, and the patient if the certificate is there: to those of them that can be."""
+    pharmacist and the readers, by those of their certificates that are for that."""
     prescription = opened.prescription
     receipt = Receipt(
         prescription.serial, opened.digest.hex(), prescription.medication_hash.hex(), opened.way,
         entry.number, entry.moment.isoformat() if entry.moment else "", opened.identity_document,
     )
     said = signed.sign(json.dumps(receipt.as_json()).encode(), pharmacist, RECEIPT, crls=crls)
-    wanted = [opened.doctor, pharmacist.certificate, *([] if patient is None else [patient])]
+    wanted = [opened.doctor, pharmacist.certificate, *readers]
     return envelope.seal(said, [c for c in wanted if usage_problem(c, "encrypt") is None])
+
+
+def doctor_reader(opened: Opened, sources: Sources) -> x509.Certificate | None:
+    """Return the certificate to encrypt to a prescription's doctor: the signer's, if it is for that
+    (a card has one for each use); another of this doctor's that lies in the signed document; or
+    from the directories. None if there is none."""
+    trust, inside = sources.now(), signed.parse(opened.signed).certificates
+    email = opened.prescription.doctor.email
+
+    def check(certificate: x509.Certificate) -> None:
+        check_certificate(certificate, trust, purpose="encrypt", role=Role.PHYSICIAN,
+                          intermediates=inside)
+        if email not in addresses(certificate):
+            raise DamagedError("another doctor's certificate")
+
+    for certificate in (opened.doctor, *inside):
+        if email in addresses(certificate) and usage_problem(certificate, "encrypt") is None:
+            with contextlib.suppress(CertificateRefusedError, DamagedError):
+                check(certificate)
+                return certificate
+    if sources.directories is None:
+        return None
+    return next(iter(sources.directories.find_by_email(email, check).all), None)
 
 
 def open_receipt(
@@ -95,8 +123,16 @@ def verify_receipt(
         ("signature", "the pharmacist's signature is right"),
         ("role", f"when it was signed, {decision.sentence}"),
     ]
+    told = OpenedReceipt(receipt, certificate, message.moment, checks)
     if opened is not None:
-        if not hmac.compare_digest(str(receipt.digest), opened.digest.hex()):
-            raise DamagedError("the receipt is of another prescription")
+        require_of(told, opened)
         checks.append(("prescription", "the receipt is of this prescription and its medications"))
-    return OpenedReceipt(receipt, certificate, message.moment, checks)
+    return told
+
+
+def require_of(told: OpenedReceipt, opened: Opened) -> None:
+    """Raise DamagedError unless a receipt is of this prescription, PolicyError unless it is of the
+    pharmacy that the prescription names."""
+    if not hmac.compare_digest(str(told.receipt.digest), opened.digest.hex()):
+        raise DamagedError("the receipt is of another prescription")
+    require_named(told.pharmacist, Role.PHARMACIST, opened.prescription.pharmacy.email)

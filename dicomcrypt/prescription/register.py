@@ -225,8 +225,14 @@ class Client:
 
     def state(self, statement: bytes) -> Entry:
         """Have a statement noted. Raises PolicyError if the prescription was dispensed or
-        cancelled before, CertificateRefusedError if its signer may not."""
-        return self._ask({"ask": "state", "statement": base64.b64encode(statement).decode()})
+        cancelled before, CertificateRefusedError if its signer may not, DamagedError for an answer
+        that does not say it was noted."""
+        entry = self._ask({"ask": "state", "statement": base64.b64encode(statement).decode()})
+        wanted = {DISPENSING: DISPENSED, CANCELLATION: CANCELLED}.get(signed.parse(statement).kind)
+        if entry.status != wanted or entry.number < 1 or entry.moment is None:
+            raise DamagedError(f"the register did not note that it is {wanted}: it answers "
+                               f"{entry.status}")
+        return entry
 
 
 def dispensing(serial: str, doctor: x509.Certificate, pharmacist: Holder) -> bytes:

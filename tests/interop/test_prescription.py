@@ -198,7 +198,7 @@ def test_the_patient_s_certificate_comes_from_the_directory_or_a_file_or_a_docum
     for words in ([], ["--patient-certificate", "max.crt"]):
         done = rx.good("open", "rx.p7m", "-k", "paul.p12", *words)
         assert "the patient's private key authorised" in done.said
-    rx.refused(4, "made with another certificate", "open", "rx.p7m", "-k", "paul.p12",
+    rx.refused(5, "is not of the patient", "open", "rx.p7m", "-k", "paul.p12",
                "--patient-certificate", "moritz.crt")
     rx.good("dispense", "rx.p7m", "-k", "paul.p12", *at_register(rx), "--identity-document",
             "passport C01X0006H", "--receipt", "receipt.p7m")

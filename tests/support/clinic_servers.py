@@ -20,7 +20,7 @@ import dicomcrypt
 from dicomcrypt.pki.files import pem
 
 PACKAGE = pathlib.Path(dicomcrypt.__file__).resolve().parents[1]
-SUPPORT = pathlib.Path(__file__).parent
+EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "clinic"
 PASSPHRASE = "the patient's own"  # noqa: S105
 
 TEMPLATE = """\
@@ -86,7 +86,7 @@ def stop(process: subprocess.Popen) -> None:
 @contextlib.contextmanager
 def mail_server(folder: pathlib.Path, maildir: pathlib.Path, pem_file: str) -> Iterator[int]:
     port_file = folder / f"smtp-{os.urandom(4).hex()}"
-    process = subprocess.Popen([sys.executable, SUPPORT / "smtp_server.py", maildir, pem_file,
+    process = subprocess.Popen([sys.executable, EXAMPLE / "mail_server.py", maildir, pem_file,
                                 port_file])
     try:
         end = time.monotonic() + 20

@@ -17,21 +17,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from card_readers import NAMES, find_pcscd, missing, write_configuration
 from pcscd_room import PORTS
 
-READERS = """\
-FRIENDLYNAME "HPJC"
-DEVICENAME   /dev/null:0x8C7B
-LIBPATH      {driver}
-CHANNELID    0x8C7B
-"""
-DRIVER = pathlib.Path("/usr/lib/pcsc/drivers/serial/libifdvpcd.so")
-NAMES = ("HPJC 00 00", "HPJC 00 01")
-
-
-def find_pcscd() -> str | None:
-    """/usr/sbin need not be on the path."""
-    return shutil.which("pcscd") or shutil.which("pcscd", path="/usr/sbin:/usr/local/sbin")
+__all__ = ["NAMES", "Room", "available", "serve"]
 
 
 class Room:
@@ -70,14 +59,8 @@ class Room:
 
 def available() -> str | None:
     """Return what is missing, None if nothing is."""
-    if find_pcscd() is None:
-        return "pcscd missing: apt-get install pcscd"
-    if not DRIVER.exists():
-        return "vpcd missing: apt-get install vsmartcard-vpcd"
-    for command, package in (("ip", "iproute2"), ("unshare", "util-linux")):
-        if shutil.which(command) is None:
-            return f"{command} missing: apt-get install {package}"
-    return None
+    packages = missing()
+    return f"{packages[0]} missing: apt-get install {packages[0]}" if packages else None
 
 
 @contextlib.contextmanager
@@ -87,8 +70,7 @@ def serve() -> Iterator[Room]:
     before = os.environ.get("PCSCLITE_CSOCK_NAME")
     try:
         os.mkdir(f"{folder}/run")
-        os.mkdir(f"{folder}/readers")
-        pathlib.Path(folder, "readers", "vpcd").write_text(READERS.format(driver=DRIVER))
+        write_configuration(pathlib.Path(folder, "readers"))
         how = "-nm" if os.geteuid() == 0 else "-rnm"
         with open(f"{folder}/log", "ab") as log:
             process = subprocess.Popen(

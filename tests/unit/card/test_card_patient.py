@@ -149,7 +149,7 @@ def test_references_survive_a_card_that_is_pulled(run, max_, pin, tmp_path, exte
 
 def test_a_note_by_the_holder_and_by_a_physician(run, card, max_, pin, ward, tmp_path):
     (tmp_path / "note").write_text("allergic to penicillin\x1b[2J\n")
-    other = ("--other-card-file", "doctor.hpjc", "--other-passphrase-file", ward.folder / "words")
+    other = ("--other-card-file", "doctor.hpjc", "--other-card-passphrase-file", ward.folder / "words")
     write, show = ("card", "note", "set", "note", *max_), ("card", "note", "show", *max_)
     assert run(*show).stdout == ""
     run(*write, *pin)
@@ -161,7 +161,7 @@ def test_a_note_by_the_holder_and_by_a_physician(run, card, max_, pin, ward, tmp
     assert (tmp_path / "out").read_text() == "and to latex\n"
     paula = ward.new_file("paula.hpjc", "pharmacist", "Apothekerin", "Paula")
     with pytest.raises(CardStatusError, match="wants the PIN, or another proof"):
-        run(*write, "--other-card-file", "paula.hpjc", "--other-passphrase-file",
+        run(*write, "--other-card-file", "paula.hpjc", "--other-card-passphrase-file",
             ward.folder / "words", *pin)
     with pytest.raises(CardStatusError, match="wants the PIN, or another proof"):  # on hers neither
         run("card", "note", "set", "note", *paula, *other, *pin)
@@ -175,7 +175,7 @@ def test_a_note_by_the_holder_and_by_a_physician(run, card, max_, pin, ward, tmp
 
 def test_a_card_authenticates(run, card, max_, pin, ward):
     root = ("--trust-root", ward.folder / "ca" / "root.crt")
-    other = ("--other-card-file", "max.hpjc", "--other-passphrase-file", ward.folder / "words")
+    other = ("--other-card-file", "max.hpjc", "--other-card-passphrase-file", ward.folder / "words")
     said = run("card", "authenticate", *card, *pin, *root).output
     assert "it holds the key of the certificate of 'Anna Arzt'" in said
     told = run("card", "authenticate", *card, *pin, *other, "--json").stdout
@@ -197,7 +197,7 @@ def test_a_card_of_another_authority_is_not_accepted(run, max_, pin, ward):
     run("card", "init", *place, "--ca", "away", "--role", "physician", "--name", "Eve",
         "--first-name", "E", *pin, "--puk-file", ward.folder / "puk", "--passphrase-file",
         ward.folder / "words")
-    other = ("--other-card-file", "max.hpjc", "--other-passphrase-file", ward.folder / "words")
+    other = ("--other-card-file", "max.hpjc", "--other-card-passphrase-file", ward.folder / "words")
     with pytest.raises(DamagedError, match=r"max\.hpjc .* does not accept it"):
         run("card", "authenticate", *place, *pin, *other)
 

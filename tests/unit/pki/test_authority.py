@@ -87,6 +87,20 @@ def test_a_certificate_carries_everything(ca):
     assert checked.role is Role.PHYSICIAN
 
 
+def test_a_tls_server_s_certificate_has_nothing_that_gnutls_does_not_load(ca):
+    """slapd with GnuTLS 3.7 refuses identifiers below 2.25: only a role brings them in there."""
+    host = [x509.DNSName("ldap.example")]
+    made = ca.issue(PUBLIC, Subject("ldap"), ["tls-server"], give, hosts=host)
+    assert not any(e.oid.dotted_string.startswith("2.25.") for e in made.extensions)
+    check_certificate(made, trust(ca), purpose="tls-server")
+    renewed = ca.renew(made.serial_number, give)
+    assert names.facts(renewed).constructed is None
+    for subject, uses in ((Subject("PACS", role=Role.APPLICATION), ["tls-server"]),
+                          (Subject("both"), ["tls-server", "tls-client"])):
+        made = ca.issue(PUBLIC, subject, uses, give, hosts=host)
+        assert names.facts(made).constructed is not None
+
+
 @pytest.mark.parametrize("subject", [
     Subject("PACS"), Subject("PACS gateway", role=Role.APPLICATION, organisation="Klinikum"),
     Subject("Müller-Łuka", "Žofia", role=Role.PATIENT), Subject("電気", "池", email="a@b.example"),

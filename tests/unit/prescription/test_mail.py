@@ -128,3 +128,22 @@ def test_a_mail_folder_gives_each_new_mail_once(sent, tmp_path):
 def test_what_is_no_signed_mail_is_refused(data):
     with pytest.raises((DamagedError, UnsignedError)):
         mail.open_mail(data, clinic().sources())
+
+
+@pytest.mark.parametrize("value", ["=?utf-8?q?=80?=@", "<a@b", '"', "a@[", "(", "a:b;,<", "\\xff"])
+@pytest.mark.parametrize("key", ["From", "To", "Date", "Message-ID", "Content-Type"])
+def test_headers_that_no_parser_likes_are_refused_like_others(sent, key, value):
+    """One such mail must not keep a folder's other mails from being fetched."""
+    start = sent.index(f"{key}: ".encode())
+    changed = sent[:start] + f"{key}: {value}".encode() + sent[sent.index(b"\r\n", start) :]
+    with pytest.raises((DamagedError, UnsignedError)):
+        mail.open_mail(changed, clinic().sources())
+
+
+def test_parts_in_parts_without_end_are_refused(sent):
+    """Beside the signed part, where nothing is signed."""
+    start = sent.index(b"Content-Type: application/pkcs7-signature")
+    deep = b"".join(b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (n, n)
+                    for n in range(3000))
+    with pytest.raises((DamagedError, UnsignedError)):
+        mail.open_mail(sent[:start] + deep + sent[start:], clinic().sources())

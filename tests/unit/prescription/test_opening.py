@@ -182,8 +182,8 @@ REFUSALS = {
         lambda c: forced(c, way=WAYS[2], outer=c.moritz), {"patient": "moritz"}, PolicyError,
         "not of the patient that the prescription names"),
     "another patient's certificate": (
-        lambda c: c.protected(WAYS[2]).data, {"patient": "moritz"}, DamagedError,
-        "made with another certificate"),
+        lambda c: c.protected(WAYS[2]).data, {"patient": "moritz"}, PolicyError,
+        "not of the patient that the prescription names"),
     "exchanged document": (exchanged_inside, {"patient": "max"}, DamagedError,
                            "is of something else"),
     "wrong pharmacy": (

@@ -19,7 +19,7 @@ from dicomcrypt.errors import (
     UsageError,
 )
 from dicomcrypt.keys import cms_structures
-from dicomcrypt.prescription import receipts, register, signed
+from dicomcrypt.prescription import history, receipts, register, signed
 from dicomcrypt.prescription.opening import Sources, open_prescription
 
 SERIAL = "urn:uuid:00000000-0000-4000-8000-000000000001"
@@ -172,7 +172,7 @@ ENTRY = register.Entry("dispensed", 7, datetime.datetime(2030, 1, 1, tzinfo=date
 def test_a_receipt_is_for_doctor_patient_and_pharmacist_and_of_one_prescription(opened):
     c = clinic()
     opened.identity_document = "passport C01X0006H"
-    made = receipts.make(opened, ENTRY, c.paul, patient=c.max.certificate)
+    made = receipts.make(opened, ENTRY, c.paul, readers=[c.max.certificate])
     assert b"passport" not in made
     for reader in (c.anna, c.max, c.paul):
         told = receipts.open_receipt(made, reader, c.sources(), opened)
@@ -232,3 +232,33 @@ def test_lists_of_a_directory_that_falls_silent_still_count():
     assert len(sources.lists()) == 3
     with pytest.raises(CertificateRefusedError, match="revoked"):
         sources.judge(c.anna.certificate, "sign")
+
+
+@pytest.mark.parametrize("answer", [
+    {"status": "open", "number": 0, "moment": None},
+    {"status": "cancelled", "number": 1, "moment": 1900000000},
+    {"status": "dispensed", "number": 0, "moment": 1900000000},
+    {"status": "dispensed", "number": 1, "moment": None},
+    {"status": "dispensed", "number": "1", "moment": 1900000000}, {"status": "yes"}, {},
+])  # fmt: skip
+def test_a_register_that_answers_something_else_has_noted_nothing(store, answer):
+    client = Here(store)
+    client.store = type("False", (), {"answer": staticmethod(lambda question: answer)})
+    with pytest.raises(DamagedError, match="the register"):
+        client.state(statement())
+
+
+def test_another_pharmacy_s_receipt_is_of_no_prescription_of_ours(opened, tmp_path):
+    """A pharmacist elsewhere has seen the document, and says that it was dispensed there."""
+    c = clinic()
+    forged = receipts.make(opened, ENTRY, c.rita, readers=[c.max.certificate])
+    with pytest.raises(PolicyError, match="not of the pharmacy that the prescription names"):
+        receipts.open_receipt(forged, c.anna, c.sources(), opened)
+    (tmp_path / "a.p7m").write_bytes(forged)
+    (tmp_path / "b.p7s").write_bytes(opened.signed)
+    past = history.read(tmp_path, c.max, c.sources())
+    assert past.found[0].receipt is None
+    assert past.refused[0][0] == "a.p7m"
+    right = receipts.make(opened, ENTRY, c.paul, readers=[c.max.certificate])
+    (tmp_path / "0.p7m").write_bytes(right)
+    assert history.read(tmp_path, c.max, c.sources()).found[0].receipt is not None

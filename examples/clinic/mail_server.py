@@ -1,23 +1,32 @@
 """A mail server as a process of its own: STARTTLS, and a Maildir for what it takes.
 
-    python smtp_server.py MAILDIR TLS.pem|- PORT-FILE        - : without STARTTLS
+    python mail_server.py MAILDIR TLS.pem|- PORT-FILE        - : without STARTTLS
+
+A {} in MAILDIR stands for the address of the recipient, who then has a Maildir alone.
 """
 
 import asyncio
 import mailbox
+import re
 import ssl
 import sys
 from pathlib import Path
+
+#: What may become the name of a folder.
+ADDRESS = re.compile(r"[a-z]+@[a-z.]+")
 
 
 class Keeper:
     """Puts every mail into a Maildir as it came: others' servers write no mail anew either."""
 
     def __init__(self, maildir: str) -> None:
-        self._box = mailbox.Maildir(maildir)
+        self._maildir = maildir
 
     async def handle_DATA(self, server, session, envelope) -> str:
-        self._box.add(envelope.original_content)
+        for address in envelope.rcpt_tos:
+            if not ADDRESS.fullmatch(address):
+                return "553 no such mailbox"
+            mailbox.Maildir(self._maildir.format(address)).add(envelope.original_content)
         return "250 OK"
 
 
