@@ -149,7 +149,8 @@ def test_references_survive_a_card_that_is_pulled(run, max_, pin, tmp_path, exte
 
 def test_a_note_by_the_holder_and_by_a_physician(run, card, max_, pin, ward, tmp_path):
     (tmp_path / "note").write_text("allergic to penicillin\x1b[2J\n")
-    other = ("--other-card-file", "doctor.hpjc", "--other-card-passphrase-file", ward.folder / "words")
+    other = ("--other-card-file", "doctor.hpjc", "--other-card-passphrase-file",
+             ward.folder / "words")
     write, show = ("card", "note", "set", "note", *max_), ("card", "note", "show", *max_)
     assert run(*show).stdout == ""
     run(*write, *pin)
