@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
-from ..errors import DamagedError
+from ..errors import DamagedError, NotMeantError
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
@@ -90,11 +90,12 @@ def encoding_of(syntax: str) -> Encoding:
 
 
 def read_file(file: BinaryIO) -> DataSet:
-    """Walk a DICOM file (PS3.10); raises DamagedError for what is none, or is cut short."""
+    """Walk a DICOM file (PS3.10); raises NotMeantError for what is none, DamagedError for one that
+    is cut short or not as PS3.5 has it."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     if size < 132 or file.read(132)[128:] != b"DICM":
-        raise DamagedError("not a DICOM file: it has no preamble and prefix (PS3.10)")
+        raise NotMeantError("not a DICOM file: it has no preamble and prefix (PS3.10)")
     meta = _Walk(file, size, Encoding(True))
     syntax, start = None, 132
     while start < size:

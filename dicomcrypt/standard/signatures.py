@@ -116,8 +116,9 @@ class Signed(NamedTuple):
 def verify(file: BinaryIO) -> Signed:
     """Verify every signature in a file, those of items too; an empty list if there is none.
 
-    Raises DamagedError for the first that does not fit, or is not as the standard has it, and
-    for what is no DICOM file; PolicyError for algorithms and keys that are not permitted."""
+    Raises NotMeantError for what is no DICOM file, DamagedError for the first signature that does
+    not fit, or is not as the standard has it, PolicyError for algorithms and keys that are not
+    permitted."""
     data = read_file(file)
     found = []
     for place, elements in with_items(data.elements):

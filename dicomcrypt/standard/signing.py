@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from cryptography.hazmat.primitives.serialization import Encoding as Written
 
-from ..errors import UsageError
+from ..errors import NotMeantError, UsageError
 from . import mac
 from .layout import (
     BIG_ENDIAN,
@@ -61,14 +61,15 @@ def sign(
     Everything else stays byte for byte, but for deflated data sets, which are deflated again.
     signer: a `keys.signing.Signer` with an RSA or elliptic-curve key. profile: "creator" signs
     all but what archives correct, "base" everything that can be signed, or, of the data set, only
-    `tags`. Raises DamagedError for what is no DICOM file, UsageError if nothing can be signed."""
+    `tags`. Raises NotMeantError for what is no DICOM file, or has nothing that can be signed,
+    DamagedError, UsageError."""
     if profile not in PROFILES or algorithm not in HASHES:
         raise UsageError(f"{profile!r} and {algorithm!r}: the profiles are {', '.join(PROFILES)}, "
                          f"the MAC algorithms {', '.join(HASHES)}")
     data = read_file(source)
     chosen = list(_chosen(data, profile, list(tags)))
     if not chosen:
-        raise UsageError("nothing in it can be signed")
+        raise NotMeantError("nothing in it can be signed")
     if len(chosen) > _MOST_TAGS:
         raise UsageError(f"it has more than {_MOST_TAGS} elements to sign: name them by --tag")
     number = _free_number(data)

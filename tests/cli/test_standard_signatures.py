@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from dicomcrypt.errors import DamagedError, PolicyError, UsageError
+from dicomcrypt.errors import DamagedError, NotMeantError, PolicyError, UsageError
 from dicomcrypt.keys.signing import Signer
 from dicomcrypt.standard import mac, signatures, signing
 from dicomcrypt.standard.layout import read_file
@@ -323,7 +323,7 @@ def test_cut_files_are_damaged(world, cut):
     short = world.small[: int(cut * len(world.small))]
     try:
         found = verify(short)
-    except DamagedError:
+    except (DamagedError, NotMeantError):
         return
     assert found.signatures == []  # cut between two elements, in front of the signature
 
@@ -401,7 +401,7 @@ def test_nothing_is_overwritten_and_nothing_half_made_is_left(world, call, signe
     again = ["standard", "sign", world.ct, "--sign-with", world.file("ec.pem"), "-o"]
     assert call(*again, signed).status == 1
     (tmp_path / "text").write_text("no DICOM")
-    assert call("standard", "sign", tmp_path / "text", *again[3:], tmp_path / "no.dcm").status == 4
+    assert call("standard", "sign", tmp_path / "text", *again[3:], tmp_path / "no.dcm").status == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["signed.dcm", "text"]
     assert call("standard", "sign", world.ct, "-o", tmp_path / "x").status == 2
     assert call(*again, tmp_path / "x", "--tag", "NoSuchElement").status == 2
