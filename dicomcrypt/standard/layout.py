@@ -14,20 +14,24 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
 from ..errors import DamagedError, NotMeantError
+from .elements import (
+    ITEM,
+    ITEM_END,
+    LITTLE,
+    LONG,
+    MAX_DEPTH,
+    SEQUENCE_END,
+    UNDEFINED,
+    VRS,
+    Syntax,
+    inside,
+)
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _ALSO_DEFLATED = "1.2.840.10008.1.2.4.95"  # JPIP referenced, deflated
-UNDEFINED = 0xFFFFFFFF
-ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-#: VRs whose explicit length takes four bytes (PS3.5 table 7.1-1).
-LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR",
-                      b"UT", b"UV"})  # fmt: skip
-_SHORT_VRS = frozenset({b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS",
-                        b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL",
-                        b"US"})  # fmt: skip
 #: What a file may make us hold.
-MAX_DEPTH, MAX_ELEMENTS, MAX_META, MAX_INFLATED = 32, 1 << 21, 1 << 20, 1 << 31
+MAX_ELEMENTS, MAX_META, MAX_INFLATED = 1 << 21, 1 << 20, 1 << 31
 
 
 @dataclass(slots=True)
@@ -55,13 +59,6 @@ class Item:
     end: int = 0
 
 
-class Encoding(NamedTuple):
-    """How a data set is written (PS3.5 section 10)."""
-
-    explicit: bool
-    order: str = "little"
-
-
 class DataSet(NamedTuple):
     """A file that was walked. data: what holds the data set, the file or what it inflated to;
     head: the file's bytes in front of the data set."""
@@ -69,7 +66,7 @@ class DataSet(NamedTuple):
     data: BinaryIO
     head: bytes
     syntax: str
-    encoding: Encoding
+    encoding: Syntax
     elements: list[Element]
 
     def read(self, element: Element, limit: int = 1 << 20) -> bytes:
@@ -84,11 +81,6 @@ def tag_text(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
-def encoding_of(syntax: str) -> Encoding:
-    """Return how data sets of a transfer syntax are written."""
-    return Encoding(syntax != IMPLICIT, "big" if syntax == BIG_ENDIAN else "little")
-
-
 def read_file(file: BinaryIO) -> DataSet:
     """Walk a DICOM file (PS3.10); raises NotMeantError for what is none, DamagedError for one that
     is cut short or not as PS3.5 has it."""
@@ -96,7 +88,7 @@ def read_file(file: BinaryIO) -> DataSet:
     file.seek(0)
     if size < 132 or file.read(132)[128:] != b"DICM":
         raise NotMeantError("not a DICOM file: it has no preamble and prefix (PS3.10)")
-    meta = _Walk(file, size, Encoding(True))
+    meta = _Walk(file, size, LITTLE)
     syntax, start = None, 132
     while start < size:
         tag = meta.peek_tag(start)
@@ -117,7 +109,7 @@ def read_file(file: BinaryIO) -> DataSet:
     if syntax in (DEFLATED, _ALSO_DEFLATED):
         data, begin = _inflated(file, start), 0
         size = data.seek(0, io.SEEK_END)
-    encoding = encoding_of(syntax)
+    encoding = Syntax(syntax == IMPLICIT, syntax == BIG_ENDIAN)
     elements = _Walk(data, size, encoding).elements(begin, size, 0)
     return DataSet(data, head, syntax, encoding, elements)
 
@@ -144,7 +136,7 @@ def _inflated(file: BinaryIO, start: int) -> io.BytesIO:
 class _Walk:
     """One pass over a data set."""
 
-    def __init__(self, file: BinaryIO, size: int, encoding: Encoding) -> None:
+    def __init__(self, file: BinaryIO, size: int, encoding: Syntax) -> None:
         self._file, self._size, self._encoding = file, size, encoding
         self._buffer, self._at, self._count = b"", 0, 0
         self._signed_pixels = False
@@ -196,13 +188,13 @@ class _Walk:
         tag = self._tag(start)
         if tag >> 16 == 0xFFFE:
             raise DamagedError("an item stands where an element should")
-        if self._encoding.explicit:
+        if not self._encoding.implicit:
             vr = self._bytes(start + 4, 2)
-            if vr in _SHORT_VRS:
+            if vr in VRS and vr not in LONG:
                 length, value = self._number(start + 6, 2), start + 8
             elif vr.isalpha() and vr.isupper():
                 length, value = self._number(start + 8, 4), start + 12
-                vr = vr if vr in LONG_VRS else b"UN"
+                vr = vr if vr in LONG else b"UN"
             else:
                 raise DamagedError(f"the value representation of {tag_text(tag)} is none")
         else:
@@ -217,12 +209,11 @@ class _Walk:
                 self._items(element, value, element.end, depth)
             elif vr == b"LO" and creators is not None and tag >> 16 & 1 and tag & 0xFFFF < 0x100:
                 creators[tag & 0xFFFF] = self._text(element)
-        elif vr in (b"OB", b"OW") and tag == 0x7FE00010 and self._encoding.explicit:
+        elif vr in (b"OB", b"OW") and tag == 0x7FE00010 and not self._encoding.implicit:
             self._fragments(element, end)
         elif vr in (b"SQ", b"UN"):
             kept = self._encoding
-            if vr == b"UN":  # PS3.5 section 6.2.2, note 4
-                self._encoding = Encoding(False)
+            self._encoding = inside(vr, kept)
             self._items(element, value, None, depth, end)
             self._encoding = kept
         else:
