@@ -182,9 +182,7 @@ class _Walk:
         self, start: int, end: int, depth: int, creators: dict[int, str] | None = None
     ) -> tuple[Element, int]:
         """Return the element at a place, and the place behind it."""
-        self._count += 1
-        if self._count > MAX_ELEMENTS:
-            raise DamagedError("the data set has too many elements")
+        self._one_more()
         tag = self._tag(start)
         if tag >> 16 == 0xFFFE:
             raise DamagedError("an item stands where an element should")
@@ -193,6 +191,9 @@ class _Walk:
             if vr in VRS and vr not in LONG:
                 length, value = self._number(start + 6, 2), start + 8
             elif vr.isalpha() and vr.isupper():
+                if self._number(start + 6, 2):  # nothing could sign them
+                    raise DamagedError(f"the reserved bytes of {tag_text(tag)} are not zero "
+                                       "(PS3.5 section 7.1.2)")
                 length, value = self._number(start + 8, 4), start + 12
                 vr = vr if vr in LONG else b"UN"
             else:
@@ -220,6 +221,12 @@ class _Walk:
             raise DamagedError(f"{tag_text(tag)} has no length")
         return element, element.end
 
+    def _one_more(self) -> None:
+        """Count what takes memory: elements, items, fragments."""
+        self._count += 1
+        if self._count > MAX_ELEMENTS:
+            raise DamagedError("the data set has too many elements, items or fragments")
+
     def _text(self, element: Element) -> str:
         if (element.length or 0) > 64:
             return ""
@@ -241,6 +248,7 @@ class _Walk:
                 break
             if tag != ITEM:
                 raise DamagedError(f"the sequence {tag_text(element.tag)} holds no items")
+            self._one_more()
             item = Item(start=start)
             if length == UNDEFINED:
                 item.elements = self.elements(start, bound, depth + 1, delimited=True)
@@ -266,9 +274,7 @@ class _Walk:
                 break
             if tag != ITEM or length == UNDEFINED or start + length > end:
                 raise DamagedError("the fragments of the pixel data are damaged")
-            self._count += 1
-            if self._count > MAX_ELEMENTS:
-                raise DamagedError("the pixel data has too many fragments")
+            self._one_more()
             element.fragments.append((start, length))
             start += length
         element.end = start
