@@ -47,7 +47,8 @@ class DicomSignature(NamedTuple):
     """A signature that is right; whether its certificate is to be trusted is another question.
 
     number: its MAC ID. place: "" for the whole data set, else the item it stands in. moment: as the
-    signer says, in UTC. signed: the tags of its data set that it is of. chain: none comes with it."""
+    signer says, in UTC. signed: the tags of its data set that it is of. chain: none comes with
+    it."""
 
     place: str
     number: int
