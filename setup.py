@@ -38,7 +38,8 @@ COMPILED = [
     "ciphers.transform", "keys.batch", "dicom.units",
     *(f"container.{n}" for n in ("header", "index", "reader", "schedule", "streams", "writer")),
     *(f"objects.{n}" for n in ("atomic", "buffers", "decoder", "drivers", "encoder", "files")),
-    *(f"standard.{n}" for n in ("ber", "cleaning", "dicomfile", "elements", "profile", "protect")),
+    *(f"standard.{n}" for n in ("ber", "cleaning", "dicomfile", "elements", "layout", "mac",
+                                "profile", "protect")),
     *(f"trees.{n}" for n in ("job", "opening", "pool", "sealing", "tree", "walk")),
     *(f"vault.{n}" for n in ("adding", "facts", "rows", "sealing", "segment", "stanza")),
 ]  # fmt: skip

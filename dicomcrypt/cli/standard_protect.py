@@ -11,9 +11,9 @@ import click
 
 from ..errors import UsageError
 from . import options as opt
+from . import standard_jobs
 from . import standard_options as cms
-from .outcome import single
-from .targets import pair
+from .standard_jobs import certificates, run_changes
 
 
 @click.command(epilog="""\b
@@ -25,7 +25,7 @@ Examples:
   dicomcrypt standard protect old/ -r doctor.pem --classic --cipher aes-256-cbc -o shared/
 """)
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
-@click.option("-o", "--output", required=True, metavar="FILE|FOLDER", help="Where it goes.")
+@standard_jobs.output
 @cms.recipients
 @click.option("--retain", type=click.Choice(["dates", "devices", "institution", "patient", "uids"]),
               multiple=True, help="Leave that as it is, by the profile's option of the name; "
@@ -38,15 +38,9 @@ Examples:
               help="Take images that say that identifying text is in their pixels; it stays there.")
 @click.option("--names", type=click.Choice(["keep", "uid"]), default="keep", show_default=True,
               help="Names of a tree's outputs: the input's, which may identify, or new UIDs.")
-@opt.jobs
-@opt.shard
-@opt.journal
-@opt.no_sync
-@opt.force
-@opt.output_style
+@standard_jobs.tree
 def protect(inputs, output, recipient_files, ask, passphrase_file, classic, cipher, retain, clean,
-            uid_key, burned_in, names, jobs, shard, journal, no_sync, force, as_json, quiet,
-            verbose):
+            uid_key, burned_in, names, **common):
     """Encrypt what identifies a person inside of DICOM files, which stay DICOM files.
 
     Identifying elements, private ones among them, go into the Encrypted Attributes Sequence
@@ -54,7 +48,7 @@ def protect(inputs, output, recipient_files, ask, passphrase_file, classic, ciph
     A file that is not wholly understood is refused. Pixels are not encrypted: `encrypt` and
     `standard wrap` do that.
     """
-    from ..standard.files import Protecting, TreeOptions
+    from ..standard.changes import Protecting
     from ..standard.profile import Profile
     from ..standard.protect import Protector
     from ..standard.uids import UidMap
@@ -63,13 +57,12 @@ def protect(inputs, output, recipient_files, ask, passphrase_file, classic, ciph
     recipients = cms.load_cms_recipients(recipient_files, ask, passphrase_file, classic=classic)
     profile = Profile(frozenset(retain), frozenset(clean))
     trees = any(map(os.path.isdir, inputs))
-    with _uid_key(uid_key, output if trees else None, shard) as (key, keep):
+    with _uid_key(uid_key, output if trees else None, common["shard"]) as (key, keep):
         protector = Protector(profile, UidMap(key), recipients, cipher, burned_in=burned_in)
-        job = [repr((profile.options, cipher, classic, burned_in)).encode(), *recipient_names(
-            recipients)]  # fmt: skip
-        status = _run("protect", inputs, output, Protecting(protector), job,
-                      TreeOptions(names, force, not no_sync), jobs=jobs, shard=shard,
-                      journal=journal, as_json=as_json, quiet=quiet, verbose=verbose)
+        job = [repr((profile.options, cipher, classic, burned_in)).encode(),
+               *certificates(recipients)]
+        status = run_changes("protect", inputs, output, Protecting(protector), job, names=names,
+                             **common)
         keep[0] = status != 0
     sys.exit(status)
 
@@ -81,38 +74,20 @@ Examples:
   dicomcrypt standard reveal shared/ --passphrase-file secret.txt -o back/
 """)
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
-@click.option("-o", "--output", required=True, metavar="FILE|FOLDER", help="Where it goes.")
-@click.option("-i", "--identity", "identity_files", multiple=True, metavar="FILE",
-              help="Private key (PEM, DER, PKCS #12), best with its certificate; repeatable.")
-@opt.passphrase
-@opt.jobs
-@opt.shard
-@opt.journal
-@opt.no_sync
-@opt.force
-@opt.output_style
-def reveal(inputs, output, identity_files, ask, passphrase_file, jobs, shard, journal, no_sync,
-           force, as_json, quiet, verbose):
+@standard_jobs.output
+@cms.identity
+@standard_jobs.tree
+def reveal(inputs, output, identity_files, ask, passphrase_file, **common):
     """Put encrypted attributes back, of whatever program they are.
 
     What `standard protect` made and nobody changed comes back byte for byte; what else has
     encrypted attributes gets these back.
     """
-    from ..standard.files import Revealing, TreeOptions
+    from ..standard.changes import Revealing
 
     opt.one_use_of_standard_input(inputs, passphrase_file)
     opening = cms.load_opening(identity_files, ask, passphrase_file)
-    sys.exit(_run("reveal", inputs, output, Revealing(opening), [],
-                  TreeOptions("keep", force, not no_sync), jobs=jobs, shard=shard, journal=journal,
-                  as_json=as_json, quiet=quiet, verbose=verbose))
-
-
-def recipient_names(recipients: list[Any]) -> list[bytes]:
-    """What tells a job's recipients from another job's; passwords do not count."""
-    from cryptography.hazmat.primitives import hashes
-
-    return sorted(r.certificate.fingerprint(hashes.SHA256()) for r in recipients
-                  if getattr(r, "certificate", None) is not None)
+    sys.exit(run_changes("reveal", inputs, output, Revealing(opening), [], **common))
 
 
 @contextlib.contextmanager
@@ -136,36 +111,3 @@ def _uid_key(path: str | None, tree: str | None, shard: Any):
         if not keep[0]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(own)
-
-
-def _run(verb, inputs, output, change, job, options, *, jobs, shard, journal, as_json, quiet,
-         verbose) -> int:
-    """Do it with all inputs; return the exit status."""
-    from ..standard.files import change_file, change_tree
-    from ..trees.pool import Outcome, default_jobs
-    from .console import Report, run
-    from .crypt import remove_journals
-
-    if "-" in inputs or output == "-":
-        raise UsageError("DICOM files are read and written in pieces: standard input and output "
-                         "will not do")
-    targets = pair(inputs, output, lambda path: path, verb)
-    several = len(targets) > 1
-    if several and journal is not None:
-        raise UsageError("--journal is for one tree: each has a journal of its own")
-
-    def one(source: str, target: str) -> Outcome:
-        path, read, size = change_file(source, target, change, force=options.force)
-        return Outcome(source, "done", path, read, size)
-
-    with Report(verb, as_json=as_json, quiet=quiet, verbose=verbose) as report:
-        for source, target in targets:
-            if os.path.isdir(source):
-                run(report, change_tree(source, target, change, job, options,
-                                        jobs or default_jobs(), shard=shard, journal=journal,
-                                        keep_journal=several, watch=report.watch))
-            else:
-                run(report, single(source, lambda s=source, t=target: one(s, t)))
-    if several and not report.exit_status():
-        remove_journals(targets, shard, journal)
-    return report.exit_status()

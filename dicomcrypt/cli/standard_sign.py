@@ -7,10 +7,10 @@ import sys
 
 import click
 
-from ..errors import DamagedError, PolicyError, UsageError
+from ..errors import UsageError
 from . import options as opt
+from . import standard_jobs
 from .outcome import single
-from .targets import pair
 
 
 def _tag(text: str) -> int:
@@ -29,11 +29,11 @@ def _tag(text: str) -> int:
 @click.command(epilog="""\b
 Examples:
   dicomcrypt standard sign ct.dcm --sign-with scanner.p12 -o signed.dcm
-  dicomcrypt standard sign study/*.dcm --sign-with scanner.p12 -o signed/
+  dicomcrypt standard sign study/ --sign-with scanner.p12 -o signed/
   dicomcrypt standard sign sr.dcm --sign-with doctor.p12 --profile base -o signed.dcm
   dicomcrypt standard sign ct.dcm --sign-with doctor.p12 --tag PixelData --tag 0008,0018 -o s.dcm
 """)
-@click.argument("inputs", nargs=-1, required=True, metavar="FILE...")
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
 @opt.sign_with
 @click.option("--profile", type=click.Choice(["creator", "base"]), default="creator",
               show_default=True, help="creator: all but what archives correct (patient, study, "
@@ -42,125 +42,106 @@ Examples:
               help="With the base profile, sign this element only; repeatable.")
 @click.option("--mac", type=click.Choice(["sha256", "sha384", "sha512"]), default="sha256",
               show_default=True, help="Digest that is signed.")
-@click.option("-o", "--output", required=True, metavar="FILE|FOLDER", help="Where it goes.")
-@opt.force
-@opt.output_style
-def sign(inputs, sign_with, sign_passphrase_file, profile, tags, mac, output, force, as_json,
-         quiet, verbose):
+@standard_jobs.output
+@standard_jobs.tree
+def sign(inputs, sign_with, sign_passphrase_file, profile, tags, mac, output, **common):
     """Add a digital signature to DICOM files, by PS3.15 sections C.1 and C.2.
 
     Nothing else changes. RSA signs by PKCS #1 v1.5, and ECDSA keys sign too. What was there
-    before, signatures included, may be signed again by others.
+    before, signatures included, may be signed again by others. Of a folder, what has nothing to
+    sign is left out; a job that was broken off goes on when it is given again.
     """
-    from ..objects.atomic import AtomicFile, default_mode
-    from ..regular import open_regular
-    from ..standard.signing import sign as sign_file
-    from ..trees.pool import Outcome
-    from .console import Report, run
+    from ..standard.changes import Signing
 
     signer = opt.load_signer(sign_with, sign_passphrase_file)
     if signer is None:
         raise UsageError("who signs? give --sign-with FILE")
-    numbers = [_tag(text) for text in tags]
-    if tags:
-        profile = "base"
-
-    def one(path: str, target: str) -> Outcome:
-        with open(open_regular(path), "rb") as source, AtomicFile(target, force=force) as file:
-            with open(file.descriptor, "r+b", buffering=1 << 18, closefd=False) as buffered:
-                signed = sign_file(source, buffered, signer, profile=profile, tags=numbers,
-                                   algorithm=mac.upper())
-            file.commit(mode=default_mode())
-        return Outcome(path, "done", output=target, bytes_in=os.path.getsize(path),
-                       bytes_out=os.path.getsize(target), details={"elements": len(signed)},
-                       message=f"{len(signed)} elements signed")  # fmt: skip
-
-    with Report("sign", as_json=as_json, quiet=quiet, verbose=verbose) as report:
-        for path, target in pair(inputs, output, lambda name: name, "sign"):
-            run(report, single(path, lambda p=path, t=target: one(p, t)))
-    sys.exit(report.exit_status())
+    numbers = sorted({_tag(text) for text in tags})
+    change = Signing(signer, profile="base" if tags else profile, tags=numbers,
+                     algorithm=mac.upper())
+    job = [repr((profile, numbers, mac)).encode(), signer.public_key]
+    sys.exit(standard_jobs.run_changes("sign", inputs, output, change, job, **common))
 
 
 @click.command(epilog="""\b
 Examples:
   dicomcrypt standard verify signed.dcm --trust-root ca.pem
-  dicomcrypt standard verify study/*.dcm --require-signature --signer scanner.pem
+  dicomcrypt standard verify study/ --require-signature --signer scanner.pem
   dicomcrypt standard verify signed.dcm --require-all --json
 
 \b
 Exit status: 0 every signature is right, 4 one is not, or one is required and missing,
 5 its signer or its algorithm is not taken.
 """)
-@click.argument("inputs", nargs=-1, required=True, metavar="FILE...")
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
 @opt.signatures
 @click.option("--require-all", is_flag=True, help="Refuse files with elements that no signature "
               "covers; implies --require-signature.")
+@opt.jobs
+@opt.shard
 @opt.output_style
-def verify(inputs, require_signature, signers, require_all, as_json, quiet, verbose):
+def verify(inputs, require_signature, signers, require_all, jobs, shard, as_json, quiet, verbose):
     """Verify the digital signatures in DICOM files, and show what they do not cover.
 
-    What was added to a signed file shows up as not covered. File meta information is never
-    covered. A file without any signature passes, unless --require-signature is given.
+    What was added to a signed file shows up as not covered; of a folder, --verbose names it. File
+    meta information is never covered. A file without any signature passes, unless
+    --require-signature is given: then a link, or what is no DICOM file, fails as well.
     """
-    from ..regular import open_regular
-    from ..standard import signatures
-    from ..standard.signing import archives_correct
-    from ..trees.pool import Outcome
+    from ..standard.verifying import verify_file, verify_tree
+    from ..trees.pool import default_jobs
     from .console import Report, complain, run
 
     policy = opt.load_signature_policy(require_signature or require_all, signers)
+    people = not as_json and not quiet
+    unsigned = uncovered = 0
 
-    def one(path: str) -> Outcome:
-        with open(open_regular(path), "rb") as file:
-            found = signatures.verify(file)
-        accepted, refused = [], None
-        facts = []
-        for signature in found.signatures:
-            told = {**signature.facts(), "trust": "not checked"}
-            try:
-                policy.accept(signature)
-                accepted.append(signature)
-                if policy.check or policy.signers:
-                    told["trust"] = "checked"
-            except PolicyError as error:
-                refused = refused or error
-                told["trust"] = f"refused: {error}"
-            facts.append(told)
-        if not any(not one.place for one in accepted):
-            if refused is not None:
-                raise refused
-            policy.accept_unsigned()
-        left = found.unsigned(accepted)
-        unsigned = signatures.unsigned_names(left)
-        if require_all and unsigned:
-            raise DamagedError(f"no signature covers {len(unsigned)} elements, such as "
-                               f"{unsigned[0]}")
-        if not as_json and not quiet:
-            _show(path, facts, left)
-        note = f"{len(accepted)} signatures" if facts else "not signed"
-        return Outcome(path, "done", bytes_in=os.path.getsize(path), message=note,
-                       details={"signatures": facts, "not_covered": unsigned})
-
-    def _show(path: str, facts: list, left: list) -> None:
-        if not facts:
-            complain(f"{path}: not signed")
-            return
-        for told in facts:
-            place = f" of {told['place']}" if told["place"] else ""
-            complain(f"{path}: signature{place} by {told['signer']} at {told['time']}, "
-                     f"{told['elements']} elements, {told['algorithm']}; signer {told['trust']}")
-        usual = [one for one in left if isinstance(one, int) and archives_correct(one)]
-        others = signatures.unsigned_names([one for one in left if one not in usual])
-        if usual:
-            complain(f"{path}: not covered, as archives may correct it: {len(usual)} elements of "
-                     "patient, study and order")
-        if others:
-            more = f" and {len(others) - 20} more" if len(others) > 20 else ""
-            complain(f"{path}: not covered: {', '.join(others[:20])}{more}")
-        if not left:
-            complain(f"{path}: all is covered")
+    def shown(outcomes, always: bool):
+        nonlocal unsigned, uncovered
+        for outcome in outcomes:
+            if outcome.state == "done":
+                facts = outcome.details
+                unsigned += not facts["signatures"]
+                uncovered += bool(facts["signatures"]) and (
+                    len(facts["not_covered"]) > facts["archives_correct"])
+                if people and (always or verbose):
+                    _show(outcome.path, **facts)
+            yield outcome
 
     with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose) as report:
         for path in inputs:
-            run(report, single(path, lambda p=path: one(p)))
-    sys.exit(report.exit_status())
+            if os.path.isdir(path):
+                found = verify_tree(path, policy, jobs or default_jobs(), shard=shard,
+                                    require_all=require_all, watch=report.watch)
+            else:
+                found = single(path, lambda p=path: verify_file(p, policy,
+                                                                require_all=require_all))
+            run(report, shown(found, not os.path.isdir(path)))
+    if people and any(map(os.path.isdir, inputs)):
+        if unsigned:
+            complain(f"{unsigned} files are not signed")
+        if uncovered:
+            complain(f"{uncovered} signed files have elements that no signature covers, beside "
+                     "those that archives may correct: --verbose names them, --require-all "
+                     "refuses them")
+    sys.exit(report.exit_status(expect_some=True))
+
+
+def _show(path: str, signatures: list, not_covered: list, archives_correct: int) -> None:
+    from .console import complain
+
+    if not signatures:
+        complain(f"{path}: not signed")
+        return
+    for told in signatures:
+        place = f" of {told['place']}" if told["place"] else ""
+        complain(f"{path}: signature{place} by {told['signer']} at {told['time']}, "
+                 f"{told['elements']} elements, {told['algorithm']}; signer {told['trust']}")
+    if archives_correct:
+        complain(f"{path}: not covered, as archives may correct it: {archives_correct} elements of "
+                 "patient, study and order")
+    others = not_covered[: len(not_covered) - archives_correct]
+    if others:
+        more = f" and {len(others) - 20} more" if len(others) > 20 else ""
+        complain(f"{path}: not covered: {', '.join(others[:20])}{more}")
+    if not not_covered:
+        complain(f"{path}: all is covered")

@@ -21,7 +21,13 @@ from cryptography.hazmat.primitives.keywrap import (
     aes_key_unwrap,
     aes_key_wrap,
 )
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+)
 
 from .. import policy
 from ..errors import NoIdentityError, PolicyError, UsageError
@@ -155,12 +161,25 @@ class CertificateKey(NamedTuple):
     private: Any
     certificate: x509.Certificate | None = None
 
+    def __reduce__(self):
+        der = self.certificate and self.certificate.public_bytes(Encoding.DER)
+        return _key_again, (self.private.private_bytes(
+            Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), der)
+
+
+def _key_again(private: bytes, der: bytes | None) -> CertificateKey:
+    return CertificateKey(load_der_private_key(private, None),
+                          der and x509.load_der_x509_certificate(der))
+
 
 class Opening(NamedTuple):
     """Who can open messages: keys, and passwords as bytes."""
 
     keys: tuple[CertificateKey, ...] = ()
     passwords: tuple[bytes, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Opening({len(self.keys)} keys, {len(self.passwords)} passwords)"
 
 
 def content_key(infos: Sequence[Element], size: int, opening: Opening) -> bytes:

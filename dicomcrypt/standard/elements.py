@@ -28,6 +28,11 @@ class Syntax(NamedTuple):
     implicit: bool = False
     big: bool = False
 
+    @property
+    def order(self) -> str:
+        """The order of bytes, as `int.from_bytes` has it."""
+        return "big" if self.big else "little"
+
 
 LITTLE = Syntax()
 IMPLICIT = Syntax(implicit=True)

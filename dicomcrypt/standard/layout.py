@@ -13,21 +13,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
-from ..errors import DamagedError
+from ..errors import DamagedError, NotMeantError
+from .elements import (
+    ITEM,
+    ITEM_END,
+    LITTLE,
+    LONG,
+    MAX_DEPTH,
+    SEQUENCE_END,
+    UNDEFINED,
+    VRS,
+    Syntax,
+    inside,
+)
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _ALSO_DEFLATED = "1.2.840.10008.1.2.4.95"  # JPIP referenced, deflated
-UNDEFINED = 0xFFFFFFFF
-ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-#: VRs whose explicit length takes four bytes (PS3.5 table 7.1-1).
-LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR",
-                      b"UT", b"UV"})  # fmt: skip
-_SHORT_VRS = frozenset({b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS",
-                        b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL",
-                        b"US"})  # fmt: skip
 #: What a file may make us hold.
-MAX_DEPTH, MAX_ELEMENTS, MAX_META, MAX_INFLATED = 32, 1 << 21, 1 << 20, 1 << 31
+MAX_ELEMENTS, MAX_META, MAX_INFLATED = 1 << 21, 1 << 20, 1 << 31
 
 
 @dataclass(slots=True)
@@ -55,13 +59,6 @@ class Item:
     end: int = 0
 
 
-class Encoding(NamedTuple):
-    """How a data set is written (PS3.5 section 10)."""
-
-    explicit: bool
-    order: str = "little"
-
-
 class DataSet(NamedTuple):
     """A file that was walked. data: what holds the data set, the file or what it inflated to;
     head: the file's bytes in front of the data set."""
@@ -69,7 +66,7 @@ class DataSet(NamedTuple):
     data: BinaryIO
     head: bytes
     syntax: str
-    encoding: Encoding
+    encoding: Syntax
     elements: list[Element]
 
     def read(self, element: Element, limit: int = 1 << 20) -> bytes:
@@ -84,18 +81,14 @@ def tag_text(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
-def encoding_of(syntax: str) -> Encoding:
-    """Return how data sets of a transfer syntax are written."""
-    return Encoding(syntax != IMPLICIT, "big" if syntax == BIG_ENDIAN else "little")
-
-
 def read_file(file: BinaryIO) -> DataSet:
-    """Walk a DICOM file (PS3.10); raises DamagedError for what is none, or is cut short."""
+    """Walk a DICOM file (PS3.10); raises NotMeantError for what is none, DamagedError for one that
+    is cut short or not as PS3.5 has it."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     if size < 132 or file.read(132)[128:] != b"DICM":
-        raise DamagedError("not a DICOM file: it has no preamble and prefix (PS3.10)")
-    meta = _Walk(file, size, Encoding(True))
+        raise NotMeantError("not a DICOM file: it has no preamble and prefix (PS3.10)")
+    meta = _Walk(file, size, LITTLE)
     syntax, start = None, 132
     while start < size:
         tag = meta.peek_tag(start)
@@ -116,7 +109,7 @@ def read_file(file: BinaryIO) -> DataSet:
     if syntax in (DEFLATED, _ALSO_DEFLATED):
         data, begin = _inflated(file, start), 0
         size = data.seek(0, io.SEEK_END)
-    encoding = encoding_of(syntax)
+    encoding = Syntax(syntax == IMPLICIT, syntax == BIG_ENDIAN)
     elements = _Walk(data, size, encoding).elements(begin, size, 0)
     return DataSet(data, head, syntax, encoding, elements)
 
@@ -143,7 +136,7 @@ def _inflated(file: BinaryIO, start: int) -> io.BytesIO:
 class _Walk:
     """One pass over a data set."""
 
-    def __init__(self, file: BinaryIO, size: int, encoding: Encoding) -> None:
+    def __init__(self, file: BinaryIO, size: int, encoding: Syntax) -> None:
         self._file, self._size, self._encoding = file, size, encoding
         self._buffer, self._at, self._count = b"", 0, 0
         self._signed_pixels = False
@@ -189,19 +182,20 @@ class _Walk:
         self, start: int, end: int, depth: int, creators: dict[int, str] | None = None
     ) -> tuple[Element, int]:
         """Return the element at a place, and the place behind it."""
-        self._count += 1
-        if self._count > MAX_ELEMENTS:
-            raise DamagedError("the data set has too many elements")
+        self._one_more()
         tag = self._tag(start)
         if tag >> 16 == 0xFFFE:
             raise DamagedError("an item stands where an element should")
-        if self._encoding.explicit:
+        if not self._encoding.implicit:
             vr = self._bytes(start + 4, 2)
-            if vr in _SHORT_VRS:
+            if vr in VRS and vr not in LONG:
                 length, value = self._number(start + 6, 2), start + 8
             elif vr.isalpha() and vr.isupper():
+                if self._number(start + 6, 2):  # nothing could sign them
+                    raise DamagedError(f"the reserved bytes of {tag_text(tag)} are not zero "
+                                       "(PS3.5 section 7.1.2)")
                 length, value = self._number(start + 8, 4), start + 12
-                vr = vr if vr in LONG_VRS else b"UN"
+                vr = vr if vr in LONG else b"UN"
             else:
                 raise DamagedError(f"the value representation of {tag_text(tag)} is none")
         else:
@@ -216,17 +210,22 @@ class _Walk:
                 self._items(element, value, element.end, depth)
             elif vr == b"LO" and creators is not None and tag >> 16 & 1 and tag & 0xFFFF < 0x100:
                 creators[tag & 0xFFFF] = self._text(element)
-        elif vr in (b"OB", b"OW") and tag == 0x7FE00010 and self._encoding.explicit:
+        elif vr in (b"OB", b"OW") and tag == 0x7FE00010 and not self._encoding.implicit:
             self._fragments(element, end)
         elif vr in (b"SQ", b"UN"):
             kept = self._encoding
-            if vr == b"UN":  # PS3.5 section 6.2.2, note 4
-                self._encoding = Encoding(False)
+            self._encoding = inside(vr, kept)
             self._items(element, value, None, depth, end)
             self._encoding = kept
         else:
             raise DamagedError(f"{tag_text(tag)} has no length")
         return element, element.end
+
+    def _one_more(self) -> None:
+        """Count what takes memory: elements, items, fragments."""
+        self._count += 1
+        if self._count > MAX_ELEMENTS:
+            raise DamagedError("the data set has too many elements, items or fragments")
 
     def _text(self, element: Element) -> str:
         if (element.length or 0) > 64:
@@ -249,6 +248,7 @@ class _Walk:
                 break
             if tag != ITEM:
                 raise DamagedError(f"the sequence {tag_text(element.tag)} holds no items")
+            self._one_more()
             item = Item(start=start)
             if length == UNDEFINED:
                 item.elements = self.elements(start, bound, depth + 1, delimited=True)
@@ -274,9 +274,7 @@ class _Walk:
                 break
             if tag != ITEM or length == UNDEFINED or start + length > end:
                 raise DamagedError("the fragments of the pixel data are damaged")
-            self._count += 1
-            if self._count > MAX_ELEMENTS:
-                raise DamagedError("the pixel data has too many fragments")
+            self._one_more()
             element.fragments.append((start, length))
             start += length
         element.end = start

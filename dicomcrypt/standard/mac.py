@@ -6,7 +6,8 @@ from array import array
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
-from .layout import LONG_VRS, DataSet, Element, Encoding
+from .elements import LITTLE, LONG, tag_bytes
+from .layout import DataSet, Element
 
 CHUNK = 1 << 20
 MAC_PARAMETERS, SIGNATURES, TRAILING_PADDING = 0x4FFE0001, 0xFFFAFFFA, 0xFFFCFFFC
@@ -27,7 +28,7 @@ def can_be_signed(element: Element) -> bool:
     return not (
         _is_left_out(element)
         or element.vr == b"UN"
-        or (element.vr not in LONG_VRS and (element.length or 0) > 0xFFFF)  # UN, PS3.5 6.2.2
+        or (element.vr not in LONG and (element.length or 0) > 0xFFFF)  # UN, PS3.5 6.2.2
         or any(not _is_left_out(e) and not can_be_signed(e)
                for item in element.items or () for e in item.elements)
     )
@@ -55,9 +56,9 @@ def left_out(element: Element) -> Iterable[int]:
 
 def feed(data: DataSet, element: Element, sink: Sink) -> None:
     """Give the bytes of an element that can be signed, in explicit VR little endian."""
-    sink(_tag(element.tag))
+    sink(tag_bytes(element.tag, LITTLE))
     sink(b"OB" if element.fragments is not None else element.vr)  # PS3.5 section A.4
-    if element.vr in LONG_VRS:
+    if element.vr in LONG:
         sink(b"\0\0")
     if element.items is not None:
         for item in element.items:
@@ -73,8 +74,8 @@ def feed(data: DataSet, element: Element, sink: Sink) -> None:
         sink(_SEQUENCE_END)
     else:
         length = element.length or 0
-        sink(length.to_bytes(4 if element.vr in LONG_VRS else 2, "little"))
-        swapped = _SIZES.get(element.vr) if data.encoding.order == "big" else None
+        sink(length.to_bytes(4 if element.vr in LONG else 2, "little"))
+        swapped = _SIZES.get(element.vr) if data.encoding.big else None
         copy(data.data, element.value, length, _swapping(sink, swapped) if swapped else sink)
 
 
@@ -83,10 +84,6 @@ def feed_signature_item(data: DataSet, elements: list[Element], sink: Sink) -> N
     for element in elements:
         if element.tag not in _NOT_OF_ITSELF and can_be_signed(element):
             feed(data, element, sink)
-
-
-def _tag(tag: int) -> bytes:
-    return (tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little")
 
 
 def copy(file: BinaryIO, start: int, length: int, sink: Sink) -> None:
@@ -108,14 +105,3 @@ def _swapping(sink: Sink, kind: str) -> Sink:
         sink(numbers.tobytes() + chunk[whole:])
 
     return swap
-
-
-def encode(tag: int, vr: bytes, value: bytes, encoding: Encoding) -> bytes:
-    """Return an element; value: of numbers in the encoding's order already, padded to even."""
-    order = encoding.order
-    head = (tag >> 16).to_bytes(2, order) + (tag & 0xFFFF).to_bytes(2, order)
-    if not encoding.explicit:
-        return head + len(value).to_bytes(4, order) + value
-    if vr in LONG_VRS:
-        return head + vr + b"\0\0" + len(value).to_bytes(4, order) + value
-    return head + vr + len(value).to_bytes(2, order) + value

@@ -125,6 +125,15 @@ def _open(tag: int, size: int) -> bytes:
 # ---- reading -------------------------------------------------------------------
 
 
+def looks_wrapped(source: BinaryIO) -> bool:
+    """Whether a file begins as CMS EnvelopedData or AuthEnvelopedData does."""
+    source.seek(0)
+    head = source.read(32)
+    return head[:1] == bytes((ber.SEQUENCE,)) and any(
+        head.startswith(kind, at) for kind in (envelope.ENVELOPED, envelope.AUTH_ENVELOPED)
+        for at in range(2, 11))
+
+
 class _Message:
     """A pass over a message; the content is taken by whoever iterates over `content`."""
 

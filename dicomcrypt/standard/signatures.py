@@ -38,16 +38,20 @@ X509 = "X509_1993_SIG"
 #: MAC algorithms as PS3.3 calls them. MD5 and RIPEMD160 are not taken: see docs.
 HASHES = {"SHA256": hashes.SHA256(), "SHA384": hashes.SHA384(), "SHA512": hashes.SHA512()}
 _OLD = ("RIPEMD160", "MD5", "SHA1")
+#: Each may be of the whole file, which a small one could make work without end of.
+MAX_SIGNATURES = 256
 _MOMENT = re.compile(r"(\d{14})(?:\.(\d{1,6}))?([+-]\d{4})?")
 
 
 class DicomSignature(NamedTuple):
     """A signature that is right; whether its certificate is to be trusted is another question.
 
-    place: "" for the whole data set, else the item it stands in. moment: as the signer says, in
-    UTC. signed: the tags of its data set that it is of. chain: none comes with it."""
+    number: its MAC ID. place: "" for the whole data set, else the item it stands in. moment: as the
+    signer says, in UTC. signed: the tags of its data set that it is of. chain: none comes with
+    it."""
 
     place: str
+    number: int
     uid: str
     algorithm: str
     mac_syntax: str
@@ -80,16 +84,19 @@ class DicomSignature(NamedTuple):
 
 
 class Signed(NamedTuple):
-    """What a file holds of signatures, all of them right."""
+    """What a file holds of signatures, all of them right.
+
+    unused: whether it has MAC parameters of no signature, which nothing protects."""
 
     data: DataSet
     signatures: list[DicomSignature]
+    unused: bool = False
 
     def unsigned(self, accepted: list[DicomSignature]) -> list[int | str]:
         """Return what none of these signatures is of: tags of the data set, and ways to what
         stands in signed sequences. Lengths aside, and the signatures themselves."""
         covered = {tag for one in accepted if not one.place for tag in one.signed}
-        found: list[int | str] = []
+        found: list[int | str] = [f"{keyword(mac.MAC_PARAMETERS)} of no signature"] * self.unused
         for element in self.data.elements:
             if element.tag in (mac.MAC_PARAMETERS, mac.SIGNATURES) and element.vr != b"SQ":
                 found.append(element.tag)  # what is none of them, and nobody looked at
@@ -116,18 +123,24 @@ class Signed(NamedTuple):
 def verify(file: BinaryIO) -> Signed:
     """Verify every signature in a file, those of items too; an empty list if there is none.
 
-    Raises DamagedError for the first that does not fit, or is not as the standard has it, and
-    for what is no DICOM file; PolicyError for algorithms and keys that are not permitted."""
+    Raises NotMeantError for what is no DICOM file, DamagedError for the first signature that does
+    not fit, or is not as the standard has it, PolicyError for algorithms and keys that are not
+    permitted."""
     data = read_file(file)
     found = []
     for place, elements in with_items(data.elements):
         for number, item in enumerate(_sequence(elements, mac.SIGNATURES), 1):
+            if len(found) >= MAX_SIGNATURES:
+                raise DamagedError(f"it has over {MAX_SIGNATURES} signatures")
             try:
                 found.append(_verify(data, place, elements, item))
             except (DamagedError, PolicyError) as error:
                 where = f" in {place.rstrip('.')}" if place else ""
                 raise type(error)(f"signature {number}{where}: {error}") from None
-    return Signed(data, found)
+    used = {one.number for one in found if not one.place}
+    unused = any(_Values(data, item).number(MAC_ID) not in used
+                 for item in _sequence(data.elements, mac.MAC_PARAMETERS))
+    return Signed(data, found, unused)
 
 
 def _sequence(elements: list[Element], tag: int) -> list[Item]:
@@ -172,7 +185,12 @@ def _der(value: bytes) -> bytes:
     if size & 0x80:
         head += size & 0x7F
         size = int.from_bytes(value[2:head], "big")
-    return value[: head + size] if len(value) - head - size in (0, 1) else value
+    return _unpadded(value, head + size)
+
+
+def _unpadded(value: bytes, size: int) -> bytes:
+    """A value of this size without the zero that made its length even; others as they are."""
+    return value[:size] if value[size:] == b"\0" else value
 
 
 def _verify(data: DataSet, place: str, elements: list[Element], item: Item) -> DicomSignature:
@@ -186,7 +204,7 @@ def _verify(data: DataSet, place: str, elements: list[Element], item: Item) -> D
     if (kind := own.text(CERTIFICATE_TYPE)) != X509:
         raise DamagedError(f"its certificate is of the type {kind!r}, which the standard has not")
     name, syntax = parameters.text(MAC_ALGORITHM), parameters.text(MAC_SYNTAX)
-    if syntax in (IMPLICIT, BIG_ENDIAN):
+    if syntax in (IMPLICIT, BIG_ENDIAN) or not syntax or syntax.strip("0123456789."):
         raise DamagedError("it was made in a transfer syntax that cannot be signed in")
     if name not in HASHES:
         if name in _OLD:
@@ -205,8 +223,8 @@ def _verify(data: DataSet, place: str, elements: list[Element], item: Item) -> D
         raise DamagedError("its certificate is malformed") from None
     algorithm = check_fit(key, HASHES[name], own.value(mac.SIGNATURE), digest.digest())
     return DicomSignature(
-        place, own.text(UID), algorithm, syntax, certificate, _moment(own.text(MOMENT)), signed,
-        mac.STAMP in own,
+        place, number, own.text(UID), algorithm, syntax, certificate, _moment(own.text(MOMENT)),
+        signed, mac.STAMP in own,
     )  # fmt: skip
 
 
@@ -232,7 +250,7 @@ def check_fit(key: Any, kind: hashes.HashAlgorithm, signature: bytes, digest: by
     if isinstance(key, rsa.RSAPublicKey):
         named = f"rsa-pkcs1v15-{kind.name}"
         arguments: tuple[Any, ...] = (padding.PKCS1v15(), Prehashed(kind))
-        bits, signature = key.key_size, signature[: (key.key_size + 7) // 8]
+        bits, signature = key.key_size, _unpadded(signature, (key.key_size + 7) // 8)
     elif isinstance(key, ec.EllipticCurvePublicKey):
         named, bits = f"ecdsa-{kind.name}", None
         policy.current().require(names_of.of_key(key, signs=True).algorithm, "verify")

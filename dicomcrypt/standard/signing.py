@@ -9,17 +9,17 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from cryptography.hazmat.primitives.serialization import Encoding as Written
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from ..errors import UsageError
+from ..errors import NotMeantError, UsageError
 from . import mac
+from .elements import ITEM, LITTLE, Syntax, encode, header
 from .layout import (
     BIG_ENDIAN,
     EXPLICIT,
     IMPLICIT,
     DataSet,
     Element,
-    Encoding,
     keyword,
     read_file,
     tag_text,
@@ -61,14 +61,15 @@ def sign(
     Everything else stays byte for byte, but for deflated data sets, which are deflated again.
     signer: a `keys.signing.Signer` with an RSA or elliptic-curve key. profile: "creator" signs
     all but what archives correct, "base" everything that can be signed, or, of the data set, only
-    `tags`. Raises DamagedError for what is no DICOM file, UsageError if nothing can be signed."""
+    `tags`. Raises NotMeantError for what is no DICOM file, or has nothing that can be signed,
+    DamagedError, UsageError."""
     if profile not in PROFILES or algorithm not in HASHES:
         raise UsageError(f"{profile!r} and {algorithm!r}: the profiles are {', '.join(PROFILES)}, "
                          f"the MAC algorithms {', '.join(HASHES)}")
     data = read_file(source)
     chosen = list(_chosen(data, profile, list(tags)))
     if not chosen:
-        raise UsageError("nothing in it can be signed")
+        raise NotMeantError("nothing in it can be signed")
     if len(chosen) > _MOST_TAGS:
         raise UsageError(f"it has more than {_MOST_TAGS} elements to sign: name them by --tag")
     number = _free_number(data)
@@ -85,9 +86,9 @@ def sign(
     digest = hashlib.new(algorithm.lower())
     for element in chosen:
         mac.feed(data, element, digest.update)
-    digest.update(_item(own, Encoding(True)))
+    digest.update(_item(own, LITTLE))
     made = signer.sign_digest(digest.digest(), HASHES[algorithm])
-    certificate = signer.certificate.public_bytes(Written.DER)
+    certificate = signer.certificate.public_bytes(Encoding.DER)
     own += [(mac.CERTIFICATE, b"OB", certificate), (mac.SIGNATURE, b"OB", made)]
     parameters = [
         (MAC_ID, b"US", number), (MAC_SYNTAX, b"UI", syntax), (MAC_ALGORITHM, b"CS", algorithm),
@@ -132,7 +133,7 @@ def _free_number(data: DataSet) -> int:
     return next(n for n in range(0x10000) if n not in taken)
 
 
-def _item(values: list[tuple[int, bytes, Any]], encoding: Encoding) -> bytes:
+def _item(values: list[tuple[int, bytes, Any]], encoding: Syntax) -> bytes:
     """Return the elements of an item, in the order of their tags."""
     order, found = encoding.order, b""
     for tag, vr, value in values:
@@ -142,10 +143,8 @@ def _item(values: list[tuple[int, bytes, Any]], encoding: Encoding) -> bytes:
             value = b"".join(half.to_bytes(2, order) for one in value
                              for half in (one >> 16, one & 0xFFFF))
         elif isinstance(value, str):
-            padding = b"\0" if vr == b"UI" else b" "
-            value = value.encode() + padding * (len(value) % 2)
-        value += b"\0" * (len(value) % 2)
-        found += mac.encode(tag, vr, value, encoding)
+            value = value.encode()
+        found += encode(tag, vr, value, encoding)
     return found
 
 
@@ -157,19 +156,23 @@ def _write(data: DataSet, target: BinaryIO, added: dict[int, bytes], *, deflate:
     def put(chunk: bytes) -> None:
         target.write(chunk if deflater is None else deflater.compress(chunk))
 
-    waiting = dict(sorted(added.items()))
+    waiting = sorted(added.items(), reverse=True)
     groups = {tag & 0xFFFF0000 for tag in added}
+    done = data.elements[0].start  # up to where it was written
     for element in data.elements:
-        if element.tag in groups:  # their length is another now; PS3.5 section 7.2 retired them
-            continue
-        while waiting and next(iter(waiting)) < element.tag:
-            tag = next(iter(waiting))
-            _sequence(data, None, tag, waiting.pop(tag), put)
-        if element.tag in waiting:
-            _sequence(data, element, element.tag, waiting.pop(element.tag), put)
-        else:
-            mac.copy(data.data, element.start, element.end - element.start, put)
-    for tag, item in waiting.items():
+        # The length of those two groups is another now; PS3.5 section 7.2 retired it.
+        gone = element.tag in groups
+        if gone or (waiting and waiting[-1][0] <= element.tag):
+            mac.copy(data.data, done, element.start - done, put)
+            done = element.end if gone else element.start
+        while waiting and waiting[-1][0] <= element.tag:
+            tag, item = waiting.pop()
+            old = element if tag == element.tag else None
+            _sequence(data, old, tag, item, put)
+            done = element.end if old is not None else done
+    mac.copy(data.data, done, data.elements[-1].end - done, put)
+    while waiting:
+        tag, item = waiting.pop()
         _sequence(data, None, tag, item, put)
     if deflater is not None:
         rest = deflater.flush()
@@ -180,14 +183,12 @@ def _write(data: DataSet, target: BinaryIO, added: dict[int, bytes], *, deflate:
 
 def _sequence(data: DataSet, old: Element | None, tag: int, item: bytes, put: mac.Sink) -> None:
     """Put a sequence: the items that it had, and one more."""
-    order, kept = data.encoding.order, 0
+    kept = 0
     if old is not None:
         if old.vr != b"SQ":
             raise UsageError(f"its {keyword(tag)} is no sequence: sign a copy without it")
         kept = old.end - old.value - (8 if old.length is None else 0)
-    head = mac.encode(tag, b"SQ", b"", data.encoding)[:-4]
-    put(head + (kept + 8 + len(item)).to_bytes(4, order))
+    put(header(tag, b"SQ", kept + 8 + len(item), data.encoding))
     if old is not None:
         mac.copy(data.data, old.value, kept, put)
-    item_tag = (0xFFFE).to_bytes(2, order) + (0xE000).to_bytes(2, order)
-    put(item_tag + len(item).to_bytes(4, order) + item)
+    put(header(ITEM, b"", len(item), Syntax(True, data.encoding.big)) + item)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from dicomcrypt.errors import DamagedError, PolicyError, UsageError
+from dicomcrypt.errors import DamagedError, NotMeantError, PolicyError, UsageError
 from dicomcrypt.keys.signing import Signer
-from dicomcrypt.standard import mac, signatures, signing
+from dicomcrypt.standard import layout, mac, signatures, signing
 from dicomcrypt.standard.layout import read_file
 from tests.conftest import need
 
@@ -292,6 +292,52 @@ def test_single_elements_can_be_signed_and_some_never(world):
             sign(world, world.ct.read_bytes(), tags=[tag])
 
 
+def test_mac_parameters_of_no_signature_are_not_covered(world):
+    """Anything could stand in them."""
+    def another(dataset):
+        item = Dataset()
+        item.MACIDNumber, item.MACAlgorithm = 77, "Somebody"
+        item.MACCalculationTransferSyntaxUID, item.DataElementsSigned = "1.2", [0x00100010]
+        dataset[0x4FFE0001].value.append(item)
+
+    made = sign(world, world.ct.read_bytes(), profile="base")
+    assert "MACParametersSequence of no signature" in unsigned(changed(made, another))
+
+    def words(dataset):
+        dataset[0x4FFE0001][0].MACCalculationTransferSyntaxUID = "Somebody"
+
+    with pytest.raises(DamagedError, match="cannot be signed in"):
+        verify(changed(made, words))
+
+
+def test_nothing_hides_behind_a_signature_or_in_reserved_bytes(world):
+    for who in ("rsa", "ec"):
+        def longer(dataset):
+            dataset[0xFFFAFFFA][0].Signature += b"Somebody"
+
+        with pytest.raises(DamagedError, match="does not fit"):
+            verify(changed(sign(world, world.ct.read_bytes(), who), longer))
+    at = world.small.rindex(b"OW\0\0") + 2
+    with pytest.raises(DamagedError, match="reserved bytes"):
+        verify(world.small[:at] + b"!" + world.small[at + 1 :])
+
+
+def test_there_is_an_end_to_signatures_and_to_items(world, monkeypatch):
+    """Each may be of all of the file, so that a small one could take hours."""
+    def many(dataset):
+        item = dataset[0xFFFAFFFA][0]
+        dataset[0xFFFAFFFA].value = Sequence([item] * 257)
+
+    with pytest.raises(DamagedError, match="over 256 signatures"):
+        verify(changed(world.small, many))
+    head = read_file(io.BytesIO(world.small)).head
+    monkeypatch.setattr(layout, "MAX_ELEMENTS", 1000)
+    items = bytes.fromhex("feff00e0 00000000") * 1001
+    with pytest.raises(DamagedError, match="too many"):
+        verify(head + bytes.fromhex("08001111 5351 0000") + len(items).to_bytes(4, "little")
+               + items)
+
+
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_flipped_bit_of_what_is_signed_goes_unnoticed(world, at, bit):
@@ -323,7 +369,7 @@ def test_cut_files_are_damaged(world, cut):
     short = world.small[: int(cut * len(world.small))]
     try:
         found = verify(short)
-    except DamagedError:
+    except (DamagedError, NotMeantError):
         return
     assert found.signatures == []  # cut between two elements, in front of the signature
 
@@ -401,7 +447,7 @@ def test_nothing_is_overwritten_and_nothing_half_made_is_left(world, call, signe
     again = ["standard", "sign", world.ct, "--sign-with", world.file("ec.pem"), "-o"]
     assert call(*again, signed).status == 1
     (tmp_path / "text").write_text("no DICOM")
-    assert call("standard", "sign", tmp_path / "text", *again[3:], tmp_path / "no.dcm").status == 4
+    assert call("standard", "sign", tmp_path / "text", *again[3:], tmp_path / "no.dcm").status == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["signed.dcm", "text"]
     assert call("standard", "sign", world.ct, "-o", tmp_path / "x").status == 2
     assert call(*again, tmp_path / "x", "--tag", "NoSuchElement").status == 2
