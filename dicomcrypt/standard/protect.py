@@ -89,9 +89,7 @@ class Protector:
         self._check(file)
         cleaner = Cleaner(self._profile, self._uids)
         parts, moved = self._clean(file, cleaner)
-        if "descriptors" in self._profile.options or any(
-            text in part for part in parts for text in cleaner.telling
-        ):
+        if "descriptors" in self._profile.options or any(map(cleaner.met_in, parts)):
             parts, moved = self._clean(file, cleaner.again())
         syntax = file.syntax
         found = [e for data, e in moved if e.tag & 0xFFFF]
