@@ -92,7 +92,8 @@ def test_code_strings_are_whole_words(tmp_path):
 ])  # fmt: skip
 def test_uids_that_the_table_lacks_are_replaced_too(keyword, tmp_path):
     assert b"1.2.3.44.55" not in protected(small(**{keyword: "1.2.3.44.55"}), tmp_path)
-    assert pydicom.dcmread(tmp_path / "out")[keyword].value == UIDS.new(b"1.2.3.44.55").decode()
+    new = UIDS.new(b"1.2.3.44.55").decode().strip("\0")
+    assert pydicom.dcmread(tmp_path / "out")[keyword].value == new
     assert Profile(frozenset({"uids"})).action(pydicom.datadict.tag_for_keyword(keyword)) == ""
 
 
