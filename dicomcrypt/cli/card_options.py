@@ -124,6 +124,17 @@ def load_identity() -> Any:
     return found
 
 
+def load_private_key() -> tuple[Any, list[Any]]:
+    """Return the deciphering key of the card of the options, its PIN given, and its certificate."""
+    from ..card.keys import card_key
+    from ..card.profile import Slot
+
+    session = open_card()
+    key, certificate = card_key(session, Slot.DEC), session.certificate(Slot.DEC.certificate_file)
+    give_pin(session)
+    return key, [certificate] if certificate is not None else []
+
+
 def _tell(identity: Any) -> None:
     """Say how often the card was used."""
     from .console import say

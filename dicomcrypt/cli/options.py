@@ -76,13 +76,16 @@ card_recipient = shared(
                  help="A recipient is the card in a reader, by its certificate."),
     card_place,
 )
+card_identity = shared(
+    _kept_option("--card", is_flag=True,
+                 help="Identity: the card in a reader. Its PIN is asked for once."),
+    card_place,
+)
 identity = shared(
     click.option("-i", "--identity", "identity_files", multiple=True, metavar="FILE|URI",
                  help="Identity: a key file (ours, PEM, DER, PKCS #12), or a pkcs11: URI; "
                  "repeatable."),
-    _kept_option("--card", is_flag=True,
-                 help="Identity: the card in a reader. Its PIN is asked for once."),
-    card_place, passphrase, pin,
+    card_identity, passphrase, pin,
 )
 
 

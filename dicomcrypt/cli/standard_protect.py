@@ -79,12 +79,12 @@ Examples:
   dicomcrypt standard reveal shared.dcm -i doctor-key.pem -o ct.dcm
   dicomcrypt standard reveal shared/ -i doctor.p12 -o back/
   dicomcrypt standard reveal shared/ --passphrase-file secret.txt -o back/
+  dicomcrypt standard reveal shared/ --card -o back/
+  dicomcrypt standard reveal shared/ -i 'pkcs11:token=ward;object=p256' -o back/
 """)
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
 @click.option("-o", "--output", required=True, metavar="FILE|FOLDER", help="Where it goes.")
-@click.option("-i", "--identity", "identity_files", multiple=True, metavar="FILE",
-              help="Private key (PEM, DER, PKCS #12), best with its certificate; repeatable.")
-@opt.passphrase
+@cms.identity
 @opt.jobs
 @opt.shard
 @opt.journal
@@ -102,6 +102,8 @@ def reveal(inputs, output, identity_files, ask, passphrase_file, jobs, shard, jo
 
     opt.one_use_of_standard_input(inputs, passphrase_file)
     opening = cms.load_opening(identity_files, ask, passphrase_file)
+    if cms.stays_here(opening):
+        jobs = 1
     sys.exit(_run("reveal", inputs, output, Revealing(opening), [],
                   TreeOptions("keep", force, not no_sync), jobs=jobs, shard=shard, journal=journal,
                   as_json=as_json, quiet=quiet, verbose=verbose))

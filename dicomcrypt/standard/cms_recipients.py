@@ -152,7 +152,8 @@ def _kek(shared: bytes, digest: Any, wrap: bytes, size: int, ukm: bytes | None) 
 
 
 class CertificateKey(NamedTuple):
-    """A private key of `cryptography`, and its certificate if that is known."""
+    """A private key of `cryptography`, or what does as it does (`standard.cms_token`), and its
+    certificate if that is known."""
 
     private: Any
     certificate: x509.Certificate | None = None
@@ -216,7 +217,7 @@ def _named(identifier: Element, key: CertificateKey) -> bool | None:
 def _from_transport(info: Element, size: int, keys: Iterable[CertificateKey]) -> bytes | None:
     _, identifier, how, wrapped = exactly(info.children(), 4)
     for key in keys:
-        if not isinstance(key.private, rsa.RSAPrivateKey):
+        if not isinstance(key.private.public_key(), rsa.RSAPublicKey):
             continue
         meant = _named(identifier, key)
         if meant is False or len(wrapped.content) != (key.private.key_size + 7) // 8:
@@ -285,7 +286,7 @@ def _from_agreement(info: Element, size: int, keys: Iterable[CertificateKey]) ->
     for wrapped in wrapped_keys.children():
         recipient, sealed = exactly(wrapped.children(), 2)
         for key in keys:
-            if not isinstance(key.private, ec.EllipticCurvePrivateKey):
+            if not isinstance(key.private.public_key(), ec.EllipticCurvePublicKey):
                 continue
             if recipient.tag == 0xA0:  # RecipientKeyIdentifier
                 recipient = recipient.children()[0]
