@@ -64,13 +64,15 @@ class Profile:
     def action(self, tag: int) -> str:
         """The action for an element; "" for one that the profile leaves alone.
 
-        Private elements, those of groups with overlays and curves, group lengths and public ones
-        that PS3.6 does not have are removed. Of what the table does not have, names of persons get
+        Private elements, those of groups with overlays and curves and of groups that are of
+        commands, file meta and directories, group lengths and public ones that PS3.6 does not have
+        are removed. Of what the table does not have, names of persons get
         dummies, and UIDs that are none of classes, syntaxes and codes are replaced."""
         found = self._actions.get(tag)
         if found is None:
             group = tag >> 16
-            if group & 1 or not tag & 0xFFFF or group in _GROUPS or not dictionary_vr(tag):
+            if (group & 1 or group < 8 or not tag & 0xFFFF or group in _GROUPS
+                    or not dictionary_vr(tag)):
                 found = "X"
             elif tag in MARKS:
                 found = "X"

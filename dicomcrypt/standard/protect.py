@@ -190,6 +190,8 @@ class Protector:
         tags = [e.tag for e in (*file.before, *file.after)]
         if file.rest or any(a >= b for a, b in itertools.pairwise(tags)):
             return False
+        if tags and tags[0] >> 16 <= 2:  # would become file meta, or come before it
+            return False
         if file.syntax == LITTLE:
             return True
         place = {e.tag: (data, e) for data, listed in ((file.head, file.before),

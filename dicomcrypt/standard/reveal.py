@@ -40,8 +40,8 @@ from .protect import (
 MAX_ITEMS = 16
 #: How a Modified Attributes Sequence begins, or a group length before it.
 BEGINS = b"\x00\x04"
-#: Groups of commands, file meta, directories and marks: no attributes of a data set.
-_NEVER = frozenset((0x0000, 0x0002, 0x0004, 0xFFFE))
+#: Groups of commands, of file meta, and of items' marks: no attributes of a data set.
+_NEVER = frozenset((0x0000, 0x0002, 0xFFFE))
 #: Elements from here on stand behind the pixel data.
 PIXELS_FROM = 0x7FE00008
 
@@ -74,8 +74,6 @@ def reveal(file: DicomFile, opening: Opening) -> Protected:
             record = plain[found[RECORD_TAG].start : found[RECORD_TAG].stop]
             continue
         for tag, element in found.items():
-            if tag >> 16 in _NEVER or tag in PIXELS or tag == ENCRYPTED_ATTRIBUTES:
-                raise damaged("its encrypted attributes replace what they may not")
             if tag not in originals:
                 originals[tag] = convert(plain, element, LITTLE, file.syntax)
     if not opened:
@@ -168,6 +166,9 @@ def _check_record(file: DicomFile, head: bytes, tail: bytes) -> int:
 def _put_back(file: DicomFile, originals: dict[int, bytes]) -> Protected:
     """What the standard says: attributes take their places, in the order of their tags; the marks
     go."""
+    if any(tag >> 16 in _NEVER or tag in PIXELS or tag == ENCRYPTED_ATTRIBUTES
+           for tag in originals):
+        raise damaged("its encrypted attributes replace what they may not")
     parts = []
     for data, found, first, last in (
         (file.head, file.before, 0, PIXELS_FROM), (file.tail, file.after, PIXELS_FROM, 1 << 32)

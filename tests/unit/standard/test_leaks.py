@@ -8,8 +8,10 @@ import pytest
 from confidential import UIDS, file_of, protect_to, reveal_to, small
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from dicomcrypt.standard.dicomfile import DicomFile
+from dicomcrypt.standard.elements import Syntax, encode
 from dicomcrypt.standard.profile import Profile
 
 
@@ -156,3 +158,24 @@ def test_documents_icons_curves_annotations_and_padding(options, tmp_path):
     found = protected(dataset, tmp_path, **options)
     assert b"mustermann" not in found
     assert b"1.2.3.44.55" not in found
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_elements_of_file_meta_commands_and_directories_in_the_data_set(first, big, tmp_path):
+    """No standard allows them there; readers pass them by, with what they hold."""
+    syntax = Syntax(big=big)
+    hidden = b"".join(encode(tag, vr, b"SECRET", syntax) for tag, vr in (
+        (0x00020016, b"AE"), (0x00020102, b"OB"), (0x00041130, b"CS"), (0x00000600, b"AE")))
+    if first and not big:
+        hidden = hidden[-14:]  # in Little Endian, file meta is what comes first of group 2
+    whole = file_of(small(), *([ExplicitVRBigEndian] if big else []))
+    (tmp_path / "whole").write_bytes(whole)
+    with DicomFile(tmp_path / "whole") as file:
+        at = file.dataset
+    data = whole[:at] + hidden + whole[at:] if first else whole + hidden
+    (tmp_path / "in").write_bytes(data)
+    protect_to(tmp_path / "in", tmp_path / "out")
+    assert b"SECRET" not in (tmp_path / "out").read_bytes()
+    reveal_to(tmp_path / "out", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == data
