@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import os
 
-from ..errors import UsageError
+from ..errors import OutputExistsError, UsageError
 from ..keys.keyfile import write_private
 from ..regular import others_may
 
@@ -67,7 +67,10 @@ def load_key(path: str) -> bytes:
             data = file.read(256)
     except FileNotFoundError:
         key = new_key()
-        write_private(path, _LINE + key.hex().encode() + b"\n")
+        try:
+            write_private(path, _LINE + key.hex().encode() + b"\n")
+        except OutputExistsError:  # another job of the same tree was quicker
+            return load_key(path)
         return key
     if others_may(path, 0o077):
         raise UsageError(f"the UID key {path!r} may be read by others: take that right away with "
