@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from dicomcrypt.standard.uids import load_key
 
 
@@ -21,3 +23,10 @@ def test_jobs_that_make_the_same_key_at_once_agree(tmp_path):
             thread.join()
         assert len(found) == 6
         assert len(set(found)) == 1
+
+
+def test_a_link_to_nowhere_is_no_key(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError):
+        load_key(str(tmp_path / "link"))
+    assert not (tmp_path / "nowhere").exists()
