@@ -179,7 +179,7 @@ def content_keys(infos: Sequence[Element], size: int, opening: Opening) -> Itera
 
     Raises NoIdentityError if none fits, PolicyError for over `MAX_PASSWORDS` of them."""
     found = None
-    if sum(info.tag == 0xA3 for info in infos) > MAX_PASSWORDS:
+    if opening.passwords and sum(info.tag == 0xA3 for info in infos) > MAX_PASSWORDS:
         raise PolicyError(f"the CMS message has over {MAX_PASSWORDS} passwords: refused")
     for info in infos:
         if info.tag == ber.SEQUENCE:
