@@ -30,6 +30,10 @@ _NAMING = frozenset((b"PN", b"LO", b"SH", b"ST", b"LT", b"UC", b"UT"))
 #: Elements beside those of group 0010 whose values must not turn up elsewhere either.
 _TELLING = frozenset((0x00080050, 0x00080080, 0x00080081, 0x00081040, 0x00081010, 0x00200010,
                       0x00380010, 0x00400254, 0x00321032))  # fmt: skip
+#: Code strings by which readers find their way: a name that is like one is not one. Character set,
+#: modality, photometric interpretation; relationship, kind, and continuity of content items.
+_STRUCTURE = frozenset((0x00080005, 0x00080060, 0x00280004, 0x0040A010, 0x0040A040, 0x0040A050))
+_WORDS = re.compile(rb"[\^=\\, ]+")
 _SEPARATORS = re.compile(rb"[\^, ]+")
 _LEAST_NAME, _LEAST_TEXT = 4, 5
 
@@ -45,21 +49,24 @@ class Cleaned(NamedTuple):
 class Cleaner:
     """One data set's cleaning. sweep: values, in small letters, at sight of which a text that the
     profile leaves alone is replaced too. names: words, in small letters, that no cleaned text may
-    keep."""
+    keep. exact: values that code strings are not to hold, as words."""
 
     def __init__(
         self, profile: Profile, uids: UidMap, sweep: frozenset[bytes] = frozenset(),
-        names: frozenset[bytes] = frozenset(),
+        names: frozenset[bytes] = frozenset(), exact: frozenset[bytes] = frozenset(),
     ) -> None:
         self._profile, self._uids, self._sweep, self._names = profile, uids, sweep, names
+        self._exact = exact
         #: Identifying values that were met, in small letters: names, numbers, UIDs; and parts of
         #: names.
         self.telling: set[bytes] = set()
         self.names: set[bytes] = set()
+        self.exact: set[bytes] = set()
 
     def again(self) -> Cleaner:
         """A cleaner that knows what this one has met."""
-        return Cleaner(self._profile, self._uids, frozenset(self.telling), frozenset(self.names))
+        return Cleaner(self._profile, self._uids, frozenset(self.telling), frozenset(self.names),
+                       frozenset(self.exact))
 
     def met_in(self, data: bytes) -> bool:
         """Whether some bytes hold what this cleaner has met."""
@@ -109,7 +116,7 @@ class Cleaner:
         if not value:
             return None
         if action == "":
-            if self._sweep and self._swept(value, e.vr, vr):
+            if self._sweep and e.tag not in _STRUCTURE and self._swept(value, e.vr, vr):
                 action = "U" if vr == b"UI" else "D"
             elif strict and vr != b"CS" and e.tag not in _CODE and (
                 vr in _TEXT or e.vr in _OPAQUE
@@ -142,11 +149,10 @@ class Cleaner:
 
     def _swept(self, value: bytes, vr: bytes, meant: bytes) -> bool:
         """Whether a value that the profile leaves alone holds what was met. In code strings names
-        count as whole words: MONOCHROME2 is about no Rome."""
+        count as whole words, and as they are written: MONOCHROME2 is about no Rome."""
         if vr == b"CS":
-            low = value.lower()
-            return any(re.search(rb"(?<![a-z0-9])%b(?![a-z0-9])" % re.escape(text), low)
-                       for text in self._sweep if text in low)
+            return any(re.search(rb"(?<![A-Za-z0-9])%b(?![A-Za-z0-9])" % re.escape(text), value)
+                       for text in self._exact if text in value)
         if vr in _TEXT or vr in _OPAQUE or meant == b"UI":
             return _holds(value, self._sweep, bare=vr in _OPAQUE)
         return False
@@ -186,10 +192,13 @@ class Cleaner:
         if e.stop - e.start > 1024:
             return
         vr = e.vr if e.vr != b"UN" else dictionary_vr(e.tag)
-        value = data[e.start : e.stop].strip(b" \0").lower()
+        whole = data[e.start : e.stop].strip(b" \0")
+        value = whole.lower()
         if e.tag == _BIRTH_DATE and len(value) >= _LEAST_TEXT:
             self.telling.update(_dates(value))
         elif vr in _NAMING and (vr == b"PN" or e.tag >> 16 == 0x0010 or e.tag in _TELLING):
+            self.exact.update(part for part in (*_WORDS.split(whole), whole)
+                              if len(part) >= _LEAST_NAME)
             for one in value.split(b"\\"):
                 if vr == b"PN":
                     for group in one.split(b"="):

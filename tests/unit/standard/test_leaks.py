@@ -88,6 +88,13 @@ def test_code_strings_are_whole_words(tmp_path):
     assert pydicom.dcmread(tmp_path / "out").PhotometricInterpretation == "MONOCHROME2"
 
 
+def test_code_strings_that_readers_need_stay(tmp_path):
+    item = of(ValueType="TEXT", RelationshipType="CONTAINS", TextValue="seen")
+    protected(small(PatientName="Text^Contains", ContentSequence=Sequence([item])), tmp_path)
+    (made,) = pydicom.dcmread(tmp_path / "out").ContentSequence
+    assert (made.ValueType, made.RelationshipType) == ("TEXT", "CONTAINS")
+
+
 @pytest.mark.parametrize("keyword", [
     "MultiFrameSourceSOPInstanceUID", "SOPInstanceUIDOfConcatenationSource",
     "VolumeFrameOfReferenceUID", "EquipmentFrameOfReferenceUID", "HomeCommunityID",
