@@ -35,7 +35,7 @@ COMMANDS = {
 
 #: Commands whose jobs on folders go on when they are given again, by their first words.
 RESUMING = ("encrypt", "decrypt", "rewrap", "verify", "vault add", "vault get", "vault share",
-            "vault rewrap")
+            "vault rewrap", "standard protect", "standard reveal")
 
 
 class LazyGroup(click.Group):

@@ -184,6 +184,17 @@ def load_card_signer() -> Any:
     return found
 
 
+def load_private_key() -> tuple[Any, list[Any]]:
+    """Return the deciphering key of the card of the options, its PIN given, and its certificate."""
+    from ..card.keys import card_key
+    from ..card.profile import Slot
+
+    session = open_card()
+    key, certificate = card_key(session, Slot.DEC), session.certificate(Slot.DEC.certificate_file)
+    give_pin(session)
+    return key, [certificate] if certificate is not None else []
+
+
 def _tell(session: CardSession, operations: int, key: str = "key") -> None:
     """Say how often the card was used."""
     from .console import say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -13,13 +14,19 @@ from . import trust
 recipients = opt.shared(
     click.option("-r", "--recipient", "recipient_files", multiple=True, metavar=opt.RECIPIENT,
                  help="Certificate of who may read it (RSA, P-256, P-384, P-521); repeatable."),
-    opt.passphrase,
+    opt.card_recipient, opt.passphrase,
     click.option("--classic", is_flag=True,
                  help="RSA PKCS #1 v1.5 instead of OAEP, for readers that know no other."),
     click.option("--cipher", type=click.Choice(["aes-256-gcm", "aes-256-cbc"]),
                  default="aes-256-gcm", show_default=True,
                  help="CBC, which notices no change, for readers that know no other."),
     trust.option,
+)
+identity = opt.shared(
+    click.option("-i", "--identity", "identity_files", multiple=True, metavar="FILE|URI",
+                 help="Private key (PEM, DER, PKCS #12), best with its certificate, or a pkcs11: "
+                 "URI; repeatable."),
+    opt.card, opt.passphrase, opt.pin,
 )
 
 
@@ -37,7 +44,12 @@ def load_cms_recipients(
     from ..standard.cms_envelope import CertificateRecipient
 
     found: list[Any] = []
-    for recipient in opt.load_recipient_files(files):
+    loaded = opt.load_recipient_files(files)
+    if opt.card_wanted():
+        from .card_options import load_recipient
+
+        loaded.append(load_recipient())
+    for recipient in loaded:
         if getattr(recipient, "certificate", None) is None:
             raise UsageError("CMS names recipients by certificate: a public key alone will not do; "
                              "`dicomcrypt pki` makes certificates")
@@ -48,23 +60,20 @@ def load_cms_recipients(
 
         found.append(PasswordRecipient(passphrase.encode()))
     if not found:
-        raise UsageError("no recipient: give --recipient CERTIFICATE or --passphrase")
+        raise UsageError("no recipient: give --recipient CERTIFICATE, --card or --passphrase")
     return found
 
 
 def load_opening(files: tuple[str, ...], ask: bool, passphrase_file: str | None) -> Any:
-    """Return the private keys of files of other programs (PEM, DER, PKCS #12), or the password.
+    """Return the private keys of files of other programs (PEM, DER, PKCS #12), of tokens and of
+    --card, or the password.
 
     The passphrase opens key files that need one if there are files, messages otherwise."""
     from ..keys import keyfile
+    from ..keys.references import scheme
     from ..keys.x509 import read
     from ..standard.cms_envelope import opening_of
 
-    if not files:
-        passphrase = opt.read_passphrase(ask, passphrase_file, confirm=False)
-        if passphrase is None:
-            raise UsageError("no identity: give --identity FILE or --passphrase")
-        return opening_of([], [], [passphrase.encode()])
     entered: list[str] = []
 
     def passphrase_of_key() -> str:
@@ -74,8 +83,16 @@ def load_opening(files: tuple[str, ...], ask: bool, passphrase_file: str | None)
             entered.append(text or "")
         return entered[0]
 
-    keys, certificates = [], []
+    keys, certificates, passwords = [], [], []
     for path in files:
+        if not os.path.lexists(path) and scheme(path) == "pkcs11":
+            from ..standard.cms_token import load_token_key
+
+            opt.one_source_of_pin(path)
+            key, own = load_token_key(path, opt.read_pin)
+            keys.append(key)
+            certificates += own
+            continue
         data = keyfile.read_key_file(path)
         with keyfile.naming("identity file", path):
             if not keyfile.looks_foreign(data):
@@ -83,6 +100,23 @@ def load_opening(files: tuple[str, ...], ask: bool, passphrase_file: str | None)
             found = read(data, passphrase_of_key, lenient=True)
         keys += found.private_keys
         certificates += found.certificates
-    if not keys:
-        raise UsageError("no private key in the identity files")
-    return opening_of(keys, certificates)
+    if opt.card_wanted():
+        from .card_options import load_private_key
+
+        key, own = load_private_key()
+        keys.append(key)
+        certificates += own
+    if not files:
+        passphrase = opt.read_passphrase(ask, passphrase_file, confirm=False)
+        if passphrase is not None:
+            passwords.append(passphrase.encode())
+    if not keys and not passwords:
+        raise UsageError("no private key in the identity files" if files else
+                         "no identity: give --identity FILE, --card or --passphrase")
+    return opening_of(keys, certificates, passwords)
+
+
+def stays_here(opening: Any) -> bool:
+    """Whether an opening has a key that other processes cannot use: of a token or card."""
+    return not all(type(key.private).__module__.startswith("cryptography.")
+                   for key in opening.keys)

@@ -72,6 +72,8 @@ Examples:
   dicomcrypt standard reveal shared.dcm -i doctor-key.pem -o ct.dcm
   dicomcrypt standard reveal shared/ -i doctor.p12 -o back/
   dicomcrypt standard reveal shared/ --passphrase-file secret.txt -o back/
+  dicomcrypt standard reveal shared/ --card -o back/
+  dicomcrypt standard reveal shared/ -i 'pkcs11:token=ward;object=p256' -o back/
 """)
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
 @standard_jobs.output
@@ -87,6 +89,8 @@ def reveal(inputs, output, identity_files, ask, passphrase_file, **common):
 
     opt.one_use_of_standard_input(inputs, passphrase_file)
     opening = cms.load_opening(identity_files, ask, passphrase_file)
+    if cms.stays_here(opening):
+        common["jobs"] = 1
     sys.exit(run_changes("reveal", inputs, output, Revealing(opening), [], **common))
 
 

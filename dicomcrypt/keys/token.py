@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -78,15 +78,37 @@ class TokenIdentity(HeldIdentity):
         Raises TokenError, also for what the token cannot do."""
         if not self.matches(stanza):
             return None
+        if stanza.type == RSA:
+            key = self.decipher(stanza.body)
+            return key if key is not None and len(key) == 32 else None
+        with _LOCK:
+            return self._open_hpke(stanza, binding, self.exchange)
+
+    def decipher(self, body: bytes) -> bytes | None:
+        """Return what RSA-OAEP with SHA-256 wrapped, None if it was not for this key. Raises
+        TokenError."""
+        with self._used() as key:
+            return _open_oaep(key, body)
+
+    def exchange(self, point: bytes) -> bytes:
+        """Return the x coordinate that ECDH gives with a point; raises TokenError."""
+        size = (self.recipient._key.curve.key_size + 7) // 8
+        with self._used() as key:
+            return _ecdh(key, point, size)
+
+    @contextmanager
+    def _used(self) -> Iterator[Any]:
         with _LOCK, _said(self._uri):
             if self._key is None:
                 session, _ = _session(self._uri, lambda _: self._pin or "")
                 self._key = _private_key(session, self._uri)
-            if stanza.type == RSA:
-                key = _open_oaep(self._key, stanza.body)
-                return key if key is not None and len(key) == 32 else None
-            size = (self.recipient._key.curve.key_size + 7) // 8
-            return self._open_hpke(stanza, binding, lambda point: _ecdh(self._key, point, size))
+            yield self._key
+
+    def certificates(self) -> list[Any]:
+        """Return the certificates that the token has beside the key. Raises TokenError."""
+        with self._used() as key:
+            session, _ = _session(self._uri, lambda _: self._pin or "")
+            return list(_certificates(session, key))
 
 
 def load_token_identity(text: str, ask_pin: AskPin | None = None) -> TokenIdentity:
@@ -224,8 +246,6 @@ def _private_key(session: Any, uri: TokenUri) -> Any:
 
 def _public_half(session: Any, key: Any) -> Any:
     """Return the recipient of a private key, from the public key or certificate beside it."""
-    from cryptography import x509
-
     from . import spki
 
     p11 = library()
@@ -239,14 +259,21 @@ def _public_half(session: Any, key: Any) -> Any:
     for public in _objects(session, p11.ObjectClass.PUBLIC_KEY, identifier, None):
         if public.key_type == p11.KeyType.EC:
             return spki.recipient_of(_ec_public(public))
-    for entry in _objects(session, p11.ObjectClass.CERTIFICATE, identifier, None):
-        try:
-            certificate = x509.load_der_x509_certificate(entry[p11.Attribute.VALUE])
-            return spki.recipient_of(certificate.public_key())
-        except ValueError:
-            continue
+    for certificate in _certificates(session, key):
+        return spki.recipient_of(certificate.public_key())
     raise TokenError("the token has neither the public key nor a certificate beside the private "
                      "key (with the same id)")
+
+
+def _certificates(session: Any, key: Any) -> Iterator[Any]:
+    """Yield the certificates with a key's id."""
+    from cryptography import x509
+
+    p11 = library()
+    identifier = key[p11.Attribute.ID]
+    for entry in _objects(session, p11.ObjectClass.CERTIFICATE, identifier, None):
+        with suppress(ValueError):
+            yield x509.load_der_x509_certificate(entry[p11.Attribute.VALUE])
 
 
 def _ec_public(public: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -29,7 +30,11 @@ _NAMING = frozenset((b"PN", b"LO", b"SH", b"ST", b"LT", b"UC", b"UT"))
 #: Elements beside those of group 0010 whose values must not turn up elsewhere either.
 _TELLING = frozenset((0x00080050, 0x00080080, 0x00080081, 0x00081040, 0x00081010, 0x00200010,
                       0x00380010, 0x00400254, 0x00321032))  # fmt: skip
-_SEPARATORS = re.compile(rb"[\^=\\, ]+")
+#: Code strings by which readers find their way: a name that is like one is not one. Character set,
+#: modality, photometric interpretation; relationship, kind, and continuity of content items.
+_STRUCTURE = frozenset((0x00080005, 0x00080060, 0x00280004, 0x0040A010, 0x0040A040, 0x0040A050))
+_WORDS = re.compile(rb"[\^=\\, ]+")
+_SEPARATORS = re.compile(rb"[\^, ]+")
 _LEAST_NAME, _LEAST_TEXT = 4, 5
 
 
@@ -42,21 +47,30 @@ class Cleaned(NamedTuple):
 
 
 class Cleaner:
-    """One data set's cleaning. sweep: values at sight of which a text that the profile leaves alone
-    is replaced too. names: words, in small letters, that no cleaned text may keep."""
+    """One data set's cleaning. sweep: values, in small letters, at sight of which a text that the
+    profile leaves alone is replaced too. names: words, in small letters, that no cleaned text may
+    keep. exact: values that code strings are not to hold, as words."""
 
     def __init__(
         self, profile: Profile, uids: UidMap, sweep: frozenset[bytes] = frozenset(),
-        names: frozenset[bytes] = frozenset(),
+        names: frozenset[bytes] = frozenset(), exact: frozenset[bytes] = frozenset(),
     ) -> None:
         self._profile, self._uids, self._sweep, self._names = profile, uids, sweep, names
-        #: Identifying values that were met: names, numbers, UIDs; and parts of names.
+        self._exact = exact
+        #: Identifying values that were met, in small letters: names, numbers, UIDs; and parts of
+        #: names.
         self.telling: set[bytes] = set()
         self.names: set[bytes] = set()
+        self.exact: set[bytes] = set()
 
     def again(self) -> Cleaner:
         """A cleaner that knows what this one has met."""
-        return Cleaner(self._profile, self._uids, frozenset(self.telling), frozenset(self.names))
+        return Cleaner(self._profile, self._uids, frozenset(self.telling), frozenset(self.names),
+                       frozenset(self.exact))
+
+    def met_in(self, data: bytes) -> bool:
+        """Whether some bytes hold what this cleaner has met."""
+        return _holds(data, self.telling, bare=True)
 
     def dataset(self, data: bytes, found: Iterable[Element], syntax: Syntax) -> Cleaned:
         """Clean elements of the top level."""
@@ -102,11 +116,11 @@ class Cleaner:
         if not value:
             return None
         if action == "":
-            if self._sweep and (e.vr in _TEXT or e.vr in _OPAQUE or vr == b"UI") and any(
-                text in value for text in self._sweep
-            ):
+            if self._sweep and e.tag not in _STRUCTURE and self._swept(value, e.vr, vr):
                 action = "U" if vr == b"UI" else "D"
-            elif strict and e.vr in _TEXT and e.vr != b"CS" and e.tag not in _CODE:
+            elif strict and vr != b"CS" and e.tag not in _CODE and (
+                vr in _TEXT or e.vr in _OPAQUE
+            ):
                 action = "D"
             else:
                 return None
@@ -132,6 +146,16 @@ class Cleaner:
         if len(new) & 1 and vr not in _PADDED_BY_ZERO:
             new += b" "
         return encode(e.tag, e.vr, new, syntax)
+
+    def _swept(self, value: bytes, vr: bytes, meant: bytes) -> bool:
+        """Whether a value that the profile leaves alone holds what was met. In code strings names
+        count as whole words, and as they are written: MONOCHROME2 is about no Rome."""
+        if vr == b"CS":
+            return any(re.search(rb"(?<![A-Za-z0-9])%b(?![A-Za-z0-9])" % re.escape(text), value)
+                       for text in self._exact if text in value)
+        if vr in _TEXT or vr in _OPAQUE or meant == b"UI":
+            return _holds(value, self._sweep, bare=vr in _OPAQUE)
+        return False
 
     def _sequence(
         self, data: bytes, e: Element, syntax: Syntax, action: str, strict: bool, depth: int
@@ -168,25 +192,89 @@ class Cleaner:
         if e.stop - e.start > 1024:
             return
         vr = e.vr if e.vr != b"UN" else dictionary_vr(e.tag)
-        value = data[e.start : e.stop].strip(b" \0")
+        whole = data[e.start : e.stop].strip(b" \0")
+        value = whole.lower()
         if e.tag == _BIRTH_DATE and len(value) >= _LEAST_TEXT:
-            self.telling.add(value)
+            self.telling.update(_dates(value))
         elif vr in _NAMING and (vr == b"PN" or e.tag >> 16 == 0x0010 or e.tag in _TELLING):
-            if vr == b"PN":
-                parts = _SEPARATORS.split(value)
-                self.telling.update(part for part in parts if len(part) >= _LEAST_NAME)
-                self.names.update(part.lower() for part in parts)
-            if len(value) >= _LEAST_TEXT:
-                self.telling.add(value)
+            self.exact.update(part for part in (*_WORDS.split(whole), whole)
+                              if len(part) >= _LEAST_NAME)
+            for one in value.split(b"\\"):
+                if vr == b"PN":
+                    for group in one.split(b"="):
+                        self._tell_name(group)
+                if len(one) >= _LEAST_TEXT:
+                    self.telling.add(one)
+
+    def _tell_name(self, name: bytes) -> None:
+        """Remember the parts of a name, and short ones together."""
+        parts = [part for part in _SEPARATORS.split(name) if part]
+        self.names.update(parts)
+        for part in parts:
+            self.telling.update(form for form in _spellings(part) if len(form) >= _LEAST_NAME)
+        if len(parts) > 1 and min(map(len, parts[:2])) < _LEAST_NAME:
+            family, given = parts[:2]
+            forms = [family + b" " + given, given + b" " + family, family + b", " + given]
+            if not (family + given).isascii():  # such as Chinese, which has no blanks
+                forms.append(family + given)
+            self.telling.update(form for form in forms if len(form) >= _LEAST_TEXT)
+
+
+def _holds(data: bytes, texts: Iterable[bytes], *, bare: bool) -> bool:
+    """Whether some bytes hold one of these texts, in capital letters or small ones; bare: with
+    zero bytes between, as UTF-16 has them, too."""
+    low = data.lower()
+    kinds = (low, low.replace(b"\0", b"")) if bare else (low,)
+    return any(text in kind for text in texts for kind in kinds)
+
+
+def _spellings(part: bytes) -> set[bytes]:
+    """Part of a name as others may have written it: letters beyond ASCII large, small, or without
+    their marks."""
+    if part.isascii():
+        return {part}
+    try:
+        coding, text = "utf-8", part.decode()
+    except UnicodeDecodeError:
+        coding, text = "latin-1", part.decode("latin-1")
+    low = text.lower()
+    plain = unicodedata.normalize("NFKD", low).encode("ascii", "ignore")
+    german = low.translate(_GERMAN).encode("ascii", "ignore")
+    forms = {form.encode(coding, "ignore").lower() for form in (low, text.upper(), text.title())}
+    return {part, plain, german, *forms}
+
+
+_GERMAN = {ord("\u00e4"): "ae", ord("\u00f6"): "oe", ord("\u00fc"): "ue", ord("\u00df"): "ss"}
+
+
+def _dates(value: bytes) -> list[bytes]:
+    """A date of DICOM, and as it stands in texts."""
+    if len(value) != 8 or not value.isdigit():
+        return [value]
+    y, m, d = value[:4], value[4:6], value[6:]
+    short_m, short_d = m.lstrip(b"0"), d.lstrip(b"0")
+    found = [value]
+    for mark in b"- . /".split():
+        found += [mark.join(parts) for parts in (
+            (y, m, d), (d, m, y), (m, d, y), (short_d, short_m, y), (short_m, short_d, y)
+        )]  # fmt: skip
+    return found
 
 
 def _local_code(data: bytes, found: Iterable[Element]) -> bool:
-    """Whether an item is a code of somebody's own: its meaning may say anything."""
+    """Whether an item has a code of somebody's own: its meaning may say anything."""
     for element in found:
         if element.tag == _SCHEME:
-            scheme = data[element.start : element.stop].strip(b" \0")
-            return scheme.startswith(b"99") or scheme in (b"L", b"")
-    return False
+            return data[element.start : element.stop].strip(b" \0") not in _schemes()
+    return True
+
+
+@functools.cache
+def _schemes() -> frozenset[bytes]:
+    """Coding schemes that are public: of PS3.16's concepts, and SNOMED's old names."""
+    from pydicom.sr._concepts_dict import concepts
+
+    return frozenset(name.encode() for name in concepts) | {b"SRT", b"SNM3"}
 
 
 # ---- texts ---------------------------------------------------------------------

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.padding import PKCS7
 
 from .. import policy
-from ..errors import PolicyError, UsageError
+from ..errors import DamagedError, PolicyError, UsageError
 from . import ber
 from .ber import Element, damaged, integer, octets, oid, sequence, set_of, tlv
 from .cms_recipients import (
@@ -27,6 +27,7 @@ from .cms_recipients import (
     Opening,
     Recipient,
     content_key,
+    content_keys,
     exactly,
     opening_of,
 )
@@ -198,17 +199,30 @@ def algorithm_of(named: Element) -> Algorithm:
     return found
 
 
-def open_sealed(data: bytes, opening: Opening) -> bytes:
-    """Return the content of a message.
+def open_sealed(data: bytes, opening: Opening, *, begins: bytes = b"") -> bytes:
+    """Return the content of a message. begins: how contents of this kind do, for CBC, under which a
+    wrong key may give something.
 
     Raises NoIdentityError if none of the keys and passwords fits, DamagedError for a message that
     is damaged, forged or not CMS, PolicyError."""
     try:
         envelope = parse(data)
-        key = content_key(envelope.infos, envelope.algorithm.key_size, opening)
+        refusal = None
+        for key in content_keys(envelope.infos, envelope.algorithm.key_size, opening):
+            try:
+                found = decrypt(envelope, key)
+            except DamagedError as error:
+                refusal = error
+                continue
+            if found.startswith(begins):
+                return found
+            refusal = damaged(_ANOTHER_KEY)
+        raise refusal
     except RecursionError:
         raise damaged("it is nested too deep") from None
-    return decrypt(envelope, key)
+
+
+_ANOTHER_KEY = "its content is damaged, or the key is another"
 
 
 def decrypt(envelope: Envelope, key: bytes) -> bytes:
@@ -236,7 +250,7 @@ def decrypt(envelope: Envelope, key: bytes) -> bytes:
         padded = decryptor.update(content) + decryptor.finalize()
         return unpadder.update(padded) + unpadder.finalize()
     except ValueError:
-        raise damaged("its content is damaged, or the key is another") from None
+        raise damaged(_ANOTHER_KEY) from None
 
 
 __all__ = [

@@ -3,6 +3,7 @@ with AES in CBC, twice."""
 
 from __future__ import annotations
 
+import functools
 import hmac
 import os
 from collections.abc import Iterable
@@ -31,7 +32,9 @@ _HMACS: dict[bytes, Any] = {
 _HMAC_SHA256 = oid("1.2.840.113549.2.9")
 
 
+@functools.lru_cache(maxsize=32)
 def _derive(password: bytes, salt: bytes, iterations: int, digest: Any, size: int) -> bytes:
+    """Kept, as the messages of one job are of one salt."""
     return PBKDF2HMAC(digest(), size, salt, iterations).derive(password)
 
 

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import hmac
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from cryptography import x509
@@ -35,6 +35,8 @@ from . import ber
 from .ber import Element, damaged, integer, octets, oid, sequence, tlv
 
 KEY_SIZE = 32
+#: Of a message: each costs whoever opens it up to `cms_password.MOST_ITERATIONS`.
+MAX_PASSWORDS = 4
 _WRAPS = {oid(f"2.16.840.1.101.3.4.1.{n}"): size for n, size in ((5, 16), (25, 24), (45, 32))}
 _AES256_WRAP = oid("2.16.840.1.101.3.4.1.45")
 _RSA, _OAEP, _MGF1 = (oid(f"1.2.840.113549.1.1.{n}") for n in (1, 7, 8))
@@ -156,7 +158,8 @@ def _kek(shared: bytes, digest: Any, wrap: bytes, size: int, ukm: bytes | None) 
 
 
 class CertificateKey(NamedTuple):
-    """A private key of `cryptography`, and its certificate if that is known."""
+    """A private key of `cryptography`, or what does as it does (`standard.cms_token`), and its
+    certificate if that is known."""
 
     private: Any
     certificate: x509.Certificate | None = None
@@ -186,21 +189,34 @@ def content_key(infos: Sequence[Element], size: int, opening: Opening) -> bytes:
     """Return the content key that one of these keys or passwords unwraps.
 
     Raises NoIdentityError if none fits."""
+    return next(content_keys(infos, size, opening))
+
+
+def content_keys(infos: Sequence[Element], size: int, opening: Opening) -> Iterator[bytes]:
+    """Yield what may be the content key, the next one if the content does not open with it: with
+    PKCS #1 v1.5 and a key without its certificate nothing else tells whose a wrapped key is.
+
+    Raises NoIdentityError if none fits, PolicyError for over `MAX_PASSWORDS` of them."""
+    found = None
+    if opening.passwords and sum(info.tag == 0xA3 for info in infos) > MAX_PASSWORDS:
+        raise PolicyError(f"the CMS message has over {MAX_PASSWORDS} passwords: refused")
     for info in infos:
         if info.tag == ber.SEQUENCE:
-            found = _from_transport(info, size, opening.keys)
+            key = _from_transport(info, size, opening.keys)
         elif info.tag == 0xA1:
-            found = _from_agreement(info, size, opening.keys)
+            key = _from_agreement(info, size, opening.keys)
         elif info.tag == 0xA3 and opening.passwords:
             from .cms_password import unwrap
 
-            found = unwrap(info, size, opening.passwords)
+            key = unwrap(info, size, opening.passwords)
         else:
             continue
-        if found is not None:
-            return found
-    raise NoIdentityError("no identity fits the CMS message: give the private key of one of its "
-                          "recipients, or its password")
+        if key is not None:
+            found = key
+            yield key
+    if found is None:
+        raise NoIdentityError("no identity fits the CMS message: give the private key of one of "
+                              "its recipients, or its password")
 
 
 def _named(identifier: Element, key: CertificateKey) -> bool | None:
@@ -220,7 +236,7 @@ def _named(identifier: Element, key: CertificateKey) -> bool | None:
 def _from_transport(info: Element, size: int, keys: Iterable[CertificateKey]) -> bytes | None:
     _, identifier, how, wrapped = exactly(info.children(), 4)
     for key in keys:
-        if not isinstance(key.private, rsa.RSAPrivateKey):
+        if not isinstance(key.private.public_key(), rsa.RSAPublicKey):
             continue
         meant = _named(identifier, key)
         if meant is False or len(wrapped.content) != (key.private.key_size + 7) // 8:
@@ -289,7 +305,7 @@ def _from_agreement(info: Element, size: int, keys: Iterable[CertificateKey]) ->
     for wrapped in wrapped_keys.children():
         recipient, sealed = exactly(wrapped.children(), 2)
         for key in keys:
-            if not isinstance(key.private, ec.EllipticCurvePrivateKey):
+            if not isinstance(key.private.public_key(), ec.EllipticCurvePublicKey):
                 continue
             if recipient.tag == 0xA0:  # RecipientKeyIdentifier
                 recipient = recipient.children()[0]

@@ -64,15 +64,22 @@ class Profile:
     def action(self, tag: int) -> str:
         """The action for an element; "" for one that the profile leaves alone.
 
-        Private elements, those of groups with overlays and curves, group lengths and public ones
-        that PS3.6 does not have are removed."""
+        Private elements, those of groups with overlays and curves and of groups that are of
+        commands, file meta and directories, group lengths and public ones that PS3.6 does not have
+        are removed. Of what the table does not have, names of persons get
+        dummies, and UIDs that are none of classes, syntaxes and codes are replaced."""
         found = self._actions.get(tag)
         if found is None:
             group = tag >> 16
-            if group & 1 or not tag & 0xFFFF or group in _GROUPS or not dictionary_vr(tag):
+            if (group & 1 or group < 8 or not tag & 0xFFFF or group in _GROUPS
+                    or not dictionary_vr(tag)):
                 found = "X"
             elif tag in MARKS:
                 found = "X"
+            elif dictionary_vr(tag) == b"PN":
+                found = "D"
+            elif dictionary_vr(tag) == b"UI" and "uids" not in self.options:
+                found = "" if _names_a_kind(tag) else "U"
             else:
                 found = ""
             if len(self._actions) < 1 << 16:
@@ -83,6 +90,15 @@ class Profile:
     def codes(self) -> list[tuple[str, str]]:
         """Value and meaning (CID 7050) of the profile and its options."""
         return [tuple(table()["codes"][name]) for name in ("basic", *self.options)]
+
+
+def _names_a_kind(tag: int) -> bool:
+    """Whether an element's UID is that of a kind of things, by its name in PS3.6."""
+    from pydicom.datadict import keyword_for_tag
+
+    name = keyword_for_tag(tag)
+    return any(kind in name for kind in ("SOPClass", "TransferSyntax", "CodingScheme", "Context",
+                                         "MappingResource", "CreatorVersion"))
 
 
 _TEXT = dict.fromkeys((b"AE", b"LO", b"LT", b"PN", b"SH", b"ST", b"UC", b"UT", b"CS"), b"REMOVED")

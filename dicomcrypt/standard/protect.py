@@ -89,9 +89,7 @@ class Protector:
         self._check(file)
         cleaner = Cleaner(self._profile, self._uids)
         parts, moved = self._clean(file, cleaner)
-        if "descriptors" in self._profile.options or any(
-            text in part for part in parts for text in cleaner.telling
-        ):
+        if "descriptors" in self._profile.options or any(map(cleaner.met_in, parts)):
             parts, moved = self._clean(file, cleaner.again())
         syntax = file.syntax
         found = [e for data, e in moved if e.tag & 0xFFFF]
@@ -191,6 +189,8 @@ class Protector:
         """Whether putting the originals back gives the same bytes."""
         tags = [e.tag for e in (*file.before, *file.after)]
         if file.rest or any(a >= b for a, b in itertools.pairwise(tags)):
+            return False
+        if tags and tags[0] >> 16 <= 2:  # would become file meta, or come before it
             return False
         if file.syntax == LITTLE:
             return True

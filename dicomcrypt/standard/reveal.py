@@ -7,7 +7,16 @@ from collections.abc import Iterator
 
 from ..errors import NoIdentityError, NotMeantError
 from .cms_envelope import Opening, open_sealed
-from .dicomfile import MEDIA_INSTANCE, PREAMBLE, DicomFile, meta_bytes
+from .dicomfile import (
+    MAGIC,
+    MEDIA_INSTANCE,
+    PIXELS,
+    PREAMBLE,
+    TRANSFER_SYNTAX,
+    DicomFile,
+    meta_bytes,
+    uid_text,
+)
 from .elements import LITTLE, Element, damaged, element_at, elements, items
 from .encodings import convert
 from .profile import ENCRYPTED_ATTRIBUTES, MARKS
@@ -28,7 +37,11 @@ from .protect import (
     deflate,
 )
 
-MAX_ITEMS = 64
+MAX_ITEMS = 16
+#: How a Modified Attributes Sequence begins, or a group length before it.
+BEGINS = b"\x00\x04"
+#: Groups of commands, of file meta, and of items' marks: no attributes of a data set.
+_NEVER = frozenset((0x0000, 0x0002, 0xFFFE))
 #: Elements from here on stand behind the pixel data.
 PIXELS_FROM = 0x7FE00008
 
@@ -38,8 +51,11 @@ def reveal(file: DicomFile, opening: Opening) -> Protected:
 
     The attributes of all items that open are put back, the first item's before the others'. If
     the rest of the data set is as `protect` made it, the file is what it was, byte for byte, but
-    for what was deflated. Raises NotMeantError for a file without encrypted attributes,
-    NoIdentityError if no item opens, DamagedError, PolicyError."""
+    for what was deflated. Whoever has a recipient's certificate can make an item: none replaces
+    pixel data, or how the data set is encoded.
+
+    Raises NotMeantError for a file without encrypted attributes, NoIdentityError if no item opens,
+    DamagedError, PolicyError."""
     sealed = next((e for e in file.before if e.tag == ENCRYPTED_ATTRIBUTES), None)
     if sealed is None:
         raise NotMeantError(f"{file.shown!r} has no encrypted attributes (0400,0500)")
@@ -47,7 +63,7 @@ def reveal(file: DicomFile, opening: Opening) -> Protected:
     refusal, opened, record = None, 0, b""
     for content in _contents(file, sealed):
         try:
-            plain = open_sealed(content, opening)
+            plain = open_sealed(content, opening, begins=BEGINS)
         except NoIdentityError as error:
             refusal = error
             continue
@@ -116,17 +132,43 @@ def _from_record(file: DicomFile, sealed: Element, record: bytes) -> Protected |
     if len(whole) != head_size + tail_size:
         raise damaged("its record of the original is damaged")
     head, tail = whole[:head_size], whole[head_size:]
+    at = _check_record(file, head, tail)
     if file.deflated:
-        at = PREAMBLE + 4
-        while head[at : at + 2] == b"\x02\0":
-            at = element_at(head, at, len(head), LITTLE).end
         head = head[:at] + deflate(head[at:])
     return Protected(head, tail, "", "")
+
+
+def _check_record(file: DicomFile, head: bytes, tail: bytes) -> int:
+    """Return where the data set of a record begins; raises DamagedError for one that would make
+    other pixels or another transfer syntax of the file."""
+    at = PREAMBLE + 4
+    syntax = None
+    while head[at : at + 2] == b"\x02\0":
+        element = element_at(head, at, len(head), LITTLE)
+        if element.tag == TRANSFER_SYNTAX:
+            syntax = uid_text(head[element.start : element.stop])
+        at = element.end
+    pixels, behind = [], b""
+    for data, place in ((head, at), (tail, 0)):
+        while any(data[place : place + 8]):
+            element = element_at(data, place, len(data), file.syntax)
+            if element.tag in PIXELS:
+                pixels.append(data[place : element.end])
+            place = element.end
+        behind += data[place:].strip(b"\0")
+    own = [file.head[e.begin : e.end] for e in file.before if e.tag in PIXELS]
+    sound = head[PREAMBLE : PREAMBLE + 4] == MAGIC and syntax == file.transfer_syntax
+    if not sound or behind or pixels != own:
+        raise damaged("its record is of another original")
+    return at
 
 
 def _put_back(file: DicomFile, originals: dict[int, bytes]) -> Protected:
     """What the standard says: attributes take their places, in the order of their tags; the marks
     go."""
+    if any(tag >> 16 in _NEVER or tag in PIXELS or tag == ENCRYPTED_ATTRIBUTES
+           for tag in originals):
+        raise damaged("its encrypted attributes replace what they may not")
     parts = []
     for data, found, first, last in (
         (file.head, file.before, 0, PIXELS_FROM), (file.tail, file.after, PIXELS_FROM, 1 << 32)

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import os
 
-from ..errors import UsageError
+from ..errors import OutputExistsError, UsageError
 from ..keys.keyfile import write_private
 from ..regular import others_may
 
@@ -58,17 +58,24 @@ def new_key() -> bytes:
     return os.urandom(KEY_SIZE)
 
 
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(256)
+
+
 def load_key(path: str) -> bytes:
     """Return the key of a file, which is made, readable by its owner alone, if it is not there.
 
     Raises UsageError, OSError."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(256)
+        data = _read(path)
     except FileNotFoundError:
         key = new_key()
-        write_private(path, _LINE + key.hex().encode() + b"\n")
-        return key
+        try:
+            write_private(path, _LINE + key.hex().encode() + b"\n")
+            return key
+        except OutputExistsError:  # another job of the same tree was quicker
+            data = _read(path)
     if others_may(path, 0o077):
         raise UsageError(f"the UID key {path!r} may be read by others: take that right away with "
                          "chmod 600")

@@ -9,6 +9,9 @@ import subprocess
 import sys
 
 import pytest
+from certificates import Maker, build, common_name
+from confidential import file_of, small
+from cryptography.hazmat.primitives import serialization
 
 import dicomcrypt as dc
 from dicomcrypt.container.stanza import stanza_info
@@ -323,3 +326,35 @@ def test_without_the_library_the_extra_is_named(monkeypatch):
     with pytest.raises(dc.MissingExtraError, match=r"dicomcrypt\[pkcs11\]"):
         tokens.load_token_identity("pkcs11:token=a?module-path=b")
 
+
+
+# ---- CMS -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("with_certificate", [False, True])
+def test_attribute_confidentiality(with_certificate, command, token, module, uri, tmp_path):
+    public = serialization.load_der_public_key((token / "p521.der").read_bytes())
+    root = Maker.root("Ward")
+    made = build(common_name("Ward"), public, root.certificate.subject, root.key)
+    (tmp_path / "ward.crt").write_bytes(made.public_bytes(serialization.Encoding.DER))
+    other = root.leaf("Other", uses=["encryption"])
+    (tmp_path / "other.pem").write_bytes(other.pem())
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        (tmp_path / "in" / str(number)).write_bytes(file_of(small(InstanceNumber=number)))
+    if with_certificate:
+        subprocess.run([need("pkcs11-tool", "opensc"), "--module", module, "--token-label", "ward",
+                        "--login", "--pin", PIN, "--write-object", tmp_path / "ward.crt", "--type",
+                        "cert", "--id", "02"], check=True, capture_output=True, timeout=60)
+    done = command("standard", "protect", "in", "-r", "other.pem", "-r", "ward.crt", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    words = "standard", "reveal", "out", "-o", "back", "-i", uri("token=ward;object=p521")
+    assert command(*words, "--pin-file", token / "wrong").returncode == 6
+    done = command(*words, "--pin-file", token / "pin", "-j", "2")
+    assert done.returncode == 0, done.stderr
+    for number in range(3):
+        name = str(number)
+        assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "in" / name).read_bytes()
+    done = command("standard", "reveal", "out", "-o", "no", "-i", uri(), "--pin-file",
+                   token / "pin")
+    assert done.returncode == 3

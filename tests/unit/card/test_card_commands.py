@@ -7,6 +7,7 @@ import clinic
 import pytest
 import slapd
 from certificates import Maker
+from confidential import file_of, small
 from directory_world import entry
 from terminal import on_terminal
 
@@ -23,6 +24,21 @@ from dicomcrypt.errors import (
 )
 from dicomcrypt.pki import files
 from tests.conftest import need, require_module
+
+
+@pytest.mark.parametrize("kind", ["p256", pytest.param("rsa-3072", marks=pytest.mark.soak)])
+def test_attribute_confidentiality_for_the_card(kind, run, pin, ward, tmp_path):
+    card = ward.new_file("std.hpjc", "physician", "Arzt", "Anna", "--type", kind)
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        (tmp_path / "in" / str(number)).write_bytes(file_of(small(InstanceNumber=number)))
+    root = "--trust-root", ward.folder / "ca" / "root.crt"
+    run("standard", "protect", "in", *card, "-o", "out", *root, "-j", 1)
+    assert b"Mustermann" not in (tmp_path / "out" / "1").read_bytes()
+    run("standard", "reveal", "out", *card, *pin, "-o", "back", "-j", 2)
+    for number in range(3):
+        name = str(number)
+        assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "in" / name).read_bytes()
 
 
 def test_a_card_is_made_and_shown(run, card, ward):

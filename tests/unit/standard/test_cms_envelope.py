@@ -151,3 +151,21 @@ def test_lengths(size):
     element = ber.read(data)
     assert len(element.content) == size
     assert element.end == len(data)
+
+
+@pytest.mark.parametrize("cipher", cms.CIPHERS)
+def test_a_key_without_its_certificate_finds_its_place_among_classic_recipients(cipher):
+    """Nothing in PKCS #1 v1.5 says whose a wrapped key is: the content does."""
+    others = [cms.CertificateRecipient(holder("rsa-2048", n).certificate, classic=True)
+              for n in range(2)]
+    for recipients in (others, others[::-1]):
+        message = cms.seal(TEXT, recipients, cipher)
+        for number in range(2):
+            who = cms.opening_of([holder("rsa-2048", number).key], [])
+            assert cms.open_sealed(message, who, begins=TEXT[:2]) == TEXT
+
+
+def test_a_message_with_many_passwords_is_refused(password):
+    message = cms.seal(TEXT, [password] * 5)
+    with pytest.raises(PolicyError, match="over 4 passwords"):
+        cms.open_sealed(message, opening(passwords=[b"secret"]))
