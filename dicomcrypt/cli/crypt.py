@@ -9,7 +9,7 @@ import sys
 import click
 
 from ..errors import UsageError
-from . import auditing
+from . import auditing, cluster
 from . import options as opt
 from .outcome import single
 from .pipes import decrypt_pipe, encrypt_pipe
@@ -29,6 +29,7 @@ Examples:
   dicomcrypt encrypt ct.dcm -r someone@hospital.example        looked up in directories
   dicomcrypt encrypt ct.dcm --card                             to the card in the reader
   dicomcrypt encrypt ct.dcm -r doctor.pub --sign-with hospital.p12
+  dicomcrypt encrypt archive/ -r doctor.pub -o safe/ --engine dask --scheduler tcp://head:8786
   cat ct.dcm | dicomcrypt encrypt - -r doctor.pub > ct.dcmx
 
 \b
@@ -74,6 +75,8 @@ Without any, [recipients] default of the configuration says who it is. docs/keys
 @opt.classical
 @opt.jobs
 @opt.shard
+@opt.engine
+@opt.shards
 @opt.journal
 @opt.no_sync
 @opt.dry_run
@@ -93,6 +96,7 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
     same command is given again.
     """
     from ..ciphers.transform import method_number
+    from ..cluster.jobs import EncryptShards
     from ..keys.batch import Envelope, scoped_recipients
     from ..keys.passphrase import Passphrase
     from ..keys.references import each_once
@@ -106,6 +110,7 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
                          "that was broken off goes on without it")
     if delete_source and (not verify or no_sync):
         raise UsageError("--delete-source needs --verify, and cannot stand with --no-sync")
+    remote = cluster.wanted(inputs, jobs=jobs, shard=shard, journal=journal)
     opt.one_use_of_standard_input(inputs, passphrase_file)
     told = not as_json and not quiet
     by_passphrase = ask or passphrase_file is not None
@@ -127,10 +132,10 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
     signer = opt.load_signer(sign_with, sign_passphrase_file)
     targets = pair(inputs, output, lambda path: path + SUFFIX, "encrypt", make=not dry_run)
     whole_tree = len(targets) > 1 or os.path.isdir(targets[0][0])
+    scoped = scoped_recipients(everybody, opt.load_recipient_files(tags_to),
+                               opt.load_recipient_files(pixels_to))
     envelope = Envelope(
-        scoped_recipients(everybody, opt.load_recipient_files(tags_to),
-                          opt.load_recipient_files(pixels_to)),
-        batch=whole_tree, allow_classical=allow_classical, allow_mixed=allow_mixed,
+        scoped, batch=whole_tree, allow_classical=allow_classical, allow_mixed=allow_mixed,
     )  # fmt: skip
     warnings = [] if spare or no_recovery or "-" in inputs else recovery_warnings(told)
     number = method_number(method)
@@ -166,6 +171,13 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
         raise UsageError("--journal is for one tree: each has a journal of its own")
     with Report("encrypt", as_json=as_json, quiet=quiet, verbose=verbose) as report:
         report.warnings += warnings
+        if remote and not dry_run:
+            cluster.run_trees(report, [
+                EncryptShards(os.path.abspath(source), os.path.abspath(target), scoped,
+                              allow_classical, allow_mixed, settings)
+                for source, target in targets
+            ])  # fmt: skip
+            sys.exit(report.exit_status())
         for source, target in targets:
             if not os.path.isdir(source):
                 run(report, single(source, lambda s=source, t=target: one(s, t)))

@@ -24,6 +24,7 @@ ALLOWED = {
     "objects": {"native", "ciphers", "dicom", "container", "keys", "policy"},
     "api": {"native", "ciphers", "container", "keys", "objects"},
     "trees": {"container", "keys", "objects"},
+    "cluster": {"container", "keys", "objects", "trees", "_version"},
     "vault": {"native", "container", "dicom", "keys", "keytable", "objects", "trees", "policy",
               "audit", "_version"},
     "card": {"audit", "config", "container", "keys", "pki", "policy"},
@@ -31,7 +32,7 @@ ALLOWED = {
     "prescription": {"audit", "card", "config", "keys", "pki", "policy"},
     "standard": {"audit", "config", "dicom", "keys", "native", "objects", "pki", "policy", "trees",
                  "_version"},
-    "cli": {"api", "audit", "card", "ciphers", "config", "container", "keys", "keytable",
+    "cli": {"api", "audit", "card", "ciphers", "cluster", "config", "container", "keys", "keytable",
             "objects", "otp", "pki", "policy", "prescription", "standard", "trees", "vault",
             "_version"},
 }
