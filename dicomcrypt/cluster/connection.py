@@ -89,8 +89,8 @@ class Cluster:
         for address in self.client.run_on_scheduler(work.listening):
             if not address.startswith("tls://") and not is_loopback(address):
                 raise PolicyError(
-                    f"keys would travel in clear: the scheduler listens at {address!r}; use tls://, "
-                    "or let the workers read their own key (--worker-identity), or give "
+                    f"keys would travel in clear: the scheduler listens at {address!r}; use "
+                    "tls://, or let the workers read a key of their own (--worker-identity), or give "
                     "--secrets-in-clear if nobody else is on that network"
                 )
 
