@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -65,16 +67,36 @@ def connect(*, secret: bool) -> Cluster:
     return found
 
 
-def run_trees(report: Report, jobs: Sequence[Any]) -> None:
-    """Do the jobs (`cluster.jobs`) of a command, one after another."""
-    from ..cluster import shards
-    from .console import complain, run
+def warner(report: Report) -> Callable[[str], None]:
+    """Return what tells of warnings that come up while a job runs."""
+    from .console import complain
 
     def warn(text: str) -> None:
         report.warnings.append(text)
         if not (report.as_json or report.quiet):
             complain(text)
 
+    return warn
+
+
+@contextlib.contextmanager
+def vault_pool(vault: Any, report: Report) -> Iterator[Callable]:
+    """What makes the workers of a job that adds to a vault; keys are sent to them."""
+    from ..cluster.pool import ClusterPool
+    from ..vault.store import is_local
+
+    if not is_local(vault.store):
+        raise UsageError("--engine dask adds to vaults in a folder that all machines share")
+    with connect(secret=True) as cluster:
+        yield functools.partial(ClusterPool, cluster, warner(report))
+
+
+def run_trees(report: Report, jobs: Sequence[Any]) -> None:
+    """Do the jobs (`cluster.jobs`) of a command, one after another."""
+    from ..cluster import shards
+    from .console import run
+
+    warn = warner(report)
     with connect(secret=any(job.secret for job in jobs)) as cluster:
         counts = [shards.shard_count(job.out, opt.kept("shards"), cluster.slots) for job in jobs]
         for job, count in zip(jobs, counts, strict=True):

@@ -90,8 +90,8 @@ class Cluster:
             if not address.startswith("tls://") and not is_loopback(address):
                 raise PolicyError(
                     f"keys would travel in clear: the scheduler listens at {address!r}; use "
-                    "tls://, or let the workers read a key of their own (--worker-identity), or give "
-                    "--secrets-in-clear if nobody else is on that network"
+                    "tls://, or let the workers read a key of their own (--worker-identity), or "
+                    "give --secrets-in-clear if nobody else is on that network"
                 )
 
 

@@ -1,4 +1,4 @@
-"""What runs in Dask's workers: one shard of a tree.
+"""What runs in Dask's workers: one shard of a tree, or a chunk of the files for a vault.
 
 Nothing is raised there: what failed is told as a result, since workers log what is raised."""
 
@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from .._version import __version__
 from ..errors import DicomcryptError, UsageError
+from ..objects.atomic import sync_folders, taken_over
 from ..objects.files import describe_failure
 from ..trees.job import Shard
-from ..trees.pool import Outcome
+from ..trees.pool import Factory, Outcome
 
 #: Seconds between two reports of a task.
 TICK = 0.5
@@ -32,7 +33,7 @@ def listening(dask_scheduler: Any = None) -> list[str]:
     return [listener.listen_address for listener in dask_scheduler.listeners]
 
 
-def portable(error: Exception) -> Exception:
+def portable(error: BaseException) -> Exception:
     """An error as it can be sent."""
     if isinstance(error, DicomcryptError):
         return error
@@ -78,11 +79,13 @@ class Following:
                      through=survey.through, finished=survey.finished)
 
 
-def do_shard(job: Any, shard: Shard, topic: str, probe: str | None, version: str) -> Result | None:
-    """Do one shard of a job (`cluster.jobs`); None if it was cancelled.
+def do_shard(
+    job: Any, shard: Shard, probe: str | None, topic: str, number: int, version: str
+) -> Result:
+    """Do one shard of a job (`cluster.jobs`).
 
     probe: a file that only those see who have the same output folder."""
-    following = Following(topic, shard[0])
+    following = Following(topic, number)
     following.say("begins")
     outcomes: list[Outcome] = []
     try:
@@ -96,10 +99,104 @@ def do_shard(job: Any, shard: Shard, topic: str, probe: str | None, version: str
         with contextlib.closing(job.outcomes(shard, following.watch)) as found:
             for outcome in found:
                 outcomes.append(outcome)
-    except KeyboardInterrupt:
-        return None
+    except KeyboardInterrupt:  # nobody waits for this
+        return Result([])
     except Exception as error:
         return Result(outcomes, portable(error))
     finally:
         following.say("ends")
     return Result(outcomes)
+
+
+# ---- chunks of files, for a job that writes alone ---------------------------
+
+
+class _UnansweredError(DicomcryptError):
+    """Only the job's process knows the answer."""
+
+    exit_status = -1
+
+
+class Chunks:
+    """What every chunk of a job needs: the factory of its workers, their arguments (keys are among
+    them), the folder that they write into, and a probe in it. sync: what they wrote is on the
+    medium before a chunk is told to be done: the job's process cannot see to that from another
+    machine."""
+
+    __slots__ = ("arguments", "factory", "folder", "probe", "sync")
+
+    def __init__(
+        self, factory: Factory, arguments: tuple, folder: str, probe: str, sync: bool
+    ) -> None:
+        self.factory, self.arguments = factory, arguments
+        self.folder, self.probe, self.sync = folder, probe, sync
+
+    def __repr__(self) -> str:
+        return "Chunks(...)"
+
+
+class Answers(dict):
+    """Answers by question; keys are among them."""
+
+    def __repr__(self) -> str:
+        return f"Answers({len(self)})"
+
+
+class Done(NamedTuple):
+    """What a chunk came to. undone: the paths of files that are to be given again, with answers to
+    the questions."""
+
+    outcomes: list[Outcome]
+    questions: list[Any]
+    undone: frozenset[bytes]
+    error: Exception | None = None
+
+
+def do_chunk(
+    chunks: Chunks, tasks: list[Any], answers: Answers, topic: str, number: int, version: str
+) -> Done:
+    """Do the files of a chunk, as far as the answers reach."""
+    following = Following(topic, number)
+    following.say("begins")
+    outcomes: list[Outcome] = []
+    questions: dict[Any, None] = {}
+    undone: set[bytes] = set()
+
+    def ask(asked: list[Any]) -> list[Any]:
+        missing = [question for question in asked if question not in answers]
+        if missing:
+            questions.update(dict.fromkeys(missing))
+            raise _UnansweredError("not known yet")
+        return [answers[question] for question in asked]
+
+    def tell(size: int) -> None:
+        following.check()
+
+    try:
+        check_version(version)
+        if not os.path.lexists(chunks.probe):
+            raise UsageError(f"a worker does not see this machine's {chunks.folder!r}: it must be "
+                             "one folder, at the same place on all machines")
+        worker = chunks.factory(*chunks.arguments, tell, ask)
+        worker.begin(tasks)
+        for task in tasks:
+            outcome = worker(task)
+            if outcome.exit_status == _UnansweredError.exit_status:
+                undone.add(task.relative)
+                continue
+            outcomes.append(outcome)
+            if outcome.part is not None:
+                taken_over(outcome.part)
+        if chunks.sync:
+            sync_folders([chunks.folder])
+    except BaseException as error:
+        for outcome in outcomes:
+            if outcome.part is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(outcome.part)
+        if not isinstance(error, Exception | KeyboardInterrupt):
+            raise
+        return Done([], [], frozenset(), portable(error))
+    finally:
+        following.say("ends")
+    return Done(outcomes, list(questions), frozenset(undone))

@@ -1,5 +1,6 @@
 """Jobs on a real Dask cluster: a scheduler and workers as processes of their own, on loopback."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -62,25 +63,33 @@ def until(look, seconds=60):
 
 
 @pytest.fixture
-def slow(tmp_path_factory):
-    """A cluster whose workers take their time with every file."""
-    with DaskCluster(tmp_path_factory.mktemp("slow"), workers=0) as found:
-        found.workers = [found.start_worker(0.08) for _ in range(2)]
-        for worker in found.workers:
-            found.wait_joined(worker)
-        yield found
+def begin(cluster, command):
+    """Start a command on the cluster, as a process."""
+
+    def start(*words):
+        words = [*command.words, *words, "--engine", "dask", "--scheduler", cluster.address]
+        return subprocess.Popen([*map(str, words), "--json"], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, env=command.environment())
+
+    return start
 
 
-def test_a_killed_worker_s_shard_goes_on_from_its_journal(tmp_path, doctor, slow, command, keys):
-    job = Job(tmp_path, "encrypt", doctor, count=48)
-    words = [*command.words, "encrypt", job.source, "-r", keys / "doctor.pub", "-o", job.out,
-             "--engine", "dask", "--scheduler", slow.address, "--shards", "2", "--json"]
-    running = subprocess.Popen([*map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               env=command.environment())
-    until(lambda: len(job.in_place()) >= 2 * FEW and job.parts())
-    before = set(job.in_place())
-    slow.workers[0].send_signal(signal.SIGKILL)
-    assert slow.workers[0].wait() == -signal.SIGKILL
+def kill_one(cluster):
+    """Kill a worker; another one takes its place."""
+    lost = cluster.workers.pop(0)
+    lost.send_signal(signal.SIGKILL)
+    assert lost.wait() == -signal.SIGKILL
+    cluster.workers.append(cluster.start_worker())
+
+
+def test_a_killed_worker_s_shard_goes_on_from_its_journal(tmp_path, doctor, cluster, begin, keys):
+    job = Job(tmp_path, "encrypt", doctor, count=40)
+    with cluster.slow():
+        running = begin("encrypt", job.source, "-r", keys / "doctor.pub", "-o", job.out,
+                        "--shards", "2")
+        until(lambda: len(job.in_place()) >= 3 * FEW and job.parts())
+        before = set(job.in_place())
+        kill_one(cluster)
     out, err = running.communicate(timeout=100)
     document = json.loads(out)
     assert running.returncode == 0, err
@@ -98,24 +107,167 @@ def test_a_killed_worker_s_shard_goes_on_from_its_journal(tmp_path, doctor, slow
 
 
 def test_an_interrupt_ends_the_workers_shards_and_the_same_command_goes_on(
-    tmp_path, doctor, slow, command, keys
+    tmp_path, doctor, cluster, begin, dask, keys
 ):
-    job = Job(tmp_path, "encrypt", doctor, count=48)
-    words = [*command.words, "encrypt", job.source, "-r", keys / "doctor.pub", "-o", job.out,
-             "--engine", "dask", "--scheduler", slow.address, "--json"]
-    running = subprocess.Popen([*map(str, words), "--shards", "2"], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env=command.environment())
-    until(lambda: len(job.in_place()) >= 2 * FEW)
-    running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
+    job = Job(tmp_path, "encrypt", doctor, count=40)
+    words = "encrypt", job.source, "-r", keys / "doctor.pub", "-o", job.out
+    with cluster.slow():
+        running = begin(*words, "--shards", "2")
+        until(lambda: len(job.in_place()) >= 3 * FEW)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
     assert running.returncode == 130, err
     assert b"goes on where it stopped" in err
     assert job.parts() == []
     some = job.check_nothing_damaged()
     assert FEW <= some < len(job.plain)
     # Its journals tell how many shards there are.
-    done = subprocess.run([*map(str, words)], capture_output=True, check=False, timeout=100,
-                          env=command.environment())
-    assert done.returncode == 0, done.stderr
-    assert states(json.loads(done.stdout))["skipped"] == some
+    status, document, _ = dask(*words)
+    assert status == 0
+    assert states(document)["skipped"] == some
     job.check_done()
+
+
+def test_verify_and_rewrap_as_on_one_machine(tmp_path, doctor, dask, call, keys):
+    job = Job(tmp_path, "decrypt", doctor)
+    names = sorted(job.sources().values())
+    damaged = names[5]
+    data = bytearray(damaged.read_bytes())
+    data[-40] ^= 1
+    damaged.write_bytes(data)
+    status, document, _ = dask("verify", job.source, "-i", keys / "doctor.key", "--shards", "3")
+    local = call("verify", job.source, "-i", keys / "doctor.key", "--json")
+    assert status == local.status == 4
+    assert sorted(document["files"], key=str) == sorted(json.loads(local.out)["files"], key=str)
+    assert states(document) == {"done": len(names) - 1, "failed": 1}
+    damaged.unlink()
+    for expected in ("done", "skipped"):
+        status, document, _ = dask("rewrap", job.source, "-i", keys / "doctor.key", "--add",
+                                   keys / "other.pub", "--shards", "3")
+        assert states(document) == {expected: len(names) - 1}
+    assert call("verify", job.source, "-i", keys / "other.key").status == 0
+
+
+def test_workers_read_an_identity_of_their_own(tmp_path, doctor, dask, keys):
+    job = Job(tmp_path, "decrypt", doctor, count=6)
+    status, document, _ = dask("verify", job.source, "--worker-identity", keys / "doctor.key")
+    assert (status, states(document)) == (0, {"done": 6})
+    status, document, _ = dask("verify", job.source, "--worker-identity", tmp_path / "none.key")
+    assert status == 2
+    assert "none.key" in document["summary"]["error"]
+
+
+def test_no_identity_fits(tmp_path, doctor, dask, keys):
+    job = Job(tmp_path, "decrypt", doctor, count=6)
+    status, document, _ = dask("verify", job.source, "-i", keys / "other.key", "--shards", "2")
+    assert (status, states(document)) == (3, {"failed": 6})
+
+
+def test_a_folder_that_workers_do_not_see(tmp_path, cluster, keys, dask, monkeypatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x").write_bytes(b"x")
+    from dicomcrypt.cluster import shards
+
+    # The file by which they know the folder is not there, as on another machine.
+    monkeypatch.setattr(shards, "probing", lambda out: contextlib.nullcontext(f"{out}/missing"))
+    status, document, _ = dask("encrypt", tmp_path / "in", "-r", keys / "doctor.pub", "-o",
+                               tmp_path / "out")
+    assert status == 2
+    assert "does not see this machine's" in document["summary"]["error"]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("--engine", "dask"), "--scheduler tcp"),
+    (("--scheduler", "tcp://127.0.0.1:1"), "--engine dask only"),
+    (("--engine", "dask", "--scheduler", "127.0.0.1:1"), "give tcp://"),
+    (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "--dask-ca", "x"), "tls://"),
+    (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "--shard", "1/2"), "--shard is"),
+    (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "-j", "2"), "--jobs is"),
+])
+def test_what_cannot_be_meant_is_refused(tmp_path, call, keys, words, said):
+    (tmp_path / "in").mkdir()
+    done = call("encrypt", tmp_path / "in", "-r", keys / "doctor.pub", "-o", tmp_path / "out",
+                *words)
+    assert done.status == 2
+    assert said in done.err
+
+
+def test_a_scheduler_that_is_not_there(tmp_path, call, keys, monkeypatch):
+    monkeypatch.setattr("dicomcrypt.cluster.connection.PATIENCE", 1)
+    (tmp_path / "in").mkdir()
+    done = call("encrypt", tmp_path / "in", "-r", keys / "doctor.pub", "-o", tmp_path / "out",
+                "--engine", "dask", "--scheduler", "tcp://127.0.0.1:1")
+    assert done.status == 1
+    assert "no Dask scheduler answers at 'tcp://127.0.0.1:1'" in done.err
+
+
+def test_a_passphrase_goes_to_a_scheduler_on_loopback_only(tmp_path, doctor, dask, keys,
+                                                           monkeypatch):
+    from dicomcrypt.cluster import connection
+
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x").write_bytes(b"x")
+    words = ("encrypt", tmp_path / "in", "--passphrase-file", keys / "passphrase", "--kdf",
+             "scrypt", "-o", tmp_path / "out", "--shards", "1")
+    monkeypatch.setattr(connection, "is_loopback", lambda address: False)
+    status, document, _ = dask(*words)
+    assert status == 5
+    assert "keys would travel in clear" in document["summary"]["error"]
+    status, document, _ = dask(*words, "--secrets-in-clear")
+    assert (status, states(document)) == (0, {"done": 1})
+
+
+@pytest.mark.parametrize(("address", "local"), [
+    ("tcp://127.0.0.1:8786", True), ("tcp://[::1]:8786", True), ("tcp://localhost:1", True),
+    ("tcp://0.0.0.0:8786", False), ("tcp://10.0.0.5:8786", False), ("tcp://[::]:8786", False),
+    ("tcp://127.0.0.1.example:8786", False),
+])
+def test_which_addresses_only_this_machine_reaches(address, local):
+    from dicomcrypt.cluster.connection import is_loopback
+
+    assert is_loopback(address) is local
+
+
+def test_jobs_show_no_secrets(doctor):
+    from dicomcrypt.cluster.jobs import EncryptShards, WorkerKeys
+    from dicomcrypt.cluster.work import Answers, Chunks
+    from dicomcrypt.keys.passphrase import Passphrase
+    from dicomcrypt.trees.tree import EncryptOptions
+
+    job = EncryptShards("a", "b", {1: [Passphrase("secret")]}, False, False, EncryptOptions())
+    assert job.secret
+    shown = repr([job, WorkerKeys([doctor]), Answers({1: b"secret"}),
+                  Chunks(print, (b"secret",), "", "", True)])
+    assert "secret" not in shown
+    assert shown.count("...") == 3
+
+
+# ---- vaults ------------------------------------------------------------------
+
+
+@pytest.fixture
+def vault(tmp_path, keys, call):
+    path = tmp_path / "vault"
+    assert call("vault", "create", path, "-r", keys / "doctor.pub").status == 0
+    return path
+
+
+def restored(call, vault, keys, out):
+    done = call("vault", "get", vault, "--all", "-i", keys / "doctor.key", "-o", out, "-q")
+    assert done.status == 0, done.err
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+def clinic(folder, patients=6, images=6):
+    """Files of some patients, one of them twice; {path: contents}."""
+    made = {}
+    for patient in range(patients):
+        for image in range(images):
+            data = make.dicom(16, 16, make.noise(256, seed=patient * 100 + min(image, images - 2)),
+                              elements=make.element(0x0010, 0x0020, b"LO", b"P%03d " % patient))
+            path = folder / f"p{patient}" / f"i{image}.dcm"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            made[f"{folder.name}/p{patient}/i{image}.dcm"] = data
+    return made

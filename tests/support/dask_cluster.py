@@ -1,11 +1,12 @@
 """A Dask cluster of separate processes on loopback, and what makes its workers slow.
 
-As a preload of `dask worker` this module makes checkpoints frequent and files slow, where the
-environment says so: a test can then kill a worker in the middle of a shard.
+As a preload of `dask worker` this module makes checkpoints frequent, and files slow as long as
+the test wants that: it can then kill a worker in the middle of a shard.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -18,22 +19,20 @@ import dicomcrypt
 
 #: Where the package that is under test was imported from.
 PACKAGE = pathlib.Path(dicomcrypt.__file__).parents[1]
-SLOW = "DICOMCRYPT_TEST_SLOW"
-FEW = 4
+#: Files of a checkpoint, and seconds that a file takes while SLOW lies in the workers' folder.
+FEW, SECONDS, SLOW = 4, 0.08, "slow"
 
 
 def dask_setup(worker) -> None:
     """Called by `dask worker --preload`."""
-    delay = float(os.environ.get(SLOW, "0"))
-    if not delay:
-        return
     from dicomcrypt.trees import checkpoint
     from dicomcrypt.trees.sealing import Sealing
 
     real = Sealing.write
 
     def write(*arguments):
-        time.sleep(delay)
+        if os.path.exists(SLOW):
+            time.sleep(SECONDS)
         return real(*arguments)
 
     checkpoint.FILES, Sealing.write = FEW, write
@@ -64,17 +63,22 @@ class DaskCluster:
         self._running.append(process)
         return process
 
-    def start_worker(self, delay: float = 0.0) -> subprocess.Popen:
+    def start_worker(self) -> subprocess.Popen:
         """Start a worker; it may join a moment later."""
-        os.environ[SLOW] = str(delay)
+        return self._start(
+            "worker", "--scheduler-file", self.file, "--nthreads", "1", "--no-nanny",
+            "--no-dashboard", "--host", "127.0.0.1", "--local-directory", self.folder,
+            "--preload", __file__, "--memory-limit", "0",
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def slow(self):
+        """Workers take their time with every file that they encrypt."""
+        (self.folder / SLOW).touch()
         try:
-            return self._start(
-                "worker", "--scheduler-file", self.file, "--nthreads", "1", "--no-nanny",
-                "--no-dashboard", "--host", "127.0.0.1", "--local-directory", self.folder,
-                "--preload", __file__, "--memory-limit", "0",
-            )  # fmt: skip
+            yield
         finally:
-            del os.environ[SLOW]
+            (self.folder / SLOW).unlink()
 
     def wait_joined(self, process: subprocess.Popen) -> None:
         self._wait(lambda: "Registered to" in process.log.read_text() or None)
