@@ -12,6 +12,7 @@ from tree_jobs import Job
 pytest.importorskip("distributed", reason="distributed missing: pip install 'dicomcrypt[dask]'")
 
 from dask_cluster import FEW, DaskCluster
+from vault_world import write_dicom
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +75,6 @@ def begin(cluster, command):
     return start
 
 
-def kill_one(cluster):
-    """Kill a worker; another one takes its place."""
-    lost = cluster.workers.pop(0)
-    lost.send_signal(signal.SIGKILL)
-    assert lost.wait() == -signal.SIGKILL
-    cluster.workers.append(cluster.start_worker())
-
-
 def test_a_killed_worker_s_shard_goes_on_from_its_journal(tmp_path, doctor, cluster, begin, keys):
     job = Job(tmp_path, "encrypt", doctor, count=40)
     with cluster.slow():
@@ -89,7 +82,7 @@ def test_a_killed_worker_s_shard_goes_on_from_its_journal(tmp_path, doctor, clus
                         "--shards", "2")
         until(lambda: len(job.in_place()) >= 3 * FEW and job.parts())
         before = set(job.in_place())
-        kill_one(cluster)
+        cluster.kill_busy()
     out, err = running.communicate(timeout=100)
     document = json.loads(out)
     assert running.returncode == 0, err
@@ -202,20 +195,17 @@ def test_a_scheduler_that_is_not_there(tmp_path, call, keys, monkeypatch):
     assert "no Dask scheduler answers at 'tcp://127.0.0.1:1'" in done.err
 
 
-def test_a_passphrase_goes_to_a_scheduler_on_loopback_only(tmp_path, doctor, dask, keys,
-                                                           monkeypatch):
+def test_keys_go_to_a_scheduler_on_loopback_only(tmp_path, doctor, dask, keys, monkeypatch):
     from dicomcrypt.cluster import connection
 
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "x").write_bytes(b"x")
-    words = ("encrypt", tmp_path / "in", "--passphrase-file", keys / "passphrase", "--kdf",
-             "scrypt", "-o", tmp_path / "out", "--shards", "1")
+    job = Job(tmp_path, "decrypt", doctor, count=4)
+    words = ("verify", job.source, "-i", keys / "doctor.key", "--shards", "1")
     monkeypatch.setattr(connection, "is_loopback", lambda address: False)
     status, document, _ = dask(*words)
     assert status == 5
     assert "keys would travel in clear" in document["summary"]["error"]
     status, document, _ = dask(*words, "--secrets-in-clear")
-    assert (status, states(document)) == (0, {"done": 1})
+    assert (status, states(document)) == (0, {"done": 4})
 
 
 @pytest.mark.parametrize(("address", "local"), [
@@ -243,6 +233,28 @@ def test_jobs_show_no_secrets(doctor):
     assert shown.count("...") == 3
 
 
+def test_keys_go_over_tls(tmp_path, doctor, keys, call):
+    import trustme
+
+    ca = trustme.CA()
+    mine = ca.issue_cert("127.0.0.1", "localhost")
+    files = {name: tmp_path / f"{name}.pem" for name in ("ca", "cert", "key")}
+    ca.cert_pem.write_to_path(files["ca"])
+    mine.cert_chain_pems[0].write_to_path(files["cert"])
+    mine.private_key_pem.write_to_path(files["key"])
+    job = Job(tmp_path, "decrypt", doctor, count=4)
+    security = ("--tls-ca-file", files["ca"], "--tls-cert", files["cert"], "--tls-key",
+                files["key"])
+    (tmp_path / "dask").mkdir()
+    with DaskCluster(tmp_path / "dask", workers=1, security=security) as cluster:
+        assert cluster.address.startswith("tls://")
+        words = ("verify", job.source, "-i", keys / "doctor.key", "--engine", "dask",
+                 "--scheduler", cluster.address, "--json", "--dask-ca", files["ca"])
+        done = call(*words, "--dask-cert", files["cert"], "--dask-key", files["key"])
+        assert done.status == 0, done.err
+        assert states(json.loads(done.out)) == {"done": 4}
+
+
 # ---- vaults ------------------------------------------------------------------
 
 
@@ -259,15 +271,49 @@ def restored(call, vault, keys, out):
     return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
-def clinic(folder, patients=6, images=6):
-    """Files of some patients, one of them twice; {path: contents}."""
-    made = {}
-    for patient in range(patients):
-        for image in range(images):
-            data = make.dicom(16, 16, make.noise(256, seed=patient * 100 + min(image, images - 2)),
-                              elements=make.element(0x0010, 0x0020, b"LO", b"P%03d " % patient))
-            path = folder / f"p{patient}" / f"i{image}.dcm"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-            made[f"{folder.name}/p{patient}/i{image}.dcm"] = data
-    return made
+@pytest.fixture
+def ward(tmp_path):
+    """Files of eight patients, five and a double each; {path in the vault: bytes}."""
+    folder = tmp_path / "ward"
+    for patient in range(8):
+        (folder / f"p{patient}").mkdir(parents=True)
+        for number in range(5):
+            write_dicom(folder / f"p{patient}" / f"i{number}.dcm", f"P{patient}", f"1.2.{patient}",
+                        number)
+        (folder / f"p{patient}" / "double.dcm").write_bytes(
+            (folder / f"p{patient}" / "i0.dcm").read_bytes())
+    return {str(p.relative_to(tmp_path)): p.read_bytes() for p in folder.rglob("*.dcm")}
+
+
+def check_vault(call, vault, keys, ward, out, objects):
+    """Every file comes back, each object is there once, and nothing is left over."""
+    assert restored(call, vault, keys, out) == ward
+    assert call("vault", "check", vault, "-i", keys / "doctor.key").status == 0
+    assert len(list(vault.glob("objects/*/*.dcmx"))) == objects
+    assert [p for p in vault.parent.rglob(".dcmx-*") if p.is_file()] == []
+    assert list(vault.parent.glob("*journal*")) == []
+
+
+def test_a_ward_is_added_on_a_cluster(tmp_path, vault, ward, keys, dask, call):
+    words = "vault", "add", vault, tmp_path / "ward", "-i", keys / "doctor.key"
+    status, document, err = dask(*words)
+    assert status == 0, err
+    assert states(document) == {"done": 48}
+    check_vault(call, vault, keys, ward, tmp_path / "out", 40)
+    status, document, _ = dask(*words)
+    assert states(document) == {"skipped": 48}
+
+
+def test_a_worker_killed_while_it_seals_for_a_vault(
+    tmp_path, vault, ward, keys, cluster, begin, call
+):
+    with cluster.slow():
+        running = begin("vault", "add", vault, tmp_path / "ward", "-i", keys / "doctor.key")
+        until(lambda: len(list(vault.glob("objects/*/.dcmx-*.part"))) >= 8)
+        cluster.kill_busy()
+    out, err = running.communicate(timeout=100)
+    document = json.loads(out)
+    assert running.returncode == 0, err
+    print(f"\nvault: {states(document)}; {document['summary']['warnings']}")
+    assert states(document) == {"done": 48}
+    check_vault(call, vault, keys, ward, tmp_path / "out", 40)

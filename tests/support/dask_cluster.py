@@ -32,6 +32,7 @@ def dask_setup(worker) -> None:
 
     def write(*arguments):
         if os.path.exists(SLOW):
+            pathlib.Path(f"busy-{os.getpid()}").touch()
             time.sleep(SECONDS)
         return real(*arguments)
 
@@ -71,6 +72,14 @@ class DaskCluster:
             "--preload", __file__, "--memory-limit", "0",
         )  # fmt: skip
 
+    def kill_busy(self) -> None:
+        """Kill a worker that encrypts, while they are slow; another one takes its place."""
+        lost = next(p for p in self.workers if (self.folder / f"busy-{p.pid}").exists())
+        lost.send_signal(signal.SIGKILL)
+        assert lost.wait() == -signal.SIGKILL
+        self.workers.remove(lost)
+        self.workers.append(self.start_worker())
+
     @contextlib.contextmanager
     def slow(self):
         """Workers take their time with every file that they encrypt."""
@@ -79,6 +88,8 @@ class DaskCluster:
             yield
         finally:
             (self.folder / SLOW).unlink()
+            for path in self.folder.glob("busy-*"):
+                path.unlink()
 
     def wait_joined(self, process: subprocess.Popen) -> None:
         self._wait(lambda: "Registered to" in process.log.read_text() or None)
@@ -109,7 +120,7 @@ class DaskCluster:
                 process.send_signal(signal.SIGTERM)
         for process in self._running:
             try:
-                process.wait(10)
+                process.wait(3)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
