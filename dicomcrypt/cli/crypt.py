@@ -96,7 +96,6 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
     same command is given again.
     """
     from ..ciphers.transform import method_number
-    from ..cluster.jobs import EncryptShards
     from ..keys.batch import Envelope, scoped_recipients
     from ..keys.passphrase import Passphrase
     from ..keys.references import each_once
@@ -172,6 +171,8 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
     with Report("encrypt", as_json=as_json, quiet=quiet, verbose=verbose) as report:
         report.warnings += warnings
         if remote and not dry_run:
+            from ..cluster.jobs import EncryptShards
+
             cluster.run_trees(report, [
                 EncryptShards(os.path.abspath(source), os.path.abspath(target), scoped,
                               allow_classical, allow_mixed, settings)

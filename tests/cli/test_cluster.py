@@ -170,6 +170,32 @@ def test_a_folder_that_workers_do_not_see(tmp_path, cluster, keys, dask, monkeyp
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_another_job_s_shard_is_not_waited_for(tree, dask, keys):
+    from dicomcrypt.trees.journal import Journal, place
+
+    journal = Journal(place(str(tree.out), (2, 3), None), bytes(32))
+    try:
+        status, document, _ = dask("encrypt", tree.source, "-r", keys / "doctor.pub", "-o",
+                                   tree.out)
+    finally:
+        journal.close()
+    assert status == 1
+    assert "another job has the journal" in document["summary"]["error"]
+
+
+def test_a_job_keeps_its_number_of_shards(tmp_path):
+    from dicomcrypt.cluster.shards import shard_count
+    from dicomcrypt.errors import UsageError
+
+    out = str(tmp_path / "out")
+    assert [shard_count(out, None, 5), shard_count(out, 7, 5), shard_count(None, None, 1)] == [
+        20, 7, 4]
+    (tmp_path / "out.dcmx-journal-3-of-6").touch()
+    assert shard_count(out, None, 5) == shard_count(out, 6, 5) == 6
+    with pytest.raises(UsageError, match="give --shards 6"):
+        shard_count(out, 7, 5)
+
+
 @pytest.mark.parametrize(("words", "said"), [
     (("--engine", "dask"), "--scheduler tcp"),
     (("--scheduler", "tcp://127.0.0.1:1"), "--engine dask only"),
