@@ -51,7 +51,9 @@ class Cluster:
             if not os.path.isfile(path):
                 raise UsageError(f"{path!r} is no file")
         # What matters of it is said here, in this program's words.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in list(logging.root.manager.loggerDict):
+            if name.split(".")[0] == "distributed":
+                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         try:
             security = Security(require_encryption=True, **given) if scheme == "tls" else None
             self.client = Client(self.address, security=security, timeout=PATIENCE,
@@ -86,7 +88,14 @@ class Cluster:
         the addresses at which it listens: each of them is asked for."""
         if in_clear:
             return
-        for address in self.client.run_on_scheduler(work.listening):
+        try:
+            addresses = self.client.run_on_scheduler(work.listening)
+        except Exception as error:  # whatever it is that the scheduler lacks
+            raise DicomcryptError(
+                f"the scheduler does not say where it listens ({type(error).__name__}): has it the "
+                "same dicomcrypt as this machine?"
+            ) from None
+        for address in addresses:
             if not address.startswith("tls://") and not is_loopback(address):
                 raise PolicyError(
                     f"keys would travel in clear: the scheduler listens at {address!r}; use "

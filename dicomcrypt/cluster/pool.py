@@ -69,10 +69,12 @@ class ClusterPool:
                            more=(tasks, answers))
 
     def take(self, timeout: float) -> Iterator[tuple[Any, int | list[Outcome]]]:
-        """Yield a chunk's number and its outcomes, or no bytes if nothing ends in time."""
+        """Yield a chunk's number and its outcomes; or no bytes, after a time in which nothing has
+        ended, so that the job does something for its lease."""
         found = self._tasks.take(max(timeout, 0.01))
         if found is None:
-            yield None, 0
+            if timeout:
+                yield None, 0
             return
         number, (tasks, answers), result = found
         if result.error is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import queue
 import time
@@ -16,6 +17,8 @@ from .connection import Cluster, result_of
 
 #: Seconds in which cancelled tasks are waited for.
 ENDING = 10.0
+#: How the names of probes begin, shorter than those of a job's outputs in progress.
+PROBE = "da5c"
 
 
 class Tasks:
@@ -32,7 +35,7 @@ class Tasks:
         self._begun: Counter[int] = Counter()
         self._submitted: Counter[int] = Counter()
         self._running: set[int] = set()
-        self._lost = 0
+        self._lost = self._said = 0
         #: The last report of each task, by its number.
         self.told: dict[int, dict[str, Any]] = {}
 
@@ -58,6 +61,7 @@ class Tasks:
         number, what = message["task"], message["what"]
         if what == "begins":
             self._begun[number] += 1
+            self._lost += self.lost(number)
             self._running.add(number)
         elif what == "ends":
             self._running.discard(number)
@@ -82,9 +86,8 @@ class Tasks:
     def take(self, timeout: float) -> tuple[int, Any, Any] | None:
         """Return the number of a task that has ended, what came with it, and its result; None if
         none ends in time. Raises WorkerLostError, DicomcryptError."""
-        count = sum(max(self._begun[n] - k, 0) for n, k in list(self._submitted.items()))
-        if count > self._lost:
-            self._lost = count
+        if self._lost > self._said:
+            self._said = self._lost
             self._tell("a worker was lost: what it was at goes on elsewhere")
         try:
             future = self._ended.get(timeout=timeout)
@@ -98,8 +101,13 @@ class Tasks:
 
 @contextlib.contextmanager
 def probing(folder: str) -> Iterator[str]:
-    """A file in an output folder, by which workers see that theirs is the same."""
-    path = os.path.join(folder, new_part_name())
+    """A file in an output folder, by which workers see that theirs is the same.
+
+    One that a killed job left is removed."""
+    for path in glob.glob(os.path.join(glob.escape(folder), new_part_name(PROBE)[:10] + "?" * 17)):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+    path = os.path.join(folder, new_part_name(PROBE))
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         yield path

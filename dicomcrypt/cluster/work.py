@@ -62,13 +62,16 @@ class Following:
 
     def check(self) -> bool:
         """Whether it is time for a report; raises KeyboardInterrupt when the job was cancelled, or
-        its process is gone: the scheduler has released the task then."""
+        its process is gone, since the scheduler has released the task then; or the scheduler is."""
         now = time.monotonic()
         if now - self._since < TICK:
             return False
         self._since = now
         state = self._worker.state.tasks.get(self._key)
-        if state is None or state.state not in ("executing", "long-running"):
+        if (
+            state is None or state.state not in ("executing", "long-running")
+            or self._worker.status.name in ("closing", "closed", "failed")
+        ):  # fmt: skip
             raise KeyboardInterrupt
         return True
 

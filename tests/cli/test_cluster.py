@@ -343,3 +343,15 @@ def test_a_worker_killed_while_it_seals_for_a_vault(
     print(f"\nvault: {states(document)}; {document['summary']['warnings']}")
     assert states(document) == {"done": 48}
     check_vault(call, vault, keys, ward, tmp_path / "out", 40)
+
+
+def test_a_probe_that_a_killed_job_left_goes(tmp_path):
+    from dicomcrypt.cluster.tasks import probing
+
+    part = tmp_path / (".dcmx-da5c0000" + "0" * 12 + ".part")  # a job's own, which is longer
+    part.touch()
+    with probing(str(tmp_path)) as first:
+        left = tmp_path / (first[:-9] + "0000.part")
+        left.touch()
+    with probing(str(tmp_path)) as second:
+        assert {str(p) for p in tmp_path.iterdir()} == {second, str(part)}
