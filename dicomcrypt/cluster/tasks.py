@@ -86,12 +86,14 @@ class Tasks:
     def take(self, timeout: float) -> tuple[int, Any, Any] | None:
         """Return the number of a task that has ended, what came with it, and its result; None if
         none ends in time. Raises WorkerLostError, DicomcryptError."""
-        if self._lost > self._said:
-            self._said = self._lost
-            self._tell("a worker was lost: what it was at goes on elsewhere")
         try:
             future = self._ended.get(timeout=timeout)
         except queue.Empty:
+            future = None
+        if self._lost > self._said:
+            self._said = self._lost
+            self._tell("a worker was lost: what it was at goes on elsewhere")
+        if future is None:
             return None
         number, more = self._pending.pop(future)
         result = result_of(future)

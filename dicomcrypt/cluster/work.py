@@ -55,7 +55,6 @@ class Following:
 
         self._worker, self._topic, self._number = get_worker(), topic, number
         self._key, self._since = self._worker.get_current_task(), 0.0
-        self._bytes = 0
 
     def say(self, what: str, **more: Any) -> None:
         self._worker.log_event(self._topic, {"task": self._number, "what": what, **more})
@@ -100,8 +99,7 @@ def do_shard(
             raise UsageError(f"a worker does not see this machine's {job.out!r}: it must be one "
                              "folder, at the same place on all machines")
         with contextlib.closing(job.outcomes(shard, following.watch)) as found:
-            for outcome in found:
-                outcomes.append(outcome)
+            outcomes.extend(found)
     except KeyboardInterrupt:  # nobody waits for this
         return Result([])
     except Exception as error:

@@ -73,8 +73,10 @@ class DaskCluster:
         )  # fmt: skip
 
     def kill_busy(self) -> None:
-        """Kill a worker that encrypts, while they are slow; another one takes its place."""
-        lost = next(p for p in self.workers if (self.folder / f"busy-{p.pid}").exists())
+        """Kill the worker that began a file last, while they are slow; another one takes its
+        place."""
+        began = {p.stat().st_mtime_ns: p.name for p in self.folder.glob("busy-*")}
+        lost = next(p for p in self.workers if began[max(began)] == f"busy-{p.pid}")
         lost.send_signal(signal.SIGKILL)
         assert lost.wait() == -signal.SIGKILL
         self.workers.remove(lost)
