@@ -9,7 +9,7 @@ import sys
 import click
 
 from ..errors import UsageError
-from . import auditing
+from . import auditing, cluster
 from . import options as opt
 from .outcome import single
 from .pipes import decrypt_pipe, encrypt_pipe
@@ -30,6 +30,7 @@ Examples:
   dicomcrypt encrypt ct.dcm --card                             to the card in the reader
   dicomcrypt encrypt ct.dcm -r doctor.pub --sign-with hospital.p12
   dicomcrypt encrypt ct.dcm -r doctor.pub --sign-card          signed by the card in the reader
+  dicomcrypt encrypt archive/ -r doctor.pub -o safe/ --engine dask --scheduler tcp://head:8786
   cat ct.dcm | dicomcrypt encrypt - -r doctor.pub > ct.dcmx
 
 \b
@@ -77,6 +78,8 @@ Without any, [recipients] default of the configuration says who it is. docs/keys
 @opt.classical
 @opt.jobs
 @opt.shard
+@opt.engine
+@opt.shards
 @opt.journal
 @opt.no_sync
 @opt.dry_run
@@ -109,6 +112,7 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
                          "that was broken off goes on without it")
     if delete_source and (not verify or no_sync):
         raise UsageError("--delete-source needs --verify, and cannot stand with --no-sync")
+    remote = cluster.wanted(inputs, jobs=jobs, shard=shard, journal=journal)
     opt.one_use_of_standard_input(inputs, passphrase_file)
     told = not as_json and not quiet
     by_passphrase = ask or passphrase_file is not None
@@ -130,10 +134,10 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
     signer = opt.load_signer(sign_with, sign_passphrase_file)
     targets = pair(inputs, output, lambda path: path + SUFFIX, "encrypt", make=not dry_run)
     whole_tree = len(targets) > 1 or os.path.isdir(targets[0][0])
+    scoped = scoped_recipients(everybody, opt.load_recipient_files(tags_to),
+                               opt.load_recipient_files(pixels_to))
     envelope = Envelope(
-        scoped_recipients(everybody, opt.load_recipient_files(tags_to),
-                          opt.load_recipient_files(pixels_to)),
-        batch=whole_tree, allow_classical=allow_classical, allow_mixed=allow_mixed,
+        scoped, batch=whole_tree, allow_classical=allow_classical, allow_mixed=allow_mixed,
     )  # fmt: skip
     warnings = [] if spare or no_recovery or "-" in inputs else recovery_warnings(told)
     number = method_number(method)
@@ -169,6 +173,15 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
         raise UsageError("--journal is for one tree: each has a journal of its own")
     with Report("encrypt", as_json=as_json, quiet=quiet, verbose=verbose) as report:
         report.warnings += warnings
+        if remote and not dry_run:
+            from ..cluster.jobs import EncryptShards
+
+            cluster.run_trees(report, [
+                EncryptShards(os.path.abspath(source), os.path.abspath(target), scoped,
+                              allow_classical, allow_mixed, settings)
+                for source, target in targets
+            ])  # fmt: skip
+            sys.exit(report.exit_status())
         for source, target in targets:
             if not os.path.isdir(source):
                 run(report, single(source, lambda s=source, t=target: one(s, t)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
-from . import auditing
+from . import auditing, cluster
 from . import options as opt
 from .figures import figure_place
 from .outcome import single
@@ -20,12 +20,16 @@ Examples:
   dicomcrypt verify safe/ -i doctor.key
   dicomcrypt verify ct.dcm.dcmx -i doctor.key --json
   dicomcrypt verify safe/ -i doctor.key --signer hospital.pem
+  dicomcrypt verify safe/ --worker-identity /keys/doctor.key --engine dask --scheduler tcp://head:8786
 """)
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
 @opt.identity
 @opt.signatures
 @opt.jobs
 @opt.shard
+@opt.engine
+@opt.shards
+@opt.worker_identity
 @opt.output_style
 def verify(inputs, identity_files, ask, passphrase_file, require_signature, signers, jobs, shard,
            as_json, quiet, verbose):
@@ -33,14 +37,18 @@ def verify(inputs, identity_files, ask, passphrase_file, require_signature, sign
 
     --json says who signed each of them.
     """
+    from ..cluster.jobs import VerifyShards
     from ..objects.files import verify_path
     from ..objects.signing import verified_note
     from ..trees.inplace import verify_tree
     from ..trees.pool import Outcome, default_jobs
     from .console import Report, run
 
-    identities = opt.load_identity_files(identity_files, ask, passphrase_file)
-
+    remote = cluster.wanted(inputs, jobs=jobs, shard=shard)
+    if remote:
+        keys = cluster.load_keys(identity_files, ask, passphrase_file)
+    else:
+        identities = opt.load_identity_files(identity_files, ask, passphrase_file)
     policy = opt.load_signature_policy(require_signature, signers)
 
     def one(path: str) -> Outcome:
@@ -51,6 +59,10 @@ def verify(inputs, identity_files, ask, passphrase_file, require_signature, sign
                        details={"signature": signature} if signature else None)
 
     with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        if remote:
+            cluster.run_trees(report, [VerifyShards(os.path.abspath(path), keys, policy)
+                                       for path in inputs])
+            inputs = ()
         for path in inputs:
             if os.path.isdir(path):
                 run(report, verify_tree(path, identities, jobs or default_jobs(), shard=shard,
@@ -198,6 +210,8 @@ Examples:
   dicomcrypt rewrap ct.dcm.dcmx -i doctor.key --add colleague.pub
   dicomcrypt rewrap ct.dcm.dcmx -i doctor.key --remove former.pub --add colleague.pub
   dicomcrypt rewrap safe/ -i doctor.key --remove 0123456789abcdef --keep-key
+  dicomcrypt rewrap safe/ -i doctor.key --add new.pub --engine dask --scheduler tls://head:8786 \\
+    --dask-ca ca.pem --dask-cert me.pem --dask-key me-key.pem
 
 \b
 Removing encrypts the object anew under a new key, because whoever is removed knew the old
@@ -220,16 +234,24 @@ header: it takes nothing from somebody who kept the key, or an old copy of the f
 @opt.classical
 @opt.jobs
 @opt.shard
+@opt.engine
+@opt.shards
+@opt.worker_identity
 @opt.output_style
 def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, sign_with,
            sign_passphrase_file, drop_signature, resume, allow_classical, allow_mixed, jobs, shard,
            as_json, quiet, verbose):
     """Change who may open objects. Adding rewrites the header in place, and keeps a signature."""
+    from ..cluster.jobs import RewrapShards
     from ..trees.inplace import RewrapOptions, rewrap_one, rewrap_tree
     from ..trees.pool import default_jobs
     from .console import Report, run
 
-    identities = opt.load_identity_files(identity_files, ask, passphrase_file)
+    remote = cluster.wanted(inputs, jobs=jobs, shard=shard)
+    if remote:
+        keys = cluster.load_keys(identity_files, ask, passphrase_file)
+    else:
+        identities = opt.load_identity_files(identity_files, ask, passphrase_file)
     adding = opt.load_recipient_files(add)
     removing = []
     for entry in remove:
@@ -245,6 +267,10 @@ def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, 
                             allow_mixed, resume, opt.load_signer(sign_with, sign_passphrase_file),
                             drop_signature)
     with Report("rewrap", as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        if remote:
+            cluster.run_trees(report, [RewrapShards(os.path.abspath(path), keys, options)
+                                       for path in inputs])
+            inputs = ()
         for path in inputs:
             if os.path.isdir(path):
                 run(report, rewrap_tree(path, identities, options, jobs or default_jobs(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -21,6 +22,7 @@ Examples:
   dicomcrypt vault add archive/ ward3/ -i doctor.key
   dicomcrypt vault add archive/ a.dcm b.dcm --prefix incoming -i doctor.key
   dicomcrypt vault add archive/ ward3/ --verify --login service --passphrase-file secret
+  dicomcrypt vault add archive/ ward3/ -i doctor.key --engine dask --scheduler tls://head:8786
 """)
 @unlocking
 @click.argument("paths", nargs=-1, required=True, metavar="FILE|FOLDER...")
@@ -35,6 +37,7 @@ Examples:
 @click.option("--no-dedupe", is_flag=True,
               help="Store a file again that its patient's record has already.")
 @opt.jobs
+@opt.engine
 @opt.no_sync
 @opt.output_style
 def add(folder, keys_path, login, identity_files, ask, passphrase_file, paths, prefix, method,
@@ -49,8 +52,10 @@ def add(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
     from ..ciphers.transform import method_number
     from ..trees.pool import default_jobs
     from ..vault.adding import AddOptions, add_files, add_tree
+    from . import cluster
     from .console import Report, run
 
+    remote = cluster.wanted(paths, jobs=jobs)
     options = AddOptions(method_number(method), links, verify, not no_dedupe, not no_sync)
     with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
         with Report("add", as_json=as_json, quiet=quiet, verbose=verbose,
@@ -59,9 +64,12 @@ def add(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
             files = [path for path in paths if not os.path.isdir(path)]
             if files:
                 run(report, add_files(opened, files, options, prefix=prefix or "", **how))
-            for path in paths:
-                if path not in files:
-                    run(report, add_tree(opened, path, options, prefix=prefix, **how))
+            with contextlib.ExitStack() as stack:
+                if remote:
+                    how["pool"] = stack.enter_context(cluster.vault_pool(opened, report))
+                for path in paths:
+                    if path not in files:
+                        run(report, add_tree(opened, path, options, prefix=prefix, **how))
         opened.catalogue.save_cache()
     sys.exit(report.exit_status())
 

@@ -17,7 +17,7 @@ from ..objects.files import describe_failure
 from .checkpoint import FULL, Checkpoints
 from .journal import Journal, place
 from .names import check_folders
-from .pool import Answer, Factory, Outcome, Pool, next_chunk
+from .pool import Answer, Factory, MakePool, Outcome, Pool, next_chunk
 from .walk import Entry, Survey, in_shard
 
 Shard = tuple[int, int]
@@ -256,17 +256,22 @@ def run(
     watch: Watch | None = None,
     start_method: str | None = None,
     answer: Answer | None = None,
+    pool: MakePool | None = None,
 ) -> Iterator[Outcome]:
     """Do all tasks, in this process or in `jobs` others; yield outcomes as they are final.
 
     tasks: made from `survey`. checkpoints: where outputs in progress get their names. answer:
     answers what workers ask; their factory then gets a function that asks.
+    pool: makes other workers than processes of this machine.
     Raises DiskFullError when no room is left, with everything done so far in its place, and
     WorkerLostError; after these and an interrupt the same job can be given again.
     """
     pace = _Pace(survey, checkpoints, watch)
     try:
-        if jobs <= 1:
+        if pool is not None:
+            with pool(factory, arguments, answer) as found:
+                yield from _feed(found, survey, tasks, pace)
+        elif jobs <= 1:
             worker = factory(*arguments, pace.tick, *(() if answer is None else (answer,)))
             while not pace.full and (chunk := next_chunk(tasks)):
                 worker.begin(chunk)
@@ -277,8 +282,8 @@ def run(
                     if pace.full:
                         break
         else:
-            with Pool(factory, arguments, jobs, start_method, answer) as pool:
-                yield from _feed(pool, survey, tasks, pace)
+            with Pool(factory, arguments, jobs, start_method, answer) as found:
+                yield from _feed(found, survey, tasks, pace)
         if checkpoints is not None:
             yield from checkpoints.finish()
     except DiskFullError as error:
@@ -296,7 +301,7 @@ def _feed(pool: Pool, survey: Survey, tasks: Iterator[Entry], pace: _Pace) -> It
     more = True
     while more or pool.busy:
         while more and pool.wants:
-            chunk = next_chunk(tasks)
+            chunk = next_chunk(tasks, pool.scale)
             more = bool(chunk) and not pace.full
             if more:
                 pool.give(chunk)

@@ -70,6 +70,8 @@ class Worker(Protocol):
 #: Makes a worker from its arguments, a function that is told of bytes done, and, in a job that
 #: answers questions, a function that asks the job's process.
 Factory = Callable[..., Worker]
+#: Makes a pool like `Pool` from factory, arguments and answer.
+MakePool = Callable[[Factory, tuple, Callable[[Any], Any]], Any]
 #: Answers a worker's question, in the job's process; what it raises is raised in the worker.
 Answer = Callable[[Any], Any]
 
@@ -86,14 +88,15 @@ class _Talk:
         return _Talk, (self.value,)
 
 
-def next_chunk(tasks: Iterator[Any]) -> list[Any]:
-    """Take a few small tasks, or one large one."""
+def next_chunk(tasks: Iterator[Any], scale: int = 1) -> list[Any]:
+    """Take a few small tasks, or one large one. scale: times what fits into a pipe."""
     chunk, size, names = [], 0, 0
     for task in tasks:
         chunk.append(task)
         size += task.size
         names += len(task.relative)
-        if len(chunk) >= CHUNK_TASKS or size >= CHUNK_BYTES or names >= CHUNK_NAMES:
+        if (len(chunk) >= CHUNK_TASKS * scale or size >= CHUNK_BYTES * scale
+                or names >= CHUNK_NAMES * scale):
             break
     return chunk
 
@@ -185,6 +188,9 @@ class Pool:
     arguments: for the factory, keys among them; they go through a pipe, never through argv or
     the environment. method: "fork" or "spawn", by default what fits. answer: what workers ask.
     """
+
+    #: How large chunks are (`next_chunk`).
+    scale = 1
 
     def __init__(
         self, factory: Factory, arguments: tuple, jobs: int, method: str | None = None,

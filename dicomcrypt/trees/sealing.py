@@ -136,7 +136,11 @@ class Sealer:
         found = self._ready.pop(entry.relative, None)
         if found is None:
             found = self._open(entry, link=link)
-            found.draw_keys()
+            try:
+                found.draw_keys()
+            except BaseException:
+                found.source.close()
+                raise
         elif isinstance(found, Exception):
             raise found
         return found

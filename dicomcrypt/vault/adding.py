@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import time
@@ -256,12 +257,14 @@ def unfinished(tasks: Iterator[Entry], vault: Vault) -> Iterator[Entry]:
 
 def add_tree(
     vault: Vault, root: str, options: AddOptions, jobs: int = 1, *, prefix: str | None = None,
-    watch: Watch | None = None, start_method: str | None = None,
+    watch: Watch | None = None, start_method: str | None = None, pool: Callable | None = None,
 ) -> Iterator[Outcome]:
     """Add a file, or every file below a folder; yield an outcome an entry.
 
     prefix: what stands before the paths in the vault, by default a folder's name. A job that
-    was killed goes on when it is given again. Raises JobBusyError, DiskFullError, WorkerLostError.
+    was killed goes on when it is given again. pool: makes the workers, as of `trees.job.run`, told
+    `folder`, into which they write, and `sync` besides. Raises JobBusyError, DiskFullError,
+    WorkerLostError.
     """
     folder = os.path.abspath(root)
     if not os.path.isdir(folder):
@@ -272,7 +275,7 @@ def add_tree(
         prefix = os.path.basename(os.path.realpath(root))
     _refuse_private(vault, root)
     yield from _add(vault, folder, (), _stored_prefix(prefix), options,
-                    lambda private: entries_of(folder, private), jobs, watch, start_method)
+                    lambda private: entries_of(folder, private), jobs, watch, start_method, pool)
 
 
 def add_files(
@@ -322,7 +325,7 @@ def _named(folder: str, name: bytes) -> Entry:
 def _add(
     vault: Vault, folder: str, names: Sequence[bytes], prefix: bytes, options: AddOptions,
     entries: Callable[[tuple[str, ...]], Iterator[Entry]], jobs: int, watch: Watch | None,
-    start_method: str | None,
+    start_method: str | None, pool: Callable | None = None,
 ) -> Iterator[Outcome]:
     """Add what is in a folder, under one lease and with one journal.
 
@@ -358,10 +361,13 @@ def _add(
         arguments = (os.fsencode(folder), os.fsencode(objects), prefix,
                      bool(names), keys, options, output.journal.run)
         whole = True
+        if pool is not None:
+            pool = functools.partial(pool, folder=objects, sync=options.sync)
         tasks = unfinished(output.tasks(survey, mirror=False), vault)
         try:
             for outcome in run(survey, tasks, _adder, arguments, jobs, checkpoints=checkpoints,
-                               watch=looking, start_method=start_method, answer=records.answer):
+                               watch=looking, start_method=start_method, answer=records.answer,
+                               pool=pool):
                 whole = whole and outcome.state != "failed"
                 for final in _through(checkpoints, outcome):
                     yield from book.take(final)
@@ -380,6 +386,8 @@ def _add(
         finally:
             with contextlib.suppress(Exception):
                 records.close()
+            if pool is not None:  # lost workers, on other machines, cannot clear up
+                vault.remove_parts()
         output.finish(sync=options.sync, keep_journal=not whole)
 
 

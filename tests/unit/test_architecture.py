@@ -25,6 +25,7 @@ ALLOWED = {
     "api": {"native", "ciphers", "container", "keys", "objects"},
     "analysis": {"api", "ciphers", "container", "keys", "objects"},
     "trees": {"container", "keys", "objects"},
+    "cluster": {"container", "keys", "objects", "trees", "_version"},
     "vault": {"native", "container", "dicom", "keys", "keytable", "objects", "trees", "policy",
               "audit", "_version"},
     "card": {"audit", "config", "container", "keys", "pki", "policy"},
@@ -32,9 +33,9 @@ ALLOWED = {
     "prescription": {"audit", "card", "config", "keys", "pki", "policy"},
     "standard": {"audit", "config", "dicom", "keys", "native", "objects", "pki", "policy", "trees",
                  "_version"},
-    "cli": {"analysis", "api", "audit", "card", "ciphers", "config", "container", "keys",
-            "keytable", "objects", "otp", "pki", "policy", "prescription", "standard", "trees",
-            "vault", "_version"},
+    "cli": {"analysis", "api", "audit", "card", "ciphers", "cluster", "config", "container",
+            "keys", "keytable", "objects", "otp", "pki", "policy", "prescription", "standard",
+            "trees", "vault", "_version"},
 }
 HEAVY = {"numpy", "pydicom", "rich", "PIL", "matplotlib"}
 #: Modules that may import heavy libraries when they are imported.

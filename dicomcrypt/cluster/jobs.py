@@ -1,0 +1,137 @@
+"""What a worker is told of a job: places, recipients, options, and how it comes by keys.
+
+Their text form shows nothing, since workers log what they cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..container.stanza import PASSPHRASE_TYPES
+from ..errors import UsageError
+from ..keys.batch import Envelope
+from ..objects.signing import SignaturePolicy
+from ..trees.inplace import RewrapOptions, rewrap_tree, verify_tree
+from ..trees.job import Shard, Watch
+from ..trees.pool import Outcome
+from ..trees.tree import EncryptOptions, encrypt_tree
+
+
+def _check_signer(signer: Any) -> bool:
+    """Whether there is a signer; raises UsageError for one whose key cannot travel."""
+    if signer is None:
+        return False
+    from ..keys.signing import Signer
+
+    if type(signer) is not Signer:
+        raise UsageError("a signing key in a token stays on its machine: sign with a key file")
+    return True
+
+
+class _Secretive:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+
+class WorkerKeys(_Secretive):
+    """Identities: sent, or read by each worker from files of its own."""
+
+    __slots__ = ("_files", "_sent")
+
+    def __init__(self, sent: Sequence[Any] = (), files: Sequence[str] = ()) -> None:
+        """Raises UsageError for keys that cannot be sent."""
+        from ..keys.held import HeldIdentity
+
+        if any(isinstance(identity, HeldIdentity) for identity in sent):
+            raise UsageError("a key in a card or token stays on its machine: give key files, or "
+                             "--engine local")
+        self._sent, self._files = tuple(sent), tuple(files)
+
+    @property
+    def travel(self) -> bool:
+        return bool(self._sent)
+
+    def load(self) -> list[Any]:
+        """The identities, in a worker. Raises UsageError naming a file that it cannot use."""
+        from ..keys.keyfile import load_identities
+
+        return [*self._sent, *(found for path in self._files for found in load_identities(path))]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EncryptShards(_Secretive):
+    """`encrypt_tree`. scoped: as of Envelope, which each worker makes for itself: so the key of a
+    batch, which opens all its objects, never travels."""
+
+    root: str
+    out: str
+    scoped: dict[int, list[Any]]
+    allow_classical: bool
+    allow_mixed: bool
+    options: EncryptOptions
+
+    @property
+    def name(self) -> str:
+        return "encrypt"
+
+    @property
+    def secret(self) -> bool:
+        """Whether it holds what only the workers may know."""
+        everybody = [r for found in self.scoped.values() for r in found]
+        return _check_signer(self.options.signer) or any(
+            r.stanza_type in PASSPHRASE_TYPES for r in everybody)
+
+    def outcomes(self, shard: Shard, watch: Watch) -> Iterator[Outcome]:
+        envelope = Envelope(self.scoped, batch=True, allow_classical=self.allow_classical,
+                            allow_mixed=self.allow_mixed)
+        # Until all shards are done, each one's journal says that it is.
+        return encrypt_tree(self.root, self.out, envelope, self.options, shard=shard,
+                            keep_journal=True, watch=watch)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class VerifyShards(_Secretive):
+    """`verify_tree`."""
+
+    root: str
+    keys: WorkerKeys
+    policy: SignaturePolicy
+    out: None = None
+
+    @property
+    def name(self) -> str:
+        return "verify"
+
+    @property
+    def secret(self) -> bool:
+        return self.keys.travel
+
+    def outcomes(self, shard: Shard, watch: Watch) -> Iterator[Outcome]:
+        return verify_tree(self.root, self.keys.load(), shard=shard, watch=watch,
+                           policy=self.policy)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RewrapShards(_Secretive):
+    """`rewrap_tree`. What was changed before is left out, since a shard may be begun again."""
+
+    root: str
+    keys: WorkerKeys
+    options: RewrapOptions
+    out: None = None
+
+    @property
+    def name(self) -> str:
+        return "rewrap"
+
+    @property
+    def secret(self) -> bool:
+        return _check_signer(self.options.signer) or self.keys.travel or any(
+            r.stanza_type in PASSPHRASE_TYPES for r in self.options.add)
+
+    def outcomes(self, shard: Shard, watch: Watch) -> Iterator[Outcome]:
+        options = replace(self.options, resume=True)
+        return rewrap_tree(self.root, self.keys.load(), options, shard=shard, watch=watch)

@@ -1,0 +1,357 @@
+"""Jobs on a real Dask cluster: a scheduler and workers as processes of their own, on loopback."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+from tree_jobs import Job
+
+pytest.importorskip("distributed", reason="distributed missing: pip install 'dicomcrypt[dask]'")
+
+from dask_cluster import FEW, DaskCluster
+from vault_world import write_dicom
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with DaskCluster(tmp_path_factory.mktemp("dask")) as found:
+        yield found
+
+
+@pytest.fixture
+def dask(cluster, call):
+    """Run a command on the cluster, in this process; its JSON document."""
+
+    def run(*words):
+        done = call(*words, "--engine", "dask", "--scheduler", cluster.address, "--json")
+        return done.status, json.loads(done.out) if done.out else None, done.err
+
+    return run
+
+
+def states(document):
+    found = {}
+    for row in document["files"]:
+        found[row["state"]] = found.get(row["state"], 0) + 1
+    return found
+
+
+@pytest.fixture
+def tree(tmp_path, doctor):
+    return Job(tmp_path, "encrypt", doctor)
+
+
+@pytest.mark.parametrize("names", ["keep", "encrypted"])
+def test_a_tree_comes_out_as_from_one_machine(tree, dask, keys, names):
+    status, document, _ = dask("encrypt", tree.source, "-r", keys / "doctor.pub", "-o", tree.out,
+                               "--names", names, "--shards", "3")
+    assert status == 0
+    assert states(document) == {"done": len(tree.plain)}
+    tree.names = names
+    tree.check_done()
+    assert list(tree.folder.glob("*journal*")) == []
+
+
+def until(look, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+def begin(cluster, command):
+    """Start a command on the cluster, as a process."""
+
+    def start(*words):
+        words = [*command.words, *words, "--engine", "dask", "--scheduler", cluster.address]
+        return subprocess.Popen([*map(str, words), "--json"], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, env=command.environment())
+
+    return start
+
+
+def test_a_killed_worker_s_shard_goes_on_from_its_journal(tmp_path, doctor, cluster, begin, keys):
+    job = Job(tmp_path, "encrypt", doctor, count=40)
+    with cluster.slow():
+        running = begin("encrypt", job.source, "-r", keys / "doctor.pub", "-o", job.out,
+                        "--shards", "2")
+        until(lambda: len(job.in_place()) >= 3 * FEW and job.parts())
+        before = set(job.in_place())
+        cluster.kill_busy()
+    out, err = running.communicate(timeout=100)
+    document = json.loads(out)
+    assert running.returncode == 0, err
+    found = states(document)
+    print(f"\nfiles in place when the worker was killed: {len(before)} of {len(job.plain)}; rows: "
+          f"{found}; summary: {document['summary']}")
+    job.check_done()  # all there, each once, each whole, nothing else
+    assert list(tmp_path.glob("*journal*")) == []
+    # Of the killed worker's shard, what its journal had was left out.
+    assert found["skipped"] >= FEW
+    assert found["done"] + found["skipped"] == len(job.plain)
+    assert {r["message"] for r in document["files"] if r["state"] == "skipped"} == {
+        "encrypted before"}
+    assert "a worker was lost" in document["summary"]["warnings"][-1]
+
+
+def test_an_interrupt_ends_the_workers_shards_and_the_same_command_goes_on(
+    tmp_path, doctor, cluster, begin, dask, keys
+):
+    job = Job(tmp_path, "encrypt", doctor, count=40)
+    words = "encrypt", job.source, "-r", keys / "doctor.pub", "-o", job.out
+    with cluster.slow():
+        running = begin(*words, "--shards", "2")
+        until(lambda: len(job.in_place()) >= 3 * FEW)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert b"goes on where it stopped" in err
+    assert job.parts() == []
+    some = job.check_nothing_damaged()
+    assert FEW <= some < len(job.plain)
+    # Its journals tell how many shards there are.
+    status, document, _ = dask(*words)
+    assert status == 0
+    assert states(document)["skipped"] == some
+    job.check_done()
+
+
+def test_verify_and_rewrap_as_on_one_machine(tmp_path, doctor, dask, call, keys):
+    job = Job(tmp_path, "decrypt", doctor)
+    names = sorted(job.sources().values())
+    damaged = names[5]
+    data = bytearray(damaged.read_bytes())
+    data[-40] ^= 1
+    damaged.write_bytes(data)
+    status, document, _ = dask("verify", job.source, "-i", keys / "doctor.key", "--shards", "3")
+    local = call("verify", job.source, "-i", keys / "doctor.key", "--json")
+    assert status == local.status == 4
+    assert sorted(document["files"], key=str) == sorted(json.loads(local.out)["files"], key=str)
+    assert states(document) == {"done": len(names) - 1, "failed": 1}
+    damaged.unlink()
+    for expected in ("done", "skipped"):
+        status, document, _ = dask("rewrap", job.source, "-i", keys / "doctor.key", "--add",
+                                   keys / "other.pub", "--shards", "3")
+        assert states(document) == {expected: len(names) - 1}
+    assert call("verify", job.source, "-i", keys / "other.key").status == 0
+
+
+def test_workers_read_an_identity_of_their_own(tmp_path, doctor, dask, keys):
+    job = Job(tmp_path, "decrypt", doctor, count=6)
+    status, document, _ = dask("verify", job.source, "--worker-identity", keys / "doctor.key")
+    assert (status, states(document)) == (0, {"done": 6})
+    status, document, _ = dask("verify", job.source, "--worker-identity", tmp_path / "none.key")
+    assert status == 2
+    assert "none.key" in document["summary"]["error"]
+
+
+def test_no_identity_fits(tmp_path, doctor, dask, keys):
+    job = Job(tmp_path, "decrypt", doctor, count=6)
+    status, document, _ = dask("verify", job.source, "-i", keys / "other.key", "--shards", "2")
+    assert (status, states(document)) == (3, {"failed": 6})
+
+
+def test_a_folder_that_workers_do_not_see(tmp_path, cluster, keys, dask, monkeypatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x").write_bytes(b"x")
+    from dicomcrypt.cluster import shards
+
+    # The file by which they know the folder is not there, as on another machine.
+    monkeypatch.setattr(shards, "probing", lambda out: contextlib.nullcontext(f"{out}/missing"))
+    status, document, _ = dask("encrypt", tmp_path / "in", "-r", keys / "doctor.pub", "-o",
+                               tmp_path / "out")
+    assert status == 2
+    assert "does not see this machine's" in document["summary"]["error"]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_another_job_s_shard_is_not_waited_for(tree, dask, keys):
+    from dicomcrypt.trees.journal import Journal, place
+
+    journal = Journal(place(str(tree.out), (2, 3), None), bytes(32))
+    try:
+        status, document, _ = dask("encrypt", tree.source, "-r", keys / "doctor.pub", "-o",
+                                   tree.out)
+    finally:
+        journal.close()
+    assert status == 1
+    assert "another job has the journal" in document["summary"]["error"]
+
+
+def test_a_job_keeps_its_number_of_shards(tmp_path):
+    from dicomcrypt.cluster.shards import shard_count
+    from dicomcrypt.errors import UsageError
+
+    out = str(tmp_path / "out")
+    assert [shard_count(out, None, 5), shard_count(out, 7, 5), shard_count(None, None, 1)] == [
+        20, 7, 4]
+    (tmp_path / "out.dcmx-journal-3-of-6").touch()
+    assert shard_count(out, None, 5) == shard_count(out, 6, 5) == 6
+    with pytest.raises(UsageError, match="give --shards 6"):
+        shard_count(out, 7, 5)
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("--engine", "dask"), "--scheduler tcp"),
+    (("--scheduler", "tcp://127.0.0.1:1"), "--engine dask only"),
+    (("--engine", "dask", "--scheduler", "127.0.0.1:1"), "give tcp://"),
+    (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "--dask-ca", "x"), "tls://"),
+    (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "--shard", "1/2"), "--shard is"),
+    (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "-j", "2"), "--jobs is"),
+])
+def test_what_cannot_be_meant_is_refused(tmp_path, call, keys, words, said):
+    (tmp_path / "in").mkdir()
+    done = call("encrypt", tmp_path / "in", "-r", keys / "doctor.pub", "-o", tmp_path / "out",
+                *words)
+    assert done.status == 2
+    assert said in done.err
+
+
+def test_a_scheduler_that_is_not_there(tmp_path, call, keys, monkeypatch):
+    monkeypatch.setattr("dicomcrypt.cluster.connection.PATIENCE", 1)
+    (tmp_path / "in").mkdir()
+    done = call("encrypt", tmp_path / "in", "-r", keys / "doctor.pub", "-o", tmp_path / "out",
+                "--engine", "dask", "--scheduler", "tcp://127.0.0.1:1")
+    assert done.status == 1
+    assert "no Dask scheduler answers at 'tcp://127.0.0.1:1'" in done.err
+
+
+def test_keys_go_to_a_scheduler_on_loopback_only(tmp_path, doctor, dask, keys, monkeypatch):
+    from dicomcrypt.cluster import connection
+
+    job = Job(tmp_path, "decrypt", doctor, count=4)
+    words = ("verify", job.source, "-i", keys / "doctor.key", "--shards", "1")
+    monkeypatch.setattr(connection, "is_loopback", lambda address: False)
+    status, document, _ = dask(*words)
+    assert status == 5
+    assert "keys would travel in clear" in document["summary"]["error"]
+    status, document, _ = dask(*words, "--secrets-in-clear")
+    assert (status, states(document)) == (0, {"done": 4})
+
+
+@pytest.mark.parametrize(("address", "local"), [
+    ("tcp://127.0.0.1:8786", True), ("tcp://[::1]:8786", True), ("tcp://localhost:1", True),
+    ("tcp://0.0.0.0:8786", False), ("tcp://10.0.0.5:8786", False), ("tcp://[::]:8786", False),
+    ("tcp://127.0.0.1.example:8786", False),
+])
+def test_which_addresses_only_this_machine_reaches(address, local):
+    from dicomcrypt.cluster.connection import is_loopback
+
+    assert is_loopback(address) is local
+
+
+def test_jobs_show_no_secrets(doctor):
+    from dicomcrypt.cluster.jobs import EncryptShards, WorkerKeys
+    from dicomcrypt.cluster.work import Answers, Chunks
+    from dicomcrypt.keys.passphrase import Passphrase
+    from dicomcrypt.trees.tree import EncryptOptions
+
+    job = EncryptShards("a", "b", {1: [Passphrase("secret")]}, False, False, EncryptOptions())
+    assert job.secret
+    shown = repr([job, WorkerKeys([doctor]), Answers({1: b"secret"}),
+                  Chunks(print, (b"secret",), "", "", True)])
+    assert "secret" not in shown
+    assert shown.count("...") == 3
+
+
+def test_keys_go_over_tls(tmp_path, doctor, keys, call):
+    import trustme
+
+    ca = trustme.CA()
+    mine = ca.issue_cert("127.0.0.1", "localhost")
+    files = {name: tmp_path / f"{name}.pem" for name in ("ca", "cert", "key")}
+    ca.cert_pem.write_to_path(files["ca"])
+    mine.cert_chain_pems[0].write_to_path(files["cert"])
+    mine.private_key_pem.write_to_path(files["key"])
+    job = Job(tmp_path, "decrypt", doctor, count=4)
+    security = ("--tls-ca-file", files["ca"], "--tls-cert", files["cert"], "--tls-key",
+                files["key"])
+    (tmp_path / "dask").mkdir()
+    with DaskCluster(tmp_path / "dask", workers=1, security=security) as cluster:
+        assert cluster.address.startswith("tls://")
+        words = ("verify", job.source, "-i", keys / "doctor.key", "--engine", "dask",
+                 "--scheduler", cluster.address, "--json", "--dask-ca", files["ca"])
+        done = call(*words, "--dask-cert", files["cert"], "--dask-key", files["key"])
+        assert done.status == 0, done.err
+        assert states(json.loads(done.out)) == {"done": 4}
+
+
+# ---- vaults ------------------------------------------------------------------
+
+
+@pytest.fixture
+def vault(tmp_path, keys, call):
+    path = tmp_path / "vault"
+    assert call("vault", "create", path, "-r", keys / "doctor.pub").status == 0
+    return path
+
+
+def restored(call, vault, keys, out):
+    done = call("vault", "get", vault, "--all", "-i", keys / "doctor.key", "-o", out, "-q")
+    assert done.status == 0, done.err
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def ward(tmp_path):
+    """Files of eight patients, five and a double each; {path in the vault: bytes}."""
+    folder = tmp_path / "ward"
+    for patient in range(8):
+        (folder / f"p{patient}").mkdir(parents=True)
+        for number in range(5):
+            write_dicom(folder / f"p{patient}" / f"i{number}.dcm", f"P{patient}", f"1.2.{patient}",
+                        number)
+        (folder / f"p{patient}" / "double.dcm").write_bytes(
+            (folder / f"p{patient}" / "i0.dcm").read_bytes())
+    return {str(p.relative_to(tmp_path)): p.read_bytes() for p in folder.rglob("*.dcm")}
+
+
+def check_vault(call, vault, keys, ward, out, objects):
+    """Every file comes back, each object is there once, and nothing is left over."""
+    assert restored(call, vault, keys, out) == ward
+    assert call("vault", "check", vault, "-i", keys / "doctor.key").status == 0
+    assert len(list(vault.glob("objects/*/*.dcmx"))) == objects
+    assert [p for p in vault.parent.rglob(".dcmx-*") if p.is_file()] == []
+    assert list(vault.parent.glob("*journal*")) == []
+
+
+def test_a_ward_is_added_on_a_cluster(tmp_path, vault, ward, keys, dask, call):
+    words = "vault", "add", vault, tmp_path / "ward", "-i", keys / "doctor.key"
+    status, document, err = dask(*words)
+    assert status == 0, err
+    assert states(document) == {"done": 48}
+    check_vault(call, vault, keys, ward, tmp_path / "out", 40)
+    status, document, _ = dask(*words)
+    assert states(document) == {"skipped": 48}
+
+
+def test_a_worker_killed_while_it_seals_for_a_vault(
+    tmp_path, vault, ward, keys, cluster, begin, call
+):
+    with cluster.slow():
+        running = begin("vault", "add", vault, tmp_path / "ward", "-i", keys / "doctor.key")
+        until(lambda: len(list(vault.glob("objects/*/.dcmx-*.part"))) >= 8)
+        cluster.kill_busy()
+    out, err = running.communicate(timeout=100)
+    document = json.loads(out)
+    assert running.returncode == 0, err
+    print(f"\nvault: {states(document)}; {document['summary']['warnings']}")
+    assert states(document) == {"done": 48}
+    check_vault(call, vault, keys, ward, tmp_path / "out", 40)
+
+
+def test_a_probe_that_a_killed_job_left_goes(tmp_path):
+    from dicomcrypt.cluster.tasks import probing
+
+    part = tmp_path / (".dcmx-da5c0000" + "0" * 12 + ".part")  # a job's own, which is longer
+    part.touch()
+    with probing(str(tmp_path)) as first:
+        left = tmp_path / (first[:-9] + "0000.part")
+        left.touch()
+    with probing(str(tmp_path)) as second:
+        assert {str(p) for p in tmp_path.iterdir()} == {second, str(part)}
