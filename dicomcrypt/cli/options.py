@@ -152,22 +152,22 @@ shard = click.option("--shard", type=Shard(), metavar="K/N",
                      "machines share one job.")
 #: Where trees are done: here, or on a cluster (`cli.cluster`).
 engine = shared(
-    _kept_option("--engine", type=click.Choice(["local", "dask"]), default="local",
+    kept_option("--engine", type=click.Choice(["local", "dask"]), default="local",
                  show_default=True, help="Where folders are done: on this machine, or on the "
                  "workers of a Dask cluster (docs/cluster.md)."),
-    _kept_option("--scheduler", metavar="URL",
+    kept_option("--scheduler", metavar="URL",
                  help="The cluster's scheduler, tcp://HOST:PORT or tls://HOST:PORT."),
-    _kept_option("--dask-ca", metavar="FILE", help="Certificate of the cluster's authority, for "
+    kept_option("--dask-ca", metavar="FILE", help="Certificate of the cluster's authority, for "
                  "tls://; without this, --dask-cert and --dask-key, Dask's configuration tells."),
-    _kept_option("--dask-cert", metavar="FILE", help="This machine's certificate for tls://."),
-    _kept_option("--dask-key", metavar="FILE", help="Its private key."),
-    _kept_option("--secrets-in-clear", is_flag=True, help="Send keys to a scheduler at tcp:// on "
+    kept_option("--dask-cert", metavar="FILE", help="This machine's certificate for tls://."),
+    kept_option("--dask-key", metavar="FILE", help="Its private key."),
+    kept_option("--secrets-in-clear", is_flag=True, help="Send keys to a scheduler at tcp:// on "
                  "a network that nobody else can read."),
 )
-shards = _kept_option("--shards", type=click.IntRange(1, 1 << 20), metavar="N",
+shards = kept_option("--shards", type=click.IntRange(1, 1 << 20), metavar="N",
                       help="In how many parts a cluster does a folder; by default four for each "
                       "thread of its workers.")
-worker_identity = _kept_option(
+worker_identity = kept_option(
     "--worker-identity", multiple=True, metavar="FILE", help="Identity file that a cluster's "
     "workers read, at this place on each of them: no key travels; repeatable.")
 journal = click.option("--journal", metavar="FILE",
