@@ -20,7 +20,8 @@ Examples:
   dicomcrypt verify safe/ -i doctor.key
   dicomcrypt verify ct.dcm.dcmx -i doctor.key --json
   dicomcrypt verify safe/ -i doctor.key --signer hospital.pem
-  dicomcrypt verify safe/ --worker-identity /keys/doctor.key --engine dask --scheduler tcp://head:8786
+  dicomcrypt verify safe/ --worker-identity /keys/doctor.key --engine dask \\
+      --scheduler tcp://head:8786
 """)
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
 @opt.identity

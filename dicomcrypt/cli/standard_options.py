@@ -30,13 +30,6 @@ identity = opt.shared(
 )
 
 
-identity = opt.shared(
-    click.option("-i", "--identity", "identity_files", multiple=True, metavar="FILE",
-                 help="Private key (PEM, DER, PKCS #12), best with its certificate; repeatable."),
-    opt.passphrase,
-)
-
-
 def load_cms_recipients(
     files: tuple[str, ...], ask: bool, passphrase_file: str | None, *, classic: bool
 ) -> list[Any]:

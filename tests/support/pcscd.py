@@ -6,7 +6,9 @@ reached from inside alone. Clients find it by PCSCLITE_CSOCK_NAME.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import pathlib
 import shutil
@@ -63,10 +65,27 @@ def available() -> str | None:
     return f"{packages[0]} missing: apt-get install {packages[0]}" if packages else None
 
 
+@functools.cache
+def _name() -> str:
+    """What this process's PCSCLITE_CSOCK_NAME is: the library reads it once, so it is a link to the
+    socket of the pcscd that runs."""
+    folder = tempfile.mkdtemp(prefix="hpjc")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return f"{folder}/socket"
+
+
+def _point_to(target: str | None) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_name())
+    if target is not None:
+        os.symlink(target, _name())
+
+
 @contextlib.contextmanager
 def serve() -> Iterator[Room]:
-    """Run a pcscd; PCSCLITE_CSOCK_NAME names it as long as it runs."""
+    """Run a pcscd; PCSCLITE_CSOCK_NAME leads to it as long as it runs."""
     folder = tempfile.mkdtemp(prefix="hpjc")
+    outer = os.readlink(_name()) if os.path.islink(_name()) else None
     before = os.environ.get("PCSCLITE_CSOCK_NAME")
     try:
         os.mkdir(f"{folder}/run")
@@ -80,7 +99,8 @@ def serve() -> Iterator[Room]:
         try:
             room = Room(folder, process)
             _await(room)
-            os.environ["PCSCLITE_CSOCK_NAME"] = room.socket
+            _point_to(room.socket)
+            os.environ["PCSCLITE_CSOCK_NAME"] = _name()
             yield room
         finally:
             process.stdin.close()
@@ -89,6 +109,7 @@ def serve() -> Iterator[Room]:
             process.kill()
             process.wait()
     finally:
+        _point_to(outer)
         if before is None:
             os.environ.pop("PCSCLITE_CSOCK_NAME", None)
         else:
