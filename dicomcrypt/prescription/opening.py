@@ -267,6 +267,9 @@ def _check_authorisation(
     outer.verify(certificate)
     if outer.moment > names.now() + SKEW:
         raise DamagedError("the patient's signature is of a time that is to come")
+    if outer.moment < opened.moment - SKEW:
+        raise DamagedError("the patient's signature is of a time before the doctor's, which it "
+                           "authorises")
     trust = sources.trust_at(outer.crls, outer.moment)
     check_certificate(certificate, trust, purpose="verify-signature", role=Role.PATIENT,
                       moment=outer.moment, intermediates=outer.certificates)
