@@ -52,6 +52,7 @@ def dispense(file, key, passphrase_file, identity, identity_passphrase_file, sig
 
     if register is None:
         raise UsageError("dispensing needs the register: give --register HOST:PORT")
+    rx.each_its_own(receipt, f"{receipt}.statement", file)
     pki.not_there(receipt, force)
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
     pharmacist, own = rx.load_holders(key, passphrase_file, "sign", "decrypt")

@@ -166,6 +166,16 @@ def write(path: str, data: bytes, *, force: bool) -> None:
         file.commit(mode=0o600)
 
 
+def each_its_own(*paths: str | None) -> None:
+    """Raise UsageError if two of what is read and written are one file: one would replace the
+    other."""
+    import os
+
+    given = [os.path.realpath(path) for path in paths if path is not None]
+    if len(set(given)) < len(given):
+        raise UsageError("what is read and what is written are to be different files, each its own")
+
+
 def say_checks(checks: Iterable[tuple[str, str]], remarks: Iterable[str] = ()) -> None:
     """A sentence for each check."""
     from .console import say

@@ -121,3 +121,22 @@ def test_commands_without_what_they_need_say_so(rx):
     ):  # fmt: skip
         done = rx(*words)
         assert (done.status, text in done.err) == (2, True), (words, done.err)
+
+
+SIGN = ("sign", "rx.json", "-k", "anna.p12", "--way", "pharmacist-public-key", "--pharmacist",
+        "paul.crt", "-f", "-o")
+
+
+@pytest.mark.parametrize("words", [
+    (*SIGN, "x", "--document", "x"), (*SIGN, "x", "--document", "./x"), (*SIGN, "rx.json"),
+    ("open", "x", "-k", "paul.p12", "-f", "--html", "y", "--bundle", "y"),
+    ("open", "x", "-k", "paul.p12", "-f", "--document", "x"),
+    ("dispense", "x", "-k", "paul.p12", "-f", "--register", "127.0.0.1:1", "--receipt", "x"),
+])  # fmt: skip
+def test_no_output_replaces_another_or_what_is_read(rx, tmp_path, words):
+    """The document that is kept is not encrypted: it must not lie where what is sent should."""
+    new(rx)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    done = rx(*words)
+    assert (done.status, "different files" in done.err) == (2, True), done.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
