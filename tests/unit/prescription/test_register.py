@@ -285,6 +285,31 @@ def test_lists_of_a_directory_that_falls_silent_still_count():
         sources.judge(c.anna.certificate, "sign")
 
 
+def test_a_register_that_runs_on_reads_its_lists_again():
+    c, given = clinic(), []
+
+    def reload():
+        if not given:
+            raise DamagedError("half a file")
+        return given[0]
+
+    sources = Sources(c.trust(), reload=reload)
+    sources.judge(c.paul.certificate, "sign")
+    given.append(c.trust(c.paul.certificate.serial_number))
+    sources.judge(c.paul.certificate, "sign")  # not read again yet
+    later(sources)
+    given, kept = [], given  # a file that is being written
+    sources.judge(c.paul.certificate, "sign")
+    later(sources)
+    given = kept
+    with pytest.raises(CertificateRefusedError, match="revoked"):
+        sources.judge(c.paul.certificate, "sign")
+
+
+def later(sources):
+    sources._loaded -= 1000
+
+
 @pytest.mark.parametrize("answer", [
     {"status": "open", "number": 0, "moment": None},
     {"status": "cancelled", "number": 1, "moment": 1900000000},
