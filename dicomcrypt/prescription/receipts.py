@@ -143,6 +143,8 @@ def _check(receipt: Receipt) -> None:
     bytes.fromhex(receipt.digest + receipt.medication_hash)
     if not is_serial(receipt.serial) or receipt.way not in WAYS:
         raise ValueError
+    if not receipt.dispensed.isprintable():  # fromisoformat takes any separator
+        raise ValueError
     if receipt.dispensed:
         datetime.datetime.fromisoformat(receipt.dispensed)
 
