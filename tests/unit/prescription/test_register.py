@@ -209,8 +209,8 @@ def test_other_signed_words_are_no_receipt(opened):
 
 @pytest.mark.parametrize("values", [
     {"serial": "urn:uuid:\x1b[31m"}, {"digest": []}, {"digest": "x"}, {"medication_hash": 7},
-    {"dispensed": 7}, {"dispensed": "\x1b]0;"}, {"dispensed": "2030-01-01\x1b10:00"}, {"register_number": "7"},
-    {"register_number": True}, {"way": "\n"}, {"identity_document": {}},
+    {"dispensed": 7}, {"dispensed": "\x1b]0;"}, {"dispensed": "2030-01-01\x1b10:00"},
+    {"register_number": "7"}, {"register_number": True}, {"way": "\n"}, {"identity_document": {}},
 ])  # fmt: skip
 def test_a_receipt_of_other_values_is_refused(opened, values, tmp_path):
     """What a pharmacist says is shown, and gathered by `history`: it is not believed before."""
