@@ -52,6 +52,7 @@ def dispense(file, key, passphrase_file, identity, identity_passphrase_file, sig
 
     if register is None:
         raise UsageError("dispensing needs the register: give --register HOST:PORT")
+    rx.each_its_own(receipt, f"{receipt}.statement", file)
     pki.not_there(receipt, force)
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
     pharmacist, own = rx.load_holders(key, passphrase_file, "sign", "decrypt")
@@ -137,15 +138,21 @@ Examples:
   dicomcrypt prescription cancel urn:uuid:2f0c... -k anna.p12 --register 127.0.0.1:8443 \\
       --tls-identity clinic.pem
   dicomcrypt prescription cancel urn:uuid:2f0c... --card --register 127.0.0.1:8443 \\
-      --tls-identity clinic.pem
+      --tls-identity clinic.pem --of rx.p7s
+
+\b
+The key must be the one that signed the prescription: the register knows no names, and notes what
+another key cancels as another prescription. With --of this is checked before.
 """)
 @click.argument("serial", metavar="SERIAL")
 @rx.key
+@click.option("--of", "document", metavar="FILE.p7s",
+              help="The signed document, which must be of this serial number and key.")
 @rx.register
 @pki.sources
 @rx.style
-def cancel(serial, key, passphrase_file, register, tls_identity, tls_passphrase_file, roots,
-           intermediates, crls, require_crl, as_json, quiet):
+def cancel(serial, key, passphrase_file, document, register, tls_identity, tls_passphrase_file,
+           roots, intermediates, crls, require_crl, as_json, quiet):
     """Cancel a prescription, as the doctor who made it, before it is dispensed."""
     from ..prescription.document import is_serial
     from ..prescription.register import cancellation
@@ -157,6 +164,8 @@ def cancel(serial, key, passphrase_file, register, tls_identity, tls_passphrase_
         raise UsageError("a serial number is urn:uuid: and 36 digits and dashes")
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
     doctor = rx.load_holder(key, passphrase_file)
+    if document is not None:
+        _require_of(rx.read_message(document), sources, serial, doctor)
     client = rx.load_register(register, tls_identity, tls_passphrase_file, sources)
     with auditing.job("prescription.cancel"):
         entry = client.state(cancellation(serial, doctor))
@@ -164,3 +173,17 @@ def cancel(serial, key, passphrase_file, register, tls_identity, tls_passphrase_
         print_json({"serial": serial, **entry.as_json()})
     elif not quiet:
         say(f"cancelled: {serial}")
+
+
+def _require_of(document, sources, serial, doctor):
+    """Raise PolicyError unless a signed document is of a serial number and of a doctor's key."""
+    from ..errors import PolicyError
+    from ..prescription.opening import check_document
+    from ..prescription.register import key_hash
+
+    opened = check_document(document, sources, doctor=doctor.certificate)
+    if opened.prescription.serial != serial:
+        raise PolicyError("the signed document is of another serial number: nothing is cancelled")
+    if key_hash(opened.doctor) != key_hash(doctor.certificate):
+        raise PolicyError("the prescription was signed with another key, which alone cancels it: "
+                          "nothing is cancelled")

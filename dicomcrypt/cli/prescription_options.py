@@ -97,18 +97,19 @@ def load_patient_card() -> list[Holder]:
     return _card_holders("patient_", "sign", "decrypt") if opt.card_wanted("patient_") else []
 
 
-def load_sources(roots, intermediates, crls, require_crl) -> Sources:
-    """Return what is trusted and the configured directories."""
+def load_sources(roots, intermediates, crls, require_crl, *, lasting=False) -> Sources:
+    """Return what is trusted and the configured directories. lasting: for a process that runs on,
+    and reads the files again."""
     from .. import config
     from ..prescription.opening import Sources
 
-    trust = pki.load_trust(roots, intermediates, crls, require_crl)
+    load = functools.partial(pki.load_trust, roots, intermediates, crls, require_crl)
     directories = None
     if config.section("directories"):
         from ..pki.directory import configured
 
         directories = configured()
-    return Sources(trust, directories)
+    return Sources(load(), directories, load if lasting else None)
 
 
 def load_certificates(path: str | None) -> Sequence[x509.Certificate]:
@@ -164,6 +165,16 @@ def write(path: str, data: bytes, *, force: bool) -> None:
     with AtomicFile(path, force=force) as file:
         file.raw.write(data)
         file.commit(mode=0o600)
+
+
+def each_its_own(*paths: str | None) -> None:
+    """Raise UsageError if two of what is read and written are one file: one would replace the
+    other."""
+    import os
+
+    given = [os.path.realpath(path) for path in paths if path is not None]
+    if len(set(given)) < len(given):
+        raise UsageError("what is read and what is written are to be different files, each its own")
 
 
 def say_checks(checks: Iterable[tuple[str, str]], remarks: Iterable[str] = ()) -> None:

@@ -39,6 +39,7 @@ def open_command(file, key, passphrase_file, signer, patient_certificate, identi
     signature, medication list, authorisation. A sentence says what was checked."""
     from ..prescription.rendering import as_html
 
+    rx.each_its_own(html, bundle, document, file)
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
     holder = rx.load_holder(key, passphrase_file, purpose="decrypt")
     with auditing.job("prescription.open"):

@@ -41,7 +41,7 @@ def serve(listen, database, tls_identity, tls_passphrase_file, roots, intermedia
     from ..prescription.register import LIMIT, Register
     from ..prescription.wire import Server
 
-    sources = rx.load_sources(roots, intermediates, crls, require_crl)
+    sources = rx.load_sources(roots, intermediates, crls, require_crl, lasting=True)
     context = _gated_context(tls_identity, tls_passphrase_file, sources)
     store = Register(database, sources)
     with contextlib.closing(
@@ -94,7 +94,7 @@ def patient_agent(key, passphrase_file, listen, tls_identity, tls_passphrase_fil
     from ..prescription.wire import Server
     from .card_options import let_go
 
-    sources = rx.load_sources(roots, intermediates, crls, require_crl)
+    sources = rx.load_sources(roots, intermediates, crls, require_crl, lasting=True)
     context = None
     if tls_identity is not None:
         context = _gated_context(tls_identity, tls_passphrase_file, sources)

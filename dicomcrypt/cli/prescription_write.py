@@ -172,6 +172,7 @@ def sign(file, key, passphrase_file, way, pharmacist, patient, copies, patient_a
     from ..prescription.protecting import protect
     from .console import print_json, say
 
+    rx.each_its_own(output, keep, file)
     for path in (output, keep):
         if path is not None:
             pki.not_there(path, force)

@@ -164,10 +164,13 @@ class _Reader:
             self.entries[name] = f"entry[{number}].resource", entry["resource"]
 
     def _refuse_modifiers(self, part: Any, where: str) -> None:
-        """FHIR lets some fields turn the meaning of others: none that is not shown here."""
+        """FHIR lets some fields turn the meaning of others: none that is not shown here. Nor has
+        anything no value: where FHIR allows null, an extension stands in its place."""
         pairs = part.items() if isinstance(part, dict) else enumerate(part)
         for key, value in pairs:
             there = f"{where}[{key}]" if isinstance(key, int) else f"{where}.{key}".lstrip(".")
+            if value is None:
+                raise self._field(there, "is null, which FHIR does not know here")
             if key in _MODIFIERS and value:
                 raise self._field(there, "may change what the others mean: it is not taken")
             if isinstance(value, dict | list):
@@ -217,6 +220,13 @@ class _Reader:
             raise self._missing(where, "medicationCodeableConcept.text")
         if not all(d.get("text") for d in request.get("dosageInstruction") or [{}]):
             raise self._missing(where, "dosageInstruction.text")
+        for number, dosage in enumerate(request.get("dosageInstruction") or ()):
+            for key in dosage.keys() - {"text", "sequence", "id"}:
+                raise self._field(f"{where}.dosageInstruction[{number}].{key}",
+                                  "is not shown, so it is not taken: dosages are text")
+        if "allowedCodeableConcept" in request.get("substitution", {}):
+            raise self._field(f"{where}.substitution.allowedCodeableConcept",
+                              "is not shown, so it is not taken: give allowedBoolean")
         if not isinstance(request.get("dispenseRequest"), dict):
             raise self._missing(where, "dispenseRequest")
         for key in ("subject", "requester", "authoredOn"):
@@ -226,6 +236,21 @@ class _Reader:
             if request["dispenseRequest"].get(key) != first["dispenseRequest"].get(key):
                 raise self._field(f"{where}.dispenseRequest.{key}",
                                   "differs from that of the first medication")
+        self._check_dispense(f"{where}.dispenseRequest", request)
+
+    def _check_dispense(self, where: str, request: dict[str, Any]) -> None:
+        """Once, from the day on that it was written, and a number of something."""
+        dispense = request["dispenseRequest"]
+        if dispense.get("numberOfRepeatsAllowed"):
+            raise self._field(f"{where}.numberOfRepeatsAllowed",
+                              "is not 0: a prescription is dispensed once")
+        start = dispense.get("validityPeriod", {}).get("start", "")
+        if start[:10] > str(request.get("authoredOn"))[:10]:
+            raise self._field(f"{where}.validityPeriod.start",
+                              "is after authoredOn: a prescription is good from that day on")
+        quantity = dispense.get("quantity", {})
+        if "comparator" in quantity or str(quantity.get("value", "")).startswith("-"):
+            raise self._field(f"{where}.quantity", "is not a number of something")
 
     def _moment(self, text: Any, where: str) -> datetime.datetime:
         try:

@@ -52,7 +52,8 @@ def read(folder: str | os.PathLike[str], holder: Holder, sources: Sources) -> Hi
     if not os.path.isdir(folder):
         raise UsageError(f"{os.fspath(folder)!r} is no folder")
     history, receipts, serials = History([], 0, []), {}, {}
-    paths = sorted(p for p in Path(folder).iterdir() if p.suffix in (".p7m", ".p7s"))
+    paths = sorted(p for p in Path(folder).iterdir()
+                   if p.suffix in (".p7m", ".p7s") and p.is_file())
     for path in paths[:_MOST]:
         try:
             inner = _inner(_bounded(path), holder)

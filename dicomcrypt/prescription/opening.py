@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
 import hashlib
 import hmac
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from ..errors import DamagedError, PolicyError, UnsignedError, UsageError
+from ..errors import DamagedError, DicomcryptError, PolicyError, UnsignedError, UsageError
 from ..keys.x509 import addresses
 from ..pki import names, rights
 from ..pki.checking import Trust, check_certificate
@@ -71,10 +72,17 @@ class Opened:
 
 
 class Sources:
-    """Where certificates and revocation lists come from: the message, files, directories."""
+    """Where certificates and revocation lists come from: the message, files, directories.
 
-    def __init__(self, trust: Trust, directories: Directories | None = None) -> None:
+    reload: of a process that runs on, what reads the files of its trust again after some minutes;
+    if it raises, what was read before still counts."""
+
+    def __init__(
+        self, trust: Trust, directories: Directories | None = None,
+        reload: Callable[[], Trust] | None = None,
+    ) -> None:
         self.trust, self.directories = trust, directories
+        self._reload, self._loaded = reload, time.monotonic()
         self._lists: tuple[Any, ...] = ()
         self._asked: float | None = None
 
@@ -106,6 +114,10 @@ class Sources:
 
     def trust_at(self, crls: Sequence[Any], moment: datetime.datetime) -> Trust:
         """Trust with the lists of a message and of the directories that are good at a moment."""
+        if self._reload is not None and time.monotonic() - self._loaded > _LISTS_AGE:
+            self._loaded = time.monotonic()
+            with contextlib.suppress(DicomcryptError, OSError):
+                self.trust = self._reload()
         return current_lists(self.trust, (*crls, *self.lists()), moment)
 
     def signer(
@@ -267,6 +279,9 @@ def _check_authorisation(
     outer.verify(certificate)
     if outer.moment > names.now() + SKEW:
         raise DamagedError("the patient's signature is of a time that is to come")
+    if outer.moment < opened.moment - SKEW:
+        raise DamagedError("the patient's signature is of a time before the doctor's, which it "
+                           "authorises")
     trust = sources.trust_at(outer.crls, outer.moment)
     check_certificate(certificate, trust, purpose="verify-signature", role=Role.PATIENT,
                       moment=outer.moment, intermediates=outer.certificates)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hmac
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,10 +18,12 @@ from ..pki import names, rights
 from ..pki.checking import check_certificate
 from ..pki.names import Role
 from ..pki.profiles import usage_problem
+from ..pki.revocation import SKEW
 from . import envelope, signed
+from .document import is_serial
 from .holders import Holder
 from .opening import Opened, Sources
-from .protecting import require_named
+from .protecting import WAYS, require_named
 from .register import Entry
 
 RECEIPT = "receipt"
@@ -112,8 +113,12 @@ def verify_receipt(
     try:
         said = json.loads(message.content)
         receipt = Receipt(**said)
+        _check(receipt)
     except (ValueError, TypeError, RecursionError):
         raise DamagedError("the receipt is not as it must be") from None
+    if message.moment > names.now() + SKEW:
+        raise DamagedError("the receipt was signed at a time that is to come: check this machine's "
+                           "clock")
     trust = sources.trust_at(message.crls, message.moment)
     decision = rights.require(certificate, "dispense", trust=trust, moment=message.moment,
                               intermediates=message.certificates)
@@ -130,9 +135,26 @@ def verify_receipt(
     return told
 
 
+def _check(receipt: Receipt) -> None:
+    """Raise TypeError or ValueError for values that are none of a receipt's."""
+    for name, value in vars(receipt).items():
+        if type(value) is not (int if name == "register_number" else str):
+            raise TypeError(name)
+    bytes.fromhex(receipt.digest + receipt.medication_hash)
+    if not is_serial(receipt.serial) or receipt.way not in WAYS:
+        raise ValueError
+    if not receipt.dispensed.isprintable():  # fromisoformat takes any separator
+        raise ValueError
+    if receipt.dispensed:
+        datetime.datetime.fromisoformat(receipt.dispensed)
+
+
 def require_of(told: OpenedReceipt, opened: Opened) -> None:
     """Raise DamagedError unless a receipt is of this prescription, PolicyError unless it is of the
     pharmacy that the prescription names."""
-    if not hmac.compare_digest(str(told.receipt.digest), opened.digest.hex()):
+    receipt, prescription = told.receipt, opened.prescription
+    if (receipt.digest, receipt.serial, receipt.medication_hash, receipt.way) != (
+        opened.digest.hex(), prescription.serial, prescription.medication_hash.hex(), opened.way
+    ):
         raise DamagedError("the receipt is of another prescription")
     require_named(told.pharmacist, Role.PHARMACIST, opened.prescription.pharmacy.email)

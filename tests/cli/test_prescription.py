@@ -121,3 +121,37 @@ def test_commands_without_what_they_need_say_so(rx):
     ):  # fmt: skip
         done = rx(*words)
         assert (done.status, text in done.err) == (2, True), (words, done.err)
+
+
+SIGN = ("sign", "rx.json", "-k", "anna.p12", "--way", "pharmacist-public-key", "--pharmacist",
+        "paul.crt", "-f", "-o")
+
+
+@pytest.mark.parametrize("words", [
+    (*SIGN, "x", "--document", "x"), (*SIGN, "x", "--document", "./x"), (*SIGN, "rx.json"),
+    ("open", "x", "-k", "paul.p12", "-f", "--html", "y", "--bundle", "y"),
+    ("open", "x", "-k", "paul.p12", "-f", "--document", "x"),
+    ("dispense", "x", "-k", "paul.p12", "-f", "--register", "127.0.0.1:1", "--receipt", "x"),
+])  # fmt: skip
+def test_no_output_replaces_another_or_what_is_read(rx, tmp_path, words):
+    """The document that is kept is not encrypted: it must not lie where what is sent should."""
+    new(rx)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    done = rx(*words)
+    assert (done.status, "different files" in done.err) == (2, True), done.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_a_doctor_is_not_told_that_another_s_prescription_is_cancelled(rx, tmp_path):
+    """To the register it is another one: the doctor would believe it, and it would be dispensed."""
+    new(rx)
+    serial = json.loads((tmp_path / "rx.json").read_text())["identifier"]["value"]
+    assert rx(*SIGN, "rx.p7m", "--document", "rx.p7s").status == 0
+    c = clinic()
+    write_p12(tmp_path, "eva", c.person("Eva Arzt", "physician", "eva@clinic.test"))
+    words = ("--register", "127.0.0.1:1", "--tls-identity", "none.pem", "--of", "rx.p7s")
+    done = rx("cancel", serial, "-k", "eva.p12", *words)
+    assert (done.status, "signed with another key" in done.err) == (5, True), done.err
+    done = rx("cancel", serial[:-4] + "0000", "-k", "anna.p12", *words)
+    assert (done.status, "another serial number" in done.err) == (5, True), done.err
+    assert "none.pem" in rx("cancel", serial, "-k", "anna.p12", *words).err

@@ -84,6 +84,16 @@ def put(kind, number=0, **values):
     return lambda made: of_kind(made, kind)[number].update(values)
 
 
+def dispense(*keys, **values):
+    def change(made):
+        for request in of_kind(made, "MedicationRequest"):
+            found = request["dispenseRequest"]
+            for key in keys:
+                found = found.setdefault(key, {"value": 1})
+            found.update(values)
+    return change
+
+
 @pytest.mark.parametrize(("change", "field"), [
     (drop("MedicationRequest", "status"), "entry.0..resource.status is missing"),
     (drop("MedicationRequest", "requester"), "requester (refers to no|differs)"),
@@ -97,6 +107,20 @@ def put(kind, number=0, **values):
     (put("MedicationRequest", dosageInstruction=[{"sequence": 1}]), "dosageInstruction.text is"),
     (put("Patient", modifierExtension=[{"url": "urn:x", "valueBoolean": True}]),
      "modifierExtension.* may change"),
+    (put("MedicationRequest", dosageInstruction=[{"text": "1-0-0", "doseAndRate": [
+        {"doseQuantity": {"value": 5000, "unit": "mg"}}]}]), "doseAndRate is not shown"),
+    (put("MedicationRequest", substitution={"allowedCodeableConcept": {"text": "any"}}),
+     "allowedCodeableConcept is not shown"),
+    (dispense(numberOfRepeatsAllowed=5), "numberOfRepeatsAllowed is not 0"),
+    (dispense("validityPeriod", start="2999-01-01"), "start is after authoredOn"),
+    (dispense("quantity", value=-5), "quantity is not a number of something"),
+    (dispense("quantity", comparator="<"), "quantity is not a number of something"),
+    (put("MedicationRequest", substitution=None), "substitution is null"),
+    (put("MedicationRequest", groupIdentifier=None), "groupIdentifier is null"),
+    (put("MedicationRequest", dosageInstruction=[{"text": None}]), "text is null"),
+    (put("Patient", name=[{"given": [None], "family": "x"}]), "given.0. is null"),
+    (put("Patient", telecom=[{"system": "email", "value": None}]), "value is null"),
+    (lambda b: b.update(identifier=None), "identifier is null"),
     (lambda b: b["identifier"].update(value="7"), "identifier.value is no urn:uuid"),
     (lambda b: b["identifier"].update(value="urn:uuid:" + "0" * 8 + "-0000" * 3 + "-" + "0" * 12),
      "groupIdentifier.value is not the serial"),

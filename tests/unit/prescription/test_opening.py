@@ -287,6 +287,21 @@ def test_a_patient_s_expired_certificate_authorises_nothing():
         opened(forced(c, way=WAYS[2], outer=old), patient=old.certificate)
 
 
+def test_a_patient_s_signature_is_not_older_than_what_it_authorises(monkeypatch):
+    """Whoever found the patient's card dates back to before it was revoked."""
+    c = clinic()
+    past = NOW - 2 * DAY
+
+    def dated_back(document, sealed):
+        with monkeypatch.context() as patch:
+            patch.setattr(cms_structures, "time_now", lambda: asn1.UTCTime(past))
+            return c.authorise(document, sealed)
+
+    made = c.protected(WAYS[2], authorise=dated_back)
+    with pytest.raises(DamagedError, match="of a time before the doctor's"):
+        opened(made.data, patient=c.max.certificate)
+
+
 def test_only_the_pharmacist_of_the_pharmacy_dispenses_and_not_after_the_last_day():
     c = clinic()
     found = opened(c.protected().data)

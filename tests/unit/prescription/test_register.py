@@ -2,11 +2,12 @@
 
 import datetime
 import json
+import os
 import sqlite3
 import threading
 
 import pytest
-from certificates import DAY
+from certificates import DAY, NOW
 from cryptography.hazmat import asn1
 from practice import clinic, forced
 
@@ -19,6 +20,7 @@ from dicomcrypt.errors import (
     UsageError,
 )
 from dicomcrypt.keys import cms_structures
+from dicomcrypt.pki import names
 from dicomcrypt.prescription import history, receipts, register, signed
 from dicomcrypt.prescription.opening import Sources, open_prescription
 
@@ -205,6 +207,55 @@ def test_other_signed_words_are_no_receipt(opened):
             receipts.verify_receipt(signed.sign(content, c.paul, "receipt"), c.sources())
 
 
+@pytest.mark.parametrize("values", [
+    {"serial": "urn:uuid:\x1b[31m"}, {"digest": []}, {"digest": "x"}, {"medication_hash": 7},
+    {"dispensed": 7}, {"dispensed": "\x1b]0;"}, {"dispensed": "2030-01-01\x1b10:00"},
+    {"register_number": "7"}, {"register_number": True}, {"way": "\n"}, {"identity_document": {}},
+])  # fmt: skip
+def test_a_receipt_of_other_values_is_refused(opened, values, tmp_path):
+    """What a pharmacist says is shown, and gathered by `history`: it is not believed before."""
+    c = clinic()
+    said = receipt_words(opened) | values
+    made = signed.sign(json.dumps(said).encode(), c.paul, "receipt")
+    with pytest.raises(DamagedError, match="not as it must be"):
+        receipts.verify_receipt(made, c.sources())
+    (tmp_path / "a.p7s").write_bytes(made)
+    assert [f for f, _ in history.read(tmp_path, c.max, c.sources()).refused] == ["a.p7s"]
+
+
+@pytest.mark.parametrize("values", [
+    {"serial": "urn:uuid:" + "0" * 8 + "-0000" * 3 + "-" + "0" * 12}, {"medication_hash": "00"},
+    {"way": "patient-public-key"},
+])  # fmt: skip
+def test_a_receipt_that_names_another_prescription_is_refused(opened, values):
+    c = clinic()
+    said = receipt_words(opened) | values
+    made = signed.sign(json.dumps(said).encode(), c.paul, "receipt")
+    with pytest.raises(DamagedError, match="of another prescription"):
+        receipts.verify_receipt(made, c.sources(), opened)
+
+
+def test_a_receipt_of_the_future_is_refused(opened, monkeypatch):
+    c = clinic()
+    made = signed.sign(json.dumps(receipt_words(opened)).encode(), c.paul, "receipt")
+    monkeypatch.setattr(names, "now", lambda: NOW - DAY)
+    with pytest.raises(DamagedError, match="a time that is to come"):
+        receipts.verify_receipt(made, c.sources())
+
+
+def receipt_words(opened):
+    return {"serial": opened.prescription.serial, "digest": opened.digest.hex(),
+            "medication_hash": opened.prescription.medication_hash.hex(), "way": opened.way,
+            "register_number": 7, "dispensed": "", "identity_document": ""}
+
+
+def test_history_passes_over_what_is_no_file(tmp_path):
+    (tmp_path / "a.p7m").mkdir()
+    os.mkfifo(tmp_path / "b.p7m")
+    c = clinic()
+    assert history.read(tmp_path, c.max, c.sources()).found == []
+
+
 def test_a_database_that_cannot_be_used_notes_nothing_and_says_so(client, monkeypatch):
     def fail(*_, **__):
         raise sqlite3.OperationalError("disk full")
@@ -232,6 +283,31 @@ def test_lists_of_a_directory_that_falls_silent_still_count():
     assert len(sources.lists()) == 3
     with pytest.raises(CertificateRefusedError, match="revoked"):
         sources.judge(c.anna.certificate, "sign")
+
+
+def test_a_register_that_runs_on_reads_its_lists_again():
+    c, given = clinic(), []
+
+    def reload():
+        if not given:
+            raise DamagedError("half a file")
+        return given[0]
+
+    sources = Sources(c.trust(), reload=reload)
+    sources.judge(c.paul.certificate, "sign")
+    given.append(c.trust(c.paul.certificate.serial_number))
+    sources.judge(c.paul.certificate, "sign")  # not read again yet
+    later(sources)
+    given, kept = [], given  # a file that is being written
+    sources.judge(c.paul.certificate, "sign")
+    later(sources)
+    given = kept
+    with pytest.raises(CertificateRefusedError, match="revoked"):
+        sources.judge(c.paul.certificate, "sign")
+
+
+def later(sources):
+    sources._loaded -= 1000
 
 
 @pytest.mark.parametrize("answer", [
