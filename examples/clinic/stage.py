@@ -36,15 +36,17 @@ class Row(NamedTuple):
 
 
 class Loose:
-    """A card that is pulled in the middle of a command, when its key is to be used."""
+    """A card that is pulled, by `pull`, in the middle of a command, when its key is to be used."""
 
-    def __init__(self, card: SoftwareCard, pull: Callable[[], None]) -> None:
-        self._card, self._pull = card, pull
+    pull: Callable[[], None]
+
+    def __init__(self, card: SoftwareCard) -> None:
+        self._card = card
         self.atr, self.reset, self.power_off = card.atr, card.reset, card.power_off
 
     def transmit(self, command: bytes) -> bytes:
         if command[1] == Ins.PSO:
-            self._pull()
+            self.pull()
         return self._card.transmit(command)
 
 
@@ -121,11 +123,23 @@ class Stage:
         self.pull(reader)
         words = (self.folder / "cards" / "words").read_text().strip()
         card = SoftwareCard.open(self.folder / "cards" / f"{name}.hpjc", words)
-        slot = Slot(Loose(card, lambda: slot.remove()) if loose else card, FIRST_PORT + reader)
-        thread = threading.Thread(target=slot.run, daemon=True)
-        thread.start()
-        self._cards[reader] = slot, thread, card
-        _await(lambda: readers()[reader].atr is not None, f"the card {name}")
+        for patience in (5.0, 5.0, PATIENCE):
+            held = Loose(card) if loose else card
+            slot = Slot(held, FIRST_PORT + reader)
+            if loose:
+                held.pull = slot.remove
+            thread = threading.Thread(target=slot.run, daemon=True)
+            thread.start()
+            self._cards[reader] = slot, thread, card
+            if _becomes(lambda: readers()[reader].atr is not None, patience):
+                break
+            # A card service that did not see the last card go takes no notice of this one: take it
+            # out for a moment, as a person would.
+            slot.close()
+            thread.join()
+            time.sleep(1)
+        else:
+            raise SystemExit(f"the card {name} is not seen in its reader")
         self.say(f"\n  ({name}'s card is put into reader {card_readers.NAMES[reader]!r})")
 
     def pull(self, reader: int) -> None:
@@ -151,12 +165,18 @@ def _end(process: subprocess.Popen) -> None:
             pipe.close()
 
 
-def _await(true, what: str) -> None:
-    end = time.monotonic() + PATIENCE
+def _becomes(true: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
-            raise SystemExit(f"waited {PATIENCE:g} s for {what}")
+            return False
         time.sleep(0.03)
+    return True
+
+
+def _await(true: Callable[[], bool], what: str) -> None:
+    if not _becomes(true, PATIENCE):
+        raise SystemExit(f"waited {PATIENCE:g} s for {what}")
 
 
 class Level:
