@@ -7,11 +7,13 @@ import os
 import pathlib
 import shutil
 
+import pcscd
 import pytest
 
 import dicomcrypt as dc
 
 os.environ["DICOMCRYPT_CONFIG"] = ""  # whose tests these are does not matter
+os.environ["PCSCLITE_CSOCK_NAME"] = pcscd.name()  # never the machine's card service
 
 #: Rounds of PBKDF2 for keys that tests make in this process: guessing does not matter.
 FEW_ROUNDS = 1000

@@ -37,8 +37,9 @@ def play(*words, **environment):
 
 
 def _environment():
-    """As it is, but scripts find what lies beside them."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    """As it is, but scripts find what lies beside them, and have a card service of their own."""
+    return {name: value for name, value in os.environ.items()
+            if name not in ("PYTHONSAFEPATH", "PCSCLITE_CSOCK_NAME")}
 
 
 def test_the_clinic_plays_and_leaves_nothing_behind(tmp_path):

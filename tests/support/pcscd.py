@@ -6,11 +6,11 @@ reached from inside alone. Clients find it by PCSCLITE_CSOCK_NAME.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import os
 import pathlib
+import secrets
 import shutil
 import socket
 import subprocess
@@ -66,27 +66,27 @@ def available() -> str | None:
 
 
 @functools.cache
-def _name() -> str:
-    """What this process's PCSCLITE_CSOCK_NAME is: the library reads it once, so it is a link to the
-    socket of the pcscd that runs."""
-    folder = tempfile.mkdtemp(prefix="hpjc")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return f"{folder}/socket"
+def name() -> str:
+    """What PCSCLITE_CSOCK_NAME is in this process, always (tests/conftest.py): the library reads it
+    once. It is a link to the socket of the pcscd that runs, if one does."""
+    return f"{tempfile.gettempdir()}/hpjc-{os.getpid()}-{secrets.token_hex(8)}/socket"
 
 
 def _point_to(target: str | None) -> None:
+    folder = os.path.dirname(name())
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(_name())
+        os.unlink(name())
+        os.rmdir(folder)
     if target is not None:
-        os.symlink(target, _name())
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        os.symlink(target, name())
 
 
 @contextlib.contextmanager
 def serve() -> Iterator[Room]:
     """Run a pcscd; PCSCLITE_CSOCK_NAME leads to it as long as it runs."""
     folder = tempfile.mkdtemp(prefix="hpjc")
-    outer = os.readlink(_name()) if os.path.islink(_name()) else None
-    before = os.environ.get("PCSCLITE_CSOCK_NAME")
+    outer = os.readlink(name()) if os.path.islink(name()) else None
     try:
         os.mkdir(f"{folder}/run")
         write_configuration(pathlib.Path(folder, "readers"))
@@ -100,7 +100,6 @@ def serve() -> Iterator[Room]:
             room = Room(folder, process)
             _await(room)
             _point_to(room.socket)
-            os.environ["PCSCLITE_CSOCK_NAME"] = _name()
             yield room
         finally:
             process.stdin.close()
@@ -110,10 +109,6 @@ def serve() -> Iterator[Room]:
             process.wait()
     finally:
         _point_to(outer)
-        if before is None:
-            os.environ.pop("PCSCLITE_CSOCK_NAME", None)
-        else:
-            os.environ["PCSCLITE_CSOCK_NAME"] = before
         shutil.rmtree(folder, ignore_errors=True)
 
 
