@@ -145,7 +145,7 @@ def test_a_killed_add_goes_on_with_nothing_lost_and_nothing_double(
     for _ in range(8):
         job = _started(command, tmp_path / "in", vault, keys)
         try:
-            job.wait(noise.uniform(0.25, 1.2))
+            job.wait(noise.uniform(0.2, 0.5))
         except subprocess.TimeoutExpired:
             job.send_signal(signal.SIGKILL)
             kills += 1
