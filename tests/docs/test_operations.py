@@ -1,8 +1,10 @@
 """docs/operations.md: each procedure does what it says, on a world of its own."""
 
+import contextlib
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 
 import pytest
@@ -129,6 +131,23 @@ def lost_table(scene):
     assert "is not there" in scene.err
 
 
+def damaged_table(scene):
+    require_module("pysequoia", "openpgp")
+    scene.prepare("key table create keys.db -r recovery.pub",
+                  *["key table new keys.db -i recovery.key --kind archive"] * 3)
+    with contextlib.closing(sqlite3.connect(scene.folder / "keys.db")) as database:
+        key, value = database.execute("SELECT key, value FROM entries").fetchone()
+        changed = value[:-1] + bytes([value[-1] ^ 1])
+        database.execute("UPDATE entries SET value = ? WHERE key = ?", (changed, key))
+        database.commit()
+
+
+def without_dicomcrypt(scene):
+    """Whoever imports the package here fails."""
+    scene.write("nothing/dicomcrypt.py", "raise ImportError\n")
+    scene.environment["PYTHONPATH"] = str(scene.folder / "nothing")
+
+
 def tidy(scene):
     left = [p.name for p in scene.folder.rglob("*") if re.search(r"\.part$|journal", p.name)]
     assert not left
@@ -138,10 +157,12 @@ def tidy(scene):
 BEFORE = {
     "A vault's key table is lost": lost_table,
     "A vault comes back from a backup": older_folder,
+    "A key table is damaged": damaged_table,
     "A card is lost": has_card,
     "A certificate is refused": authority,
     "Renew certificates and lists": authority,
     "The disk is full": may_mount,
+    "Everything is lost but the copies": without_dicomcrypt,
     "Erase a patient": audited,
     "Look every day, every week, every month": lambda s: (
         audited(s), s.shell("dicomcrypt verify safe/ -i doctor.key")),
@@ -172,6 +193,9 @@ RULES = {
     "A vault comes back from a backup": lambda: [
         Rule("vault ls", status=4), Rule("--rebuild", after=says("6 rows rebuilt")),
         Rule("vault add", after=lambda s: s.prepare("vault add archive/ late/ -i doctor.key"))],
+    "A key table is damaged": lambda: [
+        Rule("list keys.db", status=4), Rule("--damaged", status=4),
+        Rule("list keys2.db", after=lambda s: _count(s.out, "archive", 2))],
     "An object is damaged": lambda: [
         Rule("verify safe/ ", before=_once(damage), status=[4, 0]),
         Rule("vault verify archive/ --all", status=[4, 0]),
@@ -202,6 +226,10 @@ RULES = {
     "Look every day, every week, every month": lambda: [
         Rule("python", after=lambda s: says(r"^\[\]")(s))],
 }
+
+
+def _count(text, word, number):
+    assert text.count(word) == number, text
 
 
 def _gone(scene, name):
