@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import pathlib
 import re
 import shutil
 import sqlite3
 import subprocess
+import time
 
 import pytest
 from doc_commands import Rule, Scene, Shown, page
@@ -148,6 +150,20 @@ def without_dicomcrypt(scene):
     scene.environment["PYTHONPATH"] = str(scene.folder / "nothing")
 
 
+def ended(scene):
+    """Wait for the workers of a job that was killed: they notice, and hold its locks until then."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        running = 0
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                running += (b"dicomcrypt" in (process / "cmdline").read_bytes()
+                            and (process / "cwd").readlink() == scene.folder)
+        if not running:
+            return
+        time.sleep(0.05)
+
+
 def tidy(scene):
     left = [p.name for p in scene.folder.rglob("*") if re.search(r"\.part$|journal", p.name)]
     assert not left
@@ -202,7 +218,8 @@ RULES = {
         Rule("--salvage", status=4, after=says("are lost")),
         Rule("--damaged", replace={"ID": _damaged})],
     "The disk is full": lambda: [Rule("unshare", after=says("status 1", "(?s)0 failed.*0 failed"))],
-    "A job was interrupted": lambda: [Rule("vault check", after=tidy)],
+    "A job was interrupted": lambda: [Rule("kill -KILL", after=ended),
+                                      Rule("vault check", after=tidy)],
     "A card is lost": lambda: [
         Rule("pki list", after=says("(?s)Anna Arzt.*Anna Arzt.*Anna Arzt")),
         Rule("pki revoke", replace={"SERIAL": serial}, after=_revoke_the_others),
