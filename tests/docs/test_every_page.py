@@ -17,22 +17,15 @@ TYPED = re.compile(
 #: Pages that are still to be written so; each leaves this set with its test.
 NOT_YET = {
     "README.md",
-    "docs/analysis.md",
     "docs/architecture.md",
     "docs/audit.md",
-    "docs/card.md",
-    "docs/cluster.md",
     "docs/directories.md",
     "docs/gateway.md",
     "docs/keys.md",
     "docs/keytable.md",
     "docs/operations.md",
-    "docs/otp.md",
     "docs/pki.md",
     "docs/policy.md",
-    "docs/prescription.md",
-    "docs/standard-files.md",
-    "docs/standard.md",
 }
 
 
