@@ -61,7 +61,7 @@ nitpick_ignore_regex = [
     # Other libraries: their documentation is not fetched.
     ("py:.*", r"(?!dicomcrypt)(\w+\.)*\w+"),
     # Types by the module that has them: where it is not listed, callers only hand them on.
-    ("py:class", r"dicomcrypt(\.\w+)+"),
+    ("py:class", r"dicomcrypt(\.\w+){2,}"),
     # Signatures of data classes with a factory, which do not parse, are cut at commas.
     ("py:class", r"(list\[)?tuple\[str"),
 ]
