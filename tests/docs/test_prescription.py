@@ -11,7 +11,7 @@ import pytest
 import slapd
 from clinic import Inserted, Watched
 from clinic_servers import running
-from doc_commands import Rule, page
+from doc_commands import Page, Rule, page
 from practice import ANNA, MAX, PAUL
 from practice_cards import PIN, card_of
 
@@ -21,6 +21,7 @@ from tests.conftest import need, require_module
 
 PAGE = "docs/prescription.md"
 CARDS = "With cards"
+REGISTER = Rule("register serve", serve="register at ")
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +62,11 @@ def test_the_page_runs_but_for_cards(clinic_scene, world):
     assert CARDS in page(PAGE).headings()
     parts = [h for h in page(PAGE).headings() if h != CARDS]
     said = words(world)
-    at = said["127.0.0.1:8443"]
     serials = []
-    register = Rule("register serve", do=lambda s, text: None)
     rules = {
         "From the doctor to the pharmacist": [
-            Rule("prescription new", before=lambda s: _serve(s, at)),
+            REGISTER,
             Rule("prescription open", after=lambda s: _says(s.out, "Ibuprofen 600 mg")),
-            register,
         ],
         "The four ways": [
             Rule("patient-agent -k", serve="patient's program at", replace={
@@ -84,12 +82,6 @@ def test_the_page_runs_but_for_cards(clinic_scene, world):
     }
     for part in parts:
         clinic_scene.run(page(PAGE).part(part), rules.get(part, []), replace=said)
-
-
-def _serve(scene, at):
-    """Start the register as the page does, before the pharmacy needs it."""
-    (command,) = [c.text for c in page(PAGE).commands if "register serve" in c.text]
-    scene._start(command.replace("127.0.0.1:8443", at), "register at ")
 
 
 def _says(text, wanted):
@@ -124,7 +116,8 @@ def test_the_part_about_cards_runs(clinic_scene, world, room):
             template = template.replace(word, other)
         assert clinic_scene.shell(template) == 0
         assert clinic_scene.shell("dicomcrypt prescription new --template rx.toml -o rx.json") == 0
-        _serve(clinic_scene, said["127.0.0.1:8443"])
+        (serve,) = [c.text for c in page(PAGE).commands if "register serve" in c.text]
+        clinic_scene.run(Page(PAGE, f"```sh\n{serve}\n```\n"), [REGISTER], replace=said)
         clinic_scene.run(page(PAGE).part(CARDS), [
             Rule("prescription sign", before=lambda s: insert("anna")),
             Rule("prescription open", before=lambda s: insert("paul", "max"),
