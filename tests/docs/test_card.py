@@ -1,8 +1,6 @@
 """docs/card.md: a software card in a real pcscd, from the empty card to a second one beside it."""
 
 import authority as ca
-import pcscd
-import pytest
 from certificates import Maker
 from doc_commands import Rule, page
 from doc_people import certify
@@ -11,17 +9,7 @@ PAGE = "docs/card.md"
 PIN, PUK, OTHER = "493817", "74019283", "551122"
 
 
-@pytest.fixture(scope="module")
-def room():
-    """A pcscd with two empty virtual readers."""
-    if (why := pcscd.available()) is not None:
-        pytest.skip(why)
-    with pcscd.serve() as room:
-        yield room
-
-
-def test_the_page_runs_from_top_to_bottom(scene, room, need_module):
-    need_module("smartcard", "card")
+def test_the_page_runs_from_top_to_bottom(scene, room):
     scene.archive()
     scene.write("letter.pdf", b"a letter")
     scene.write("record.xml", b"<record/>")

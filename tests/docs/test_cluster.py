@@ -3,16 +3,18 @@
 import socket
 
 import doc_people as people
-import pytest
 from doc_commands import Rule, page
 
+from tests.conftest import require_module
+
 PAGE = "docs/cluster.md"
-pytest.importorskip("distributed", reason="distributed missing: pip install 'dicomcrypt[dask]'")
 
 
 def certificates(scene):
     """An authority's certificate, and those of the scheduler, the workers, and the client."""
-    authority = pytest.importorskip("trustme").CA()
+    import trustme
+
+    authority = trustme.CA()
     authority.cert_pem.write_to_path(str(scene.folder / "ca.pem"))
     for name in ("head", "w1", "me"):
         issued = authority.issue_cert("127.0.0.1")
@@ -21,6 +23,8 @@ def certificates(scene):
 
 
 def test_the_page_runs_from_top_to_bottom(scene):
+    require_module("distributed", "dask")
+    require_module("trustme", "test")
     certificates(scene)
     people.keygen(scene, "doctor", "colleague")
     archive = scene.archive()

@@ -18,8 +18,8 @@ import pytest
 from doc_commands import Rule, page
 
 import dicomcrypt as dc
+from tests.conftest import require_module
 
-pytest.importorskip("sqlalchemy", reason="sqlalchemy missing: pip install 'dicomcrypt[otp]'")
 PAGE = "docs/otp.md"
 
 
@@ -43,7 +43,12 @@ class Mailbox:
 
 @pytest.fixture(scope="module")
 def authority():
-    return pytest.importorskip("trustme").CA()
+    require_module("sqlalchemy", "otp")
+    require_module("aiosmtpd", "test")
+    require_module("trustme", "test")
+    import trustme
+
+    return trustme.CA()
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +60,13 @@ def context(authority):
 
 @pytest.fixture
 def mailbox(context):
-    controller = pytest.importorskip("aiosmtpd.controller").Controller
+    from aiosmtpd.controller import Controller
+
     box = Mailbox()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         box.port = free.getsockname()[1]
-    running = controller(box, hostname="localhost", port=box.port, tls_context=context,
+    running = Controller(box, hostname="localhost", port=box.port, tls_context=context,
                          require_starttls=True, authenticator=box, auth_required=True)
     running.start()
     yield box
@@ -132,7 +138,8 @@ def test_the_page_runs_from_top_to_bottom(scene, mailbox, gateway, authority):
         scene.write("otp/otp.toml", text, 0o600)
 
     def visitor(scene):
-        """Anna opens the portal's page by the link that was mailed."""
+        """Anna opens the portal's page by the link that was mailed, a minute after a code."""
+        a_minute_later(scene)
         mail = next(m for m in mailbox.mails if "/#" in m.as_string())
         address = re.search(r"https://\S+", mail.get_body(("plain",)).get_content())[0]
         scene.space |= {"name": "anna", "token": urlsplit(address).fragment,

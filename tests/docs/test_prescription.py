@@ -6,7 +6,6 @@ import json
 import shutil
 import socket
 
-import pcscd
 import pytest
 import slapd
 from clinic import Inserted, Watched
@@ -86,15 +85,6 @@ def test_the_page_runs_but_for_cards(clinic_scene, world):
 
 def _says(text, wanted):
     assert wanted in text, text
-
-
-@pytest.fixture(scope="module")
-def room():
-    require_module("smartcard", "card")
-    if (why := pcscd.available()) is not None:
-        pytest.skip(why)
-    with pcscd.serve() as room:
-        yield room
 
 
 def test_the_part_about_cards_runs(clinic_scene, world, room):
