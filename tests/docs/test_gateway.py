@@ -18,6 +18,7 @@ def test_the_page_runs_from_top_to_bottom(scene, capsys):
     need("storescu", "dcmtk")
     people.keygen(scene, "doctor", "recovery")
     data = scene.dicom("ct.dcm").read_bytes()
+    scene.write("ward.txt", "file recovery.pub\ngroup night\nfile doctor.pub\n")
     port = str(free_port())
     scene.run(page(PAGE), [
         Rule("cstore_receiver.py", serve="listening on"),

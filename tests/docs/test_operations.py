@@ -1,9 +1,13 @@
 """docs/operations.md: each procedure does what it says, on a world of its own."""
 
+import contextlib
 import json
+import pathlib
 import re
 import shutil
+import sqlite3
 import subprocess
+import time
 
 import pytest
 from doc_commands import Rule, Scene, Shown, page
@@ -129,6 +133,37 @@ def lost_table(scene):
     assert "is not there" in scene.err
 
 
+def damaged_table(scene):
+    require_module("pysequoia", "openpgp")
+    scene.prepare("key table create keys.db -r recovery.pub",
+                  *["key table new keys.db -i recovery.key --kind archive"] * 3)
+    with contextlib.closing(sqlite3.connect(scene.folder / "keys.db")) as database:
+        key, value = database.execute("SELECT key, value FROM entries").fetchone()
+        changed = value[:-1] + bytes([value[-1] ^ 1])
+        database.execute("UPDATE entries SET value = ? WHERE key = ?", (changed, key))
+        database.commit()
+
+
+def without_dicomcrypt(scene):
+    """Whoever imports the package here fails."""
+    scene.write("nothing/dicomcrypt.py", "raise ImportError\n")
+    scene.environment["PYTHONPATH"] = str(scene.folder / "nothing")
+
+
+def ended(scene):
+    """Wait for the workers of a job that was killed: they notice, and hold its locks until then."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        running = 0
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                running += (b"dicomcrypt" in (process / "cmdline").read_bytes()
+                            and (process / "cwd").readlink() == scene.folder)
+        if not running:
+            return
+        time.sleep(0.05)
+
+
 def tidy(scene):
     left = [p.name for p in scene.folder.rglob("*") if re.search(r"\.part$|journal", p.name)]
     assert not left
@@ -138,10 +173,12 @@ def tidy(scene):
 BEFORE = {
     "A vault's key table is lost": lost_table,
     "A vault comes back from a backup": older_folder,
+    "A key table is damaged": damaged_table,
     "A card is lost": has_card,
     "A certificate is refused": authority,
     "Renew certificates and lists": authority,
     "The disk is full": may_mount,
+    "Everything is lost but the copies": without_dicomcrypt,
     "Erase a patient": audited,
     "Look every day, every week, every month": lambda s: (
         audited(s), s.shell("dicomcrypt verify safe/ -i doctor.key")),
@@ -172,13 +209,17 @@ RULES = {
     "A vault comes back from a backup": lambda: [
         Rule("vault ls", status=4), Rule("--rebuild", after=says("6 rows rebuilt")),
         Rule("vault add", after=lambda s: s.prepare("vault add archive/ late/ -i doctor.key"))],
+    "A key table is damaged": lambda: [
+        Rule("list keys.db", status=4), Rule("--damaged", status=4),
+        Rule("list keys2.db", after=lambda s: _count(s.out, "archive", 2))],
     "An object is damaged": lambda: [
         Rule("verify safe/ ", before=_once(damage), status=[4, 0]),
         Rule("vault verify archive/ --all", status=[4, 0]),
         Rule("--salvage", status=4, after=says("are lost")),
         Rule("--damaged", replace={"ID": _damaged})],
     "The disk is full": lambda: [Rule("unshare", after=says("status 1", "(?s)0 failed.*0 failed"))],
-    "A job was interrupted": lambda: [Rule("vault check", after=tidy)],
+    "A job was interrupted": lambda: [Rule("kill -KILL", after=ended),
+                                      Rule("vault check", after=tidy)],
     "A card is lost": lambda: [
         Rule("pki list", after=says("(?s)Anna Arzt.*Anna Arzt.*Anna Arzt")),
         Rule("pki revoke", replace={"SERIAL": serial}, after=_revoke_the_others),
@@ -202,6 +243,10 @@ RULES = {
     "Look every day, every week, every month": lambda: [
         Rule("python", after=lambda s: says(r"^\[\]")(s))],
 }
+
+
+def _count(text, word, number):
+    assert text.count(word) == number, text
 
 
 def _gone(scene, name):

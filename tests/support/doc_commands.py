@@ -114,6 +114,10 @@ class Rule:
         self._turn += 1
         return self.status[min(self._turn, len(self.status)) - 1]
 
+    def is_left(self) -> bool:
+        """Whether one of several statuses never had its turn."""
+        return not isinstance(self.status, int) and self._turn < len(self.status)
+
     def fits(self, text: str) -> bool:
         return re.search(self.pattern, text) is not None
 
@@ -206,7 +210,7 @@ class Scene:
             elif fence.language in ("python", "toml", "json"):
                 self._block(fence, rules)
                 ran += 1
-        unused = [rule.pattern for rule in rules if not rule.used]
+        unused = [rule.pattern for rule in rules if not rule.used or rule.is_left()]
         assert not unused, f"{part.name} has nothing that these rules fit: {unused}"
         assert ran, f"{part.name}: nothing ran"
 
