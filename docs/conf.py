@@ -1,6 +1,6 @@
 """Sphinx: the pages of this folder, and the reference out of the docstrings.
 
-`make docs`, or `sphinx-build -n -W --keep-going -b html docs build/docs`; nothing is fetched.
+`make docs`, or `sphinx-build -W --keep-going -b html docs build/docs`; nothing is fetched.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_use_type_comments = False
 
+nitpicky = True
 #: What is named in signatures and not part of the reference.
 nitpick_ignore_regex = [
     # Other libraries: their documentation is not fetched.
