@@ -388,7 +388,7 @@ def inspect(path: PathLike, identities: Sequence[Identity] = ()) -> dict[str, An
 
     Without: version, suite, sizes, the recipients' types and hints (not authenticated). With:
     tags, frames, transfer syntax, the method map of the blocks and who signed, as far as the
-    scope reaches.
+    scope reaches. Raises DamagedError, NoIdentityError, PolicyError.
     """
     from .objects.inspection import inspect_path
 
@@ -414,7 +414,8 @@ def rewrap(
     stay, besides the identity that does it. keep_key: only drop the stanza, which takes nothing
     from somebody who kept the key or a copy. remove: recipients, or hints of 8 bytes. A signature
     stays, except where the object is encrypted anew: then give sign_with or drop_signature.
-    Returns {"recipients": [...], "rewritten": bool}.
+    Returns {"recipients": [...], "rewritten": bool}. Raises UsageError for a change that cannot
+    be, NoIdentityError, DamagedError, PolicyError.
     """
     from .objects.rewrap import rewrap_path
 
@@ -428,7 +429,8 @@ def rewrap(
 def salvage(path: PathLike, dst: PathLike, identities: Sequence[Identity], *, force: bool = False):
     """Write what authenticates of a damaged object, zeros in place of what does not.
 
-    Returns a report (dict) of what was lost. Never use it where `decrypt_file` works.
+    Returns a report (dict) of what was lost. Never use it where `decrypt_file` works. Raises
+    DamagedError if nothing can be read, NoIdentityError, OutputExistsError.
     """
     from .objects.salvage import salvage_path
 

@@ -1,7 +1,10 @@
 """A scene for each page."""
 
+import pcscd
 import pytest
 from doc_commands import Scene
+
+from tests.conftest import _missing, require_module
 
 
 @pytest.fixture
@@ -10,3 +13,13 @@ def scene(tmp_path):
     made = Scene(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def room():
+    """A pcscd with two empty virtual readers."""
+    require_module("smartcard", "card")
+    if (why := pcscd.available()) is not None:
+        _missing(why)
+    with pcscd.serve() as room:
+        yield room

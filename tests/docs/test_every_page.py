@@ -17,14 +17,7 @@ TYPED = re.compile(
 #: Pages that are still to be written so; each leaves this set with its test.
 NOT_YET = {
     "README.md",
-    "docs/analysis.md",
     "docs/architecture.md",
-    "docs/card.md",
-    "docs/cluster.md",
-    "docs/otp.md",
-    "docs/prescription.md",
-    "docs/standard-files.md",
-    "docs/standard.md",
 }
 
 
