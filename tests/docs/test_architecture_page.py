@@ -10,6 +10,7 @@ import types
 
 import object_files as make
 import pytest
+from doc_commands import page
 
 from dicomcrypt import cli, errors
 from dicomcrypt.keys.batch import Envelope
@@ -17,11 +18,12 @@ from dicomcrypt.objects import encoder
 from dicomcrypt.objects.files import Buffers, SourceFile, seal_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/architecture.md").read_text()
+PAGE = "docs/architecture.md"
+TEXT = (ROOT / PAGE).read_text()
 
 
 def section(name):
-    return PAGE.split(f"\n## {name}\n", 1)[1].split("\n## ", 1)[0]
+    return TEXT.split(f"\n## {name}\n", 1)[1].split("\n## ", 1)[0]
 
 
 def allowed():
@@ -40,7 +42,7 @@ def test_the_table_of_layers_is_the_one_that_is_enforced():
         f"| `{part}` | {', '.join(f'`{name}`' for name in sorted(names)) or 'nothing'} |\n"
         for part, names in allowed().items()
     )
-    table = PAGE.split("| part | imports |\n|---|---|\n", 1)[1].split("\n\n", 1)[0] + "\n"
+    table = TEXT.split("| part | imports |\n|---|---|\n", 1)[1].split("\n\n", 1)[0] + "\n"
     assert table == rows, f"the table should be\n{rows}"
 
 
@@ -106,9 +108,16 @@ def test_each_byte_passes_each_step_once(tmp_path, monkeypatch, identity):
         seal_file(source, types.SimpleNamespace(raw=Out()), material, -1, buffers=Buffers())
     size = path.stat().st_size
     assert sum(read) == sum(moved) == size
-    said = [int(n.replace(",", "")) for n in re.findall(r"\b5\d\d,\d{3}\b", PAGE)]
+    said = [int(n.replace(",", "")) for n in re.findall(r"\b5\d\d,\d{3}\b", TEXT)]
     assert said == [size, size, size, *written]
     assert len([n for n in read if n]) == 5
+
+
+def test_the_python_of_the_page_runs(scene):
+    scene.dicom("us.dcm", "examples_ybr_color.dcm")
+    scene.run(page(PAGE))
+    for name in ("same.dcm", "rescued.dcm"):
+        assert (scene.folder / name).read_bytes() == (scene.folder / "us.dcm").read_bytes()
 
 
 def test_every_command_and_exit_status_is_told():
@@ -124,5 +133,5 @@ def test_every_command_and_exit_status_is_told():
 
 
 def test_the_pages_that_it_links_to_are_there():
-    named = set(re.findall(r"\]\(([^)#]+)[)#]", PAGE))
+    named = set(re.findall(r"\]\(([^)#]+)[)#]", TEXT))
     assert not [name for name in sorted(named) if not (ROOT / "docs" / name).exists()]

@@ -16,9 +16,7 @@ TYPED = re.compile(
     r"curl|softhsm2-util|pkcs11-tool|ldapsearch|storescu|cp|mv|rm|cmp|shred|export) ")
 #: Pages that are still to be written so; each leaves this set with its test.
 NOT_YET = {
-    "README.md",
     "docs/analysis.md",
-    "docs/architecture.md",
     "docs/audit.md",
     "docs/card.md",
     "docs/cluster.md",

@@ -6,20 +6,20 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/threat-model.md").read_text()
+TEXT = (ROOT / "docs/threat-model.md").read_text()
 #: Parts of the package that are one module each and have something to lose.
 MODULES = ("api", "config", "regular")
 
 
 def sections():
     """Heading and text of each component."""
-    found = re.split(r"^## (\d+\. .*)$", PAGE, flags=re.M)[1:]
+    found = re.split(r"^## (\d+\. .*)$", TEXT, flags=re.M)[1:]
     return dict(zip(found[::2], found[1::2], strict=True))
 
 
 def overview():
     """The rows of the table of components: (component, packages, number of its section)."""
-    return re.findall(r"^\| ([^|]+) \| ([^|]+) \| \[(\d+)\]\(#([^)]*)\) \|$", PAGE, re.M)
+    return re.findall(r"^\| ([^|]+) \| ([^|]+) \| \[(\d+)\]\(#([^)]*)\) \|$", TEXT, re.M)
 
 
 def test_every_package_is_a_component():
@@ -43,12 +43,12 @@ def test_every_component_says_what_shows_it_and_what_does_not_hold(heading, text
 
 
 def test_the_tests_that_it_names_are_there():
-    named = set(re.findall(r"`((?:cli|fuzz|interop|kernels|properties|unit)/[\w/]+\.py)`", PAGE))
+    named = set(re.findall(r"`((?:cli|fuzz|interop|kernels|properties|unit)/[\w/]+\.py)`", TEXT))
     assert len(named) > 80
     assert not [name for name in sorted(named) if not (ROOT / "tests" / name).is_file()]
 
 
 def test_the_pages_that_it_links_to_are_there():
-    named = set(re.findall(r"\]\(([^)#]+)[)#]", PAGE))
+    named = set(re.findall(r"\]\(([^)#]+)[)#]", TEXT))
     assert named
     assert not [name for name in sorted(named) if not (ROOT / "docs" / name).exists()]
