@@ -3,6 +3,8 @@
     with AuditLog.open(path, signer) as log:
         log.record("decrypt", actor=present_actor(), objects=[object_id], outcome="ok")
     report = verify(path, trusted=[verifier], heads=read_heads(elsewhere))
+
+No name of a person or a file gets in.
 """
 
 from .log import AuditLog

@@ -182,9 +182,11 @@ class BatchKeyCache:
             return bytearray()
 
     def give_back(self, buffer: bytearray) -> None:
+        """Keep a buffer that `borrow` gave for the next who borrows."""
         self._buffers.append(buffer)
 
     def unwrap(self, identity: Identity, stanza: Stanza, batch_id: bytes) -> bytes | None:
+        """Return the key of a batch, 32 bytes; None if the stanza is not for this identity."""
         place = (id(identity), stanza.body, batch_id)
         found = self._keys.get(place)  # once: another thread may clear meanwhile
         if found is None:

@@ -114,6 +114,7 @@ class HpkeIdentity:
         return type(self), (self._private_bytes,)
 
     def matches(self, stanza: Stanza) -> bool:
+        """Whether type and hint say that the stanza is for this key."""
         recipient = self.recipient
         return (
             stanza.type == recipient.stanza_type

@@ -47,6 +47,7 @@ class HybridIdentity(HpkeIdentity):
 
     @classmethod
     def generate(cls) -> HybridIdentity:
+        """Make a new private key from the system's random bytes."""
         return cls(os.urandom(32))
 
     @staticmethod

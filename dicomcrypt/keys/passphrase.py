@@ -76,6 +76,7 @@ class Passphrase:
         return Stanza(self.stanza_type, scope, NO_HINT, body)
 
     def matches(self, stanza: Stanza) -> bool:
+        """Whether the stanza tells that it is for this passphrase: none does."""
         return False  # no hint tells whose passphrase it is
 
     def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:

@@ -30,6 +30,7 @@ class X25519Identity(HpkeIdentity):
 
     @classmethod
     def generate(cls) -> X25519Identity:
+        """Make a new private key from the system's random bytes."""
         return cls(os.urandom(32))
 
     @staticmethod

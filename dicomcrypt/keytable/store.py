@@ -43,18 +43,23 @@ _ITEMS = {
 class Store(Protocol):
     """Five spaces of (key, value), both bytes. One transaction sees or does all or nothing."""
 
-    def get(self, space: str, key: bytes) -> bytes | None: ...
+    def get(self, space: str, key: bytes) -> bytes | None:
+        """Return a row's value; None if it is not there."""
 
-    def put(self, space: str, key: bytes, value: bytes) -> None: ...
+    def put(self, space: str, key: bytes, value: bytes) -> None:
+        """Write a row, in the place of one with this key."""
 
-    def put_many(self, space: str, rows: Iterable[tuple[bytes, bytes]]) -> None: ...
+    def put_many(self, space: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Write rows of (key, value)."""
 
-    def delete(self, space: str, key: bytes) -> bool: ...
+    def delete(self, space: str, key: bytes) -> bool:
+        """Remove a row; whether it was there."""
 
     def items(self, space: str) -> Iterator[tuple[bytes, bytes]]:
         """Yield all rows of a space, keys ascending."""
 
-    def count(self, space: str) -> int: ...
+    def count(self, space: str) -> int:
+        """Return how many rows a space has."""
 
     def transaction(self, *, write: bool = True) -> contextlib.AbstractContextManager[None]:
         """Everything inside happens, or none of it; others with write=True wait."""
@@ -65,7 +70,8 @@ class Store(Protocol):
     def copy_to(self, path: str | os.PathLike[str]) -> None:
         """Put everything, as of this moment, into a new file."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the store."""
 
 
 @contextlib.contextmanager

@@ -87,9 +87,11 @@ class ObstoreSource:
             self._tail = memoryview(answer.bytes())
 
     def size(self) -> int:
+        """Return the object's size in bytes."""
         return self._size
 
     def read_range(self, offset: int, length: int) -> memoryview:
+        """Return these bytes, by one request, or by none if they came with the object's end."""
         start = self._size - len(self._tail)
         if start <= offset:
             return self._tail[offset - start : offset - start + length]

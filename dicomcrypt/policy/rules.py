@@ -94,6 +94,7 @@ class Policy:
         return iter(self._rules.items())
 
     def rule(self, algorithm: str) -> Rule | None:
+        """Return what the policy says of an algorithm; None if it does not name it."""
         return self._rules.get(algorithm)
 
     def state(self, algorithm: str, bits: int | None = None) -> str:

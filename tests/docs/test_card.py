@@ -1,0 +1,53 @@
+"""docs/card.md: a software card in a real pcscd, from the empty card to a second one beside it."""
+
+import authority as ca
+import pcscd
+import pytest
+from certificates import Maker
+from doc_commands import Rule, page
+from doc_people import certify
+
+PAGE = "docs/card.md"
+PIN, PUK, OTHER = "493817", "74019283", "551122"
+
+
+@pytest.fixture(scope="module")
+def room():
+    """A pcscd with two empty virtual readers."""
+    if (why := pcscd.available()) is not None:
+        pytest.skip(why)
+    with pcscd.serve() as room:
+        yield room
+
+
+def test_the_page_runs_from_top_to_bottom(scene, room, need_module):
+    need_module("smartcard", "card")
+    scene.archive()
+    scene.write("letter.pdf", b"a letter")
+    scene.write("record.xml", b"<record/>")
+    scene.write("emergency.txt", "allergic to penicillin\n")
+    scene.write("cards.pass", "of the file\n", 0o600)
+    certify(scene, ca.Authority("Colleagues"), "colleague")
+    chamber = Maker.root("Chamber of pharmacists")
+    paul = chamber.leaf("Paul Pille", role="pharmacist", email="loewe@pharmacy.example")
+    scene.write("chamber.crt", ca.pem(chamber.certificate))
+    scene.write("paul.crt", ca.pem(paul.certificate))
+    scene.space["pin"] = PIN
+    emulate = {"dicomcrypt": " ".join(room.command("dicomcrypt")),
+               "emulate": "emulate --passphrase-file cards.pass"}
+    scene.run(page(PAGE), [
+        Rule("emulate doctor.hpjc --new", serve="doctor.hpjc: ", replace=emulate),
+        Rule("emulate doctor.hpjc patient.hpjc", serve="patient.hpjc: ", replace=emulate,
+             before=lambda s: s.stop()),
+        Rule("--card-file patient.hpjc", replies={"passphrase of .*patient": "of the file"}),
+        Rule("pin change", replies={"new PIN.*": OTHER, "PIN": PIN}),  # unblocking puts it back
+        Rule("decrypt safe", after=lambda s: _says(s, "its key was used once")),
+        Rule("openssl cms", after=lambda s: _says(s, "Verification successful")),
+        Rule("patient show", after=lambda s: _says(s, "urn:rx:160.123")),
+        Rule("note show", after=lambda s: _says(s, "penicillin")),
+    ], replies={"new PIN": PIN, "PIN": PIN, "PUK": PUK, "passphrase": "of the authority"})
+    assert (scene.folder / "ct.dcm").read_bytes() == (scene.folder / "archive/a/ct.dcm").read_bytes()
+
+
+def _says(scene, words):
+    assert words in scene.out + scene.err, scene.out + scene.err
