@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import shlex
+import shutil
 
 import pytest
 import signers
@@ -49,6 +50,15 @@ def test_the_readme_runs_from_nothing_to_the_first_frame_and_back(scene):
         Rule(r"import dicomcrypt", after=lambda s: same(s, "back.dcm", "us.dcm")),
         Rule(r"decrypt safe/", after=lambda s: same(s, "back/a/ct.dcm", "archive/a/ct.dcm")),
     ])  # fmt: skip
+
+
+def test_python_in_a_source_folder_that_is_not_built_says_so(scene):
+    shutil.copytree(ROOT / "dicomcrypt", scene.folder / "dicomcrypt",
+                    ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+    for name in ("PYTHONPATH", "PYTHONSAFEPATH"):
+        scene.environment.pop(name, None)
+    assert scene.shell("python -c 'import dicomcrypt as dc; dc.encrypt'") == 1
+    assert "dicomcrypt is not built here: this is its source folder" in scene.err
 
 
 def test_what_contributing_says_to_type_is_there(scene):
