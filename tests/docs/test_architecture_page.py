@@ -124,7 +124,7 @@ def test_every_command_and_exit_status_is_told():
     text = section("Command line")
     commands = text.split("`", 2)[1].split()
     assert commands == list(cli.COMMANDS)
-    told = {int(n) for n in re.findall(r"[ ;](\d) ", text.split("Exit status:", 1)[1])}
+    told = {int(n) for n in re.findall(r"\s(\d)\s", text.split("Exit status:", 1)[1])}
     kinds = {
         kind.exit_status for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.DicomcryptError)
