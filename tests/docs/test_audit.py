@@ -11,8 +11,8 @@ def test_the_page_runs_from_top_to_bottom(scene):
     scene.dicom("ct.dcm")
     heads = scene.base / "other"
     heads.mkdir(0o700)
-    assert scene.shell("openssl genpkey -algorithm ed25519 -out service.key && chmod 600 service.key"
-                       " && openssl pkey -in service.key -pubout -out service.pem") == 0
+    assert scene.shell("openssl genpkey -algorithm ed25519 -out service.key && chmod 600 *.key &&"
+                       " openssl pkey -in service.key -pubout -out service.pem") == 0
     scene.run(page(PAGE), [
         Rule(r"\[audit\]", do=lambda s, text: s.configure(text.replace("/mnt/other", str(heads)))),
         Rule("audit verify", after=lambda s: _says(s.out + s.err, "2 events")),

@@ -17,17 +17,9 @@ TYPED = re.compile(
 #: Pages that are still to be written so; each leaves this set with its test.
 NOT_YET = {
     "docs/analysis.md",
-    "docs/audit.md",
     "docs/card.md",
     "docs/cluster.md",
-    "docs/directories.md",
-    "docs/gateway.md",
-    "docs/keys.md",
-    "docs/keytable.md",
-    "docs/operations.md",
     "docs/otp.md",
-    "docs/pki.md",
-    "docs/policy.md",
     "docs/prescription.md",
     "docs/standard-files.md",
     "docs/standard.md",

@@ -1,44 +1,47 @@
-"""The Python of the documentation runs as it stands there."""
+"""docs/gateway.md: what it shows of the library runs, the receiver receives."""
 
-import pathlib
-import re
-
+import doc_people as people
 import object_files as make
 import pytest
+from doc_commands import ROOT, Rule, page
+from ldap_server import free_port
 
 import dicomcrypt as dc
-from dicomcrypt.keys import keyfile
+from tests.conftest import need, require_module
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def blocks(name):
-    return re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(), re.M | re.S)
+PAGE = "docs/gateway.md"
 
 
-def run(name, space):
-    for number, block in enumerate(blocks(name)):
-        exec(compile(block, f"{name}, block {number}", "exec"), space)  # noqa: S102
-    return space
-
-
-def test_the_page_for_gateways_runs_from_top_to_bottom(
-    corpus, tmp_path, monkeypatch, need_module, capsys
-):
-    need_module("obstore", "obstore")
-    monkeypatch.chdir(tmp_path)
-    data = next(p for p in corpus if p.name == "CT_small.dcm").read_bytes()
-    (tmp_path / "ct.dcm").write_bytes(data)
-    space = run("docs/gateway.md", {})
-    assert len(blocks("docs/gateway.md")) > 5
-    for name in ("ct.dcmx", "async.dcmx"):
-        assert dc.decrypt((tmp_path / name).read_bytes(), [space["identity"]]) == data
+def test_the_page_runs_from_top_to_bottom(scene, capsys):
+    require_module("obstore", "obstore")
+    require_module("pynetdicom", "gateway")
+    need("storescu", "dcmtk")
+    people.keygen(scene, "doctor", "recovery")
+    data = scene.dicom("ct.dcm").read_bytes()
+    port = str(free_port())
+    scene.run(page(PAGE), [
+        Rule("cstore_receiver.py", serve="listening on"),
+        Rule("storescu", after=lambda s: s.stop()),
+        Rule("decrypt safe/", after=lambda s: _holds(s.folder / "back", data)),
+    ], replace={"11112": port, "localhost": "127.0.0.1",
+                "examples/cstore_receiver.py": str(ROOT / "examples/cstore_receiver.py")})
+    for path in scene.folder.glob("*.dcmx"):
+        if path.name not in ("1.dcmx", "2.dcmx"):
+            assert dc.decrypt(path.read_bytes(), [scene.space["identity"]]) == data
+    assert len(list(scene.folder.glob("*.dcmx"))) == 9
+    assert not list(scene.folder.glob("*.part"))
     assert capsys.readouterr().out == "CompressedSamples^CT1 32768\n"
 
 
-def test_the_source_over_http_reads_frames():
-    space = {}
-    exec(next(b for b in blocks("docs/gateway.md") if "class HttpSource" in b), space)  # noqa: S102
+def _holds(folder, data):
+    """What came back has the data set of the file that was sent, bit by bit."""
+    back, = folder.iterdir()
+    assert back.read_bytes().endswith(data[-30_000:])
+
+
+def test_the_source_over_http_reads_frames(scene):
+    block = next(f for f in page(PAGE).fences if "class HttpSource" in f.text)
+    scene.python(block)
     identity, data = dc.Identity.generate(), make.dicom(100, 100, make.noise(30_000), frames=3)
     blob = dc.encrypt(data, [identity.recipient])
 
@@ -56,21 +59,9 @@ def test_the_source_over_http_reads_frames():
             self.content = blob[first : last + 1]
             return self
 
-    source = space["HttpSource"](Session(), "https://store/ct.dcmx")
+    source = scene.space["HttpSource"](Session(), "https://store/ct.dcmx")
     with dc.open(source, [identity]) as obj, dc.open(blob, [identity]) as near:
         assert list(obj.frames) == list(near.frames)
     Session.status_code = 200
     with pytest.raises(OSError, match="no range"):
         dc.open(source, [identity])
-
-
-def test_the_readme_s_python_runs(corpus, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    us = next(p for p in corpus if p.name == "examples_ybr_color.dcm")
-    (tmp_path / "us.dcm").write_bytes(us.read_bytes())
-    identity = dc.Identity.generate()
-    (tmp_path / "doctor.key").write_text(keyfile.identity_text(identity))
-    (tmp_path / "doctor.key").chmod(0o600)
-    (tmp_path / "doctor.pub").write_text(keyfile.recipient_text(identity.recipient))
-    run("README.md", {})
-    assert (tmp_path / "back.dcm").read_bytes() == us.read_bytes()

@@ -80,9 +80,12 @@ class Page:
 
     def headings(self, *, deep: int = 2) -> list[str]:
         """The headings of a level (2 is `##`) below which something is run."""
-        marks = "#" * deep
-        found = [h for _, m, h in self._headings if m == marks]
-        return [h for h in found if any(f.language in RUN for f in self.part(h).fences)]
+        return [heading for heading in self.all_headings(deep=deep)
+                if any(fence.language in RUN for fence in self.part(heading).fences)]
+
+    def all_headings(self, *, deep: int = 2) -> list[str]:
+        """The headings of a level."""
+        return [heading for _, marks, heading in self._headings if marks == "#" * deep]
 
     def part(self, heading: str) -> Page:
         """Return what stands below a heading, the headings below it included."""
