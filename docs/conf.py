@@ -41,6 +41,7 @@ html_theme_options = {
     "page_width": "1100px",
     "sidebar_collapse": True,
 }
+smartquotes = False
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False

@@ -43,6 +43,7 @@ def built(need_module, tmp_path_factory):
     """The pages as HTML."""
     need_module("sphinx", "docs")
     need_module("myst_parser", "docs")
+    need_module("sqlalchemy", "otp")
     out = tmp_path_factory.mktemp("docs") / "html"
     command = [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "-b", "html"]
     done = subprocess.run([*command, ROOT / "docs", out], capture_output=True, text=True)
