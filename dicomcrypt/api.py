@@ -7,26 +7,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .ciphers.transform import method_number
 from .container.header import BatchKeyCache
 from .container.reader import Container, OpenContainer
 from .container.stanza import Identity, Recipient
-from .container.streams import Sink, Source
 from .errors import UsageError
 from .keys.batch import Envelope, scoped_recipients
 from .native._block import overlaps
-from .objects.buffers import (
-    FileSink,
-    FileSource,
-    GrowingSink,
-    MemorySink,
-    MemorySource,
-    StreamSource,
-    byte_view,
-)
+from .objects.buffers import FileSink, GrowingSink, MemorySink, MemorySource, byte_view
 from .objects.decoder import PARTS, MemoryOutput, decode
 from .objects.drivers import PushDriver, encode_memory
 from .objects.encoder import BAND, Encoder
@@ -37,8 +28,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TypedDict, Unpack
 
-    from typing_extensions import Buffer, TypeIs
+    from typing_extensions import Buffer
 
+    from .container.streams import Sink, Source
     from .keys.signing import Signer
     from .objects.buffers import Writable
     from .objects.opened import OpenedObject
@@ -302,19 +294,8 @@ def decrypt_file(
     return decrypt_path(src, dst, identities, part=part, force=force, policy=policy)
 
 
-def _is_source(source: object) -> TypeIs[Source]:
-    return hasattr(source, "read_range")
-
-
-def _has_descriptor(file: BinaryIO) -> bool:
-    try:
-        return file.fileno() >= 0
-    except (AttributeError, OSError):
-        return False
-
-
 def open(
-    source: PathLike | BinaryIO | Source | bytes | bytearray | memoryview,
+    source: PathLike | bytes | bytearray | memoryview | Source | BinaryIO,
     identities: Sequence[Identity], *, cache: BatchKeyCache | None = None,
     require_signature: bool = False, signers: Sequence[SignerKey] = (),
 ) -> OpenedObject:  # fmt: skip
@@ -328,21 +309,9 @@ def open(
     NoIdentityError, DamagedError, UnsignedError, PolicyError.
     """
     from .objects.opened import OpenedObject
-    from .objects.ranges import CachedEnds
+    from .objects.ranges import source_of
 
-    found: Source
-    close: Callable[[], None] | None = None
-    if isinstance(source, str | os.PathLike):
-        found = file = FileSource(source)
-        close = file.close
-    elif isinstance(source, bytes | bytearray | memoryview):
-        found = MemorySource(source)
-    elif _is_source(source):
-        found = CachedEnds(source)
-    else:
-        found = StreamSource(source)
-        if not _has_descriptor(source):
-            found = CachedEnds(found)
+    found, close = source_of(source)
     try:
         policy = signature_policy(require_signature, signers)
         return OpenedObject(unlock(Container(found), identities, cache, policy), close)

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from ..errors import KernelError, UsageError
-from ..native._block import LINEAR_UNIT, RANDOMIZED, Run, StreamCipher, kernels, lookup
+from ..native._block import (
+    LINEAR_UNIT,
+    RANDOMIZED,
+    Run,
+    StreamCipher,
+    kernels,
+    lookup,
+    unit_count,
+    unit_size,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -90,16 +99,6 @@ def cipher(key: Buffer, kernel: int | None = None) -> StreamCipher:
 
     kernel: an id from `demanded_kernel`, to ask for it once for several streams."""
     return StreamCipher(key, demanded_kernel() if kernel is None else kernel, _keystream)
-
-
-def unit_size(run: Sequence[int]) -> int:
-    """Return the bytes of a run's units; the last one may be shorter."""
-    return run[2] * run[3] if len(run) == 5 else LINEAR_UNIT
-
-
-def unit_count(run: Sequence[int]) -> int:
-    """Return how many units a run has."""
-    return -(-run[1] // unit_size(run))
 
 
 def inverse_run(

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from ..errors import DamagedError
 from ..native import _cbor
+from ..native._block import unit_count
 from ..native._cbor import bounded, encode_map
 from .layout import STREAM_NAMES, TAGS, TAIL
 
 MAX_INDEX = 64 << 20
-LINEAR_UNIT = 4 << 20
 MAX_UNITS = 1 << 26
 MAX_RUNS = 262144
 
@@ -120,12 +120,6 @@ class Index:
 
 def _bad(what: str) -> DamagedError:
     return DamagedError(f"the index is wrong about {what}")
-
-
-def unit_count(run: Run) -> int:
-    """How many units of the block layer a run has."""
-    size = run[2] * run[3] if len(run) == 5 else LINEAR_UNIT
-    return -(-run[1] // size)
 
 
 def check_runs(runs: Any, methods: Any, payload: int) -> tuple[Sequence[Run], bytes]:

@@ -72,7 +72,7 @@ class StreamSealer:
         self._pending = 0
         self.offset = sink.position
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Seal some more of the plaintext; a view is of bytes."""
         pending = self._pending + len(data)
         room = self._head + pending // CHUNK * SEALED_CHUNK

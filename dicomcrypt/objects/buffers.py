@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 from ..errors import DamagedError, UsageError
-from ..regular import open_regular
+from ..regular import open_regular, read_at
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -223,7 +223,7 @@ class FileSource:
         return data
 
     def _read_some(self, offset: int, length: int) -> bytes:
-        return patiently(lambda: os.pread(self._descriptor, length, offset))
+        return patiently(lambda: read_at(self._descriptor, length, offset))
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -22,7 +22,7 @@ from ..errors import (
     UsageError,
 )
 from ..keys.batch import Envelope, Material
-from ..regular import open_regular
+from ..regular import open_regular, read_at, read_into
 from .atomic import AtomicFile, default_mode
 from .buffers import FLUSH, FileSink, FileSource, patiently
 from .decoder import PARTS, FileOutput, NullOutput, decode
@@ -78,7 +78,7 @@ class SourceFile:
         self.descriptor = open_regular(path)
         try:
             self.status = os.fstat(self.descriptor)
-            if looks_like_object(patiently(lambda: os.pread(self.descriptor, 8, 0))):
+            if looks_like_object(patiently(lambda: read_at(self.descriptor, 8, 0))):
                 raise AlreadyEncryptedError(f"{self.shown!r} is a DCMX object already")
         except BaseException:
             self.close()
@@ -119,7 +119,7 @@ class SourceFile:
 
         def read(view: memoryview) -> int:
             nonlocal left
-            got = patiently(lambda: os.readv(descriptor, [view[:left]])) if left else 0
+            got = patiently(lambda: read_into(descriptor, view[:left])) if left else 0
             left -= got
             if tee is not None:
                 tee(view[:got])

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from threading import Thread
 
 from ..errors import DicomcryptError, DiskFullError
-from ..objects.atomic import rename_part, sync_folders, taken_over
+from ..objects.atomic import rename_part, sync_folders, sync_parts, taken_over
 from ..objects.files import describe_failure, file_identity
 from .journal import Before, Journal
 from .pool import Outcome
@@ -116,9 +116,9 @@ class Checkpoints:
         written = False
         try:
             if self._sync:
-                sync_folders(dict.fromkeys(
-                    [self._out, *(os.path.dirname(o.in_progress()[0]) for o in self._running)]
-                ))
+                parts = [outcome.in_progress()[0] for outcome in self._running]
+                sync_parts(parts)
+                sync_folders(dict.fromkeys([self._out, *map(os.path.dirname, parts)]))
             if self._journal is not None:
                 self._journal.add([
                     (o.relative, Before(*o.seen, os.path.basename(o.in_progress()[0]),

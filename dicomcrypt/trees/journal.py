@@ -205,12 +205,19 @@ class Journal:
 
     def remove(self) -> None:
         """The job is done."""
-        # While it is locked: whoever waits for it finds that it is gone. SQLite's own journal,
-        # which holds nothing after a commit, goes first, or it stays if the job is killed here.
+        # While it is locked: whoever waits for it finds that it is gone.
+        if os.name != "nt":
+            self._unlink()
+        self.close()
+        if os.name == "nt":  # where nothing goes that is open
+            self._unlink()
+
+    def _unlink(self) -> None:
+        # SQLite's own journal, which holds nothing after a commit, goes first, or it stays if the
+        # job is killed here.
         for path in (f"{self.path}-journal", self.path):
             with contextlib.suppress(OSError):
                 os.unlink(path)
-        self.close()
 
     def close(self) -> None:
         self._database.close()

@@ -28,7 +28,8 @@ TICK = 0.2
 
 
 class Outcome:
-    """What became of one input. state: "done", "skipped", "failed", or "planned" in a dry run.
+    """What became of one input. state: "done", "skipped", "failed", or "planned" in a dry run; of
+    a worker also "link", a symbolic link that is still to be made.
 
     Of an output in progress also: part, its path until it has its name; relative, the input's
     path in its tree; source, by which the input is known again; object_id, of an object that

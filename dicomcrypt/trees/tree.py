@@ -63,7 +63,7 @@ def entries_of(
     base = os.path.realpath(root)
     inside: list[bytes] = []
     for path in exclude:
-        relative = os.path.relpath(os.path.realpath(path), base)
+        relative = os.path.relpath(os.path.realpath(path), base).replace(os.sep, "/")
         if relative != ".." and not relative.startswith("../"):
             inside.append(os.fsencode(relative))
     for entry in walk(root, fold_case=fold_case):
