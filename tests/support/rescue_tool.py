@@ -21,6 +21,7 @@ def load(name, path):
 # make_vectors imports the tool by its name, so both share one module and its Failure class.
 rescue = load("dcmx_rescue", TOOL)
 make_vectors = load("dcmx_make_vectors", VECTORS / "make_vectors.py")
+vector_bytes = importlib.import_module("vector_bytes")  # beside make_vectors
 
 DOCUMENT = json.loads((VECTORS / "objects.json").read_text())
 ENTRIES = DOCUMENT["objects"]
