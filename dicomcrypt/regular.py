@@ -1,11 +1,15 @@
-"""Opening files that a user or a configuration names, without ever waiting for a pipe."""
+"""Opening files that a user or a configuration names, without ever waiting for a pipe; and reading
+them, on systems that lack calls of POSIX too."""
 
 from __future__ import annotations
 
 import os
 import stat
+import threading
 
 from .errors import UsageError
+
+_moving = threading.Lock()  # a descriptor's place, where it must be moved to read elsewhere
 
 
 def open_regular(path: str | bytes | os.PathLike[str]) -> int:
@@ -20,6 +24,29 @@ def open_regular(path: str | bytes | os.PathLike[str]) -> int:
         hint = ": give - for standard input" if name.startswith("/dev/") else ""
         raise UsageError(f"{name!r} is not a regular file{hint}")
     return descriptor
+
+
+def read_at(descriptor: int, length: int, offset: int) -> bytes:
+    """Return up to `length` bytes from `offset` on, as `os.pread`; several threads may."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, length, offset)
+    with _moving:
+        place = os.lseek(descriptor, 0, os.SEEK_CUR)
+        try:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            return os.read(descriptor, length)
+        finally:
+            os.lseek(descriptor, place, os.SEEK_SET)
+
+
+def read_into(descriptor: int, view: memoryview) -> int:
+    """Read what comes next into a view of bytes, without a copy where the system can; return how
+    many bytes those are, 0 at the end."""
+    if hasattr(os, "readv"):
+        return os.readv(descriptor, [view])
+    data = os.read(descriptor, len(view))
+    view[: len(data)] = data
+    return len(data)
 
 
 def others_may(path: str | os.PathLike[str], bits: int) -> bool:

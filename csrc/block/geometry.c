@@ -22,7 +22,8 @@ void dcx_unit_blocks(uint64_t rows, uint64_t row_bytes, uint64_t split, uint64_t
         uint64_t bytes = whole > first_row ? (whole - first_row) * width : 0;
         if (full >= first_row && full < end_row && rest > column)
             bytes += rest - column < width ? rest - column : width;
-        blocks[k] = (dcx_block){first_row * row_bytes + column, width ? width : 1, row_bytes, bytes};
+        blocks[k] =
+            (dcx_block){first_row * row_bytes + column, width ? width : 1, row_bytes, bytes};
     }
 }
 

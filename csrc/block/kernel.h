@@ -12,12 +12,13 @@ typedef struct {
     /* AES-256-CTR keystream from counter block zero, n a multiple of 16. */
     void (*keystream)(const dcx_tables *tables, uint8_t *out, size_t n);
     void (*transform)(const dcx_job *job, const dcx_block *block, uint64_t tile, uint64_t count,
-                      uint8_t *dst, uint64_t dst_offset, const uint8_t *src,
-                      uint64_t src_offset, const dcx_keystream *keystream);
+                      uint8_t *dst, uint64_t dst_offset, const uint8_t *src, uint64_t src_offset,
+                      const dcx_keystream *keystream);
 } dcx_kernel_table;
 
 extern const dcx_kernel_table dcx_portable;
-#if defined(DCX_X86) && (defined(__GNUC__) || defined(__clang__) || defined(_MSC_VER))
+/* The 32-bit compiler of Microsoft passes too few vectors as arguments. */
+#if defined(DCX_X86) && (defined(__GNUC__) || defined(__clang__) || defined(_M_X64))
 #define DCX_BUILT_X86 1
 extern const dcx_kernel_table dcx_aesni, dcx_vaes256, dcx_vaes512;
 #endif

@@ -11,7 +11,7 @@
 #define SHIFT(b) (8 * (b))
 #endif
 
-/* Eight bytes of a cell as one word in memory order: one store instead of eight (1.7 to 2.8 GB/s). */
+/* Eight bytes of a cell as one word in memory order: one store, not eight (1.7 to 2.8 GB/s). */
 static uint64_t pick(const uint8_t *cell, const uint8_t *mask) {
     uint64_t word = 0;
     for (unsigned b = 0; b < 8; b++) word |= (uint64_t)cell[mask[b]] << SHIFT(b);

@@ -19,11 +19,11 @@
 #define SET8(x) _mm256_set1_epi8(x)
 #define LOADU(p) _mm256_loadu_si256((const __m256i *)(p))
 #define STOREU(p, v) _mm256_storeu_si256((__m256i *)(p), v)
-#define LOAD_CELLS(p, o) \
-    _mm256_inserti128_si256( \
+#define LOAD_CELLS(p, o)                                                          \
+    _mm256_inserti128_si256(                                                      \
         _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)((p) + (o)[0]))), \
         _mm_loadu_si128((const __m128i *)((p) + (o)[1])), 1)
-#define STORE_CELLS(p, o, v) \
+#define STORE_CELLS(p, o, v)                                                 \
     (_mm_storeu_si128((__m128i *)((p) + (o)[0]), _mm256_castsi256_si128(v)), \
      _mm_storeu_si128((__m128i *)((p) + (o)[1]), _mm256_extracti128_si256(v, 1)))
 #define XOR(a, b) _mm256_xor_si256(a, b)

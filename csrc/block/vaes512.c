@@ -7,7 +7,8 @@
 #include <immintrin.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("aes,avx512f,avx512bw,vaes"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("aes,avx512f,avx512bw,vaes"))), \
+                             apply_to = function)
 #elif defined(__GNUC__)
 #pragma GCC push_options
 #pragma GCC target("aes,avx512f,avx512bw,vaes")
@@ -20,14 +21,14 @@
 #define LOADU(p) _mm512_loadu_si512((const void *)(p))
 #define STOREU(p, v) _mm512_storeu_si512((void *)(p), v)
 #define CELL(p, o) _mm_loadu_si128((const __m128i *)((p) + (o)))
-#define LOAD_CELLS(p, o) \
-    _mm512_inserti32x4( \
-        _mm512_inserti32x4( \
+#define LOAD_CELLS(p, o)                                                                     \
+    _mm512_inserti32x4(                                                                      \
+        _mm512_inserti32x4(                                                                  \
             _mm512_inserti32x4(_mm512_castsi128_si512(CELL(p, (o)[0])), CELL(p, (o)[1]), 1), \
-            CELL(p, (o)[2]), 2), \
+            CELL(p, (o)[2]), 2),                                                             \
         CELL(p, (o)[3]), 3)
-#define STORE_CELLS(p, o, v) \
-    (_mm_storeu_si128((__m128i *)((p) + (o)[0]), _mm512_castsi512_si128(v)), \
+#define STORE_CELLS(p, o, v)                                                       \
+    (_mm_storeu_si128((__m128i *)((p) + (o)[0]), _mm512_castsi512_si128(v)),       \
      _mm_storeu_si128((__m128i *)((p) + (o)[1]), _mm512_extracti32x4_epi32(v, 1)), \
      _mm_storeu_si128((__m128i *)((p) + (o)[2]), _mm512_extracti32x4_epi32(v, 2)), \
      _mm_storeu_si128((__m128i *)((p) + (o)[3]), _mm512_extracti32x4_epi32(v, 3)))

@@ -2,10 +2,13 @@
 
 #if defined(DCX_X86)
 
-#if defined(_MSC_VER)
+#if defined(_MSC_VER) && !defined(__clang__)
 #include <intrin.h>
 static void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t r[4]) {
     int out[4];
+    __cpuidex(out, 0, 0);
+    r[0] = r[1] = r[2] = r[3] = 0;
+    if ((uint32_t)out[0] < leaf) return; /* it would answer for its highest leaf */
     __cpuidex(out, (int)leaf, (int)subleaf);
     for (int i = 0; i < 4; i++) r[i] = (uint32_t)out[i];
 }

@@ -14,10 +14,10 @@
 extern "C" {
 #endif
 
-#define DCX_TILE 16384u           /* bytes that one transposition spans */
-#define DCX_CELLS 1024u           /* cells of 16 bytes in a tile */
-#define DCX_LINEAR_UNIT 4194304u  /* bytes of a unit in a linear run */
-#define DCX_TABLE_WORDS 1263u     /* words of keystream that the tables take */
+#define DCX_TILE 16384u          /* bytes that one transposition spans */
+#define DCX_CELLS 1024u          /* cells of 16 bytes in a tile */
+#define DCX_LINEAR_UNIT 4194304u /* bytes of a unit in a linear run */
+#define DCX_TABLE_WORDS 1263u    /* words of keystream that the tables take */
 
 /* ---- kernels ---------------------------------------------------------- */
 
@@ -112,7 +112,8 @@ typedef struct {
 
 /* pi without the cells that a short last tile lacks, kept from one unit to the next: the
  * frames of an image are of one size. One for each block; `cells` is zero at first, and as long
- * as `order` was not written; belongs to the tables it is used with, and to one thread at a time. */
+ * as `order` was not written; belongs to the tables it is used with, and to one thread at a time.
+ */
 typedef struct {
     struct dcx_order {
         uint32_t cells;

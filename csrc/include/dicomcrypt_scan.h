@@ -41,8 +41,8 @@ enum dcx_scan_status {
 typedef struct {
     uint64_t offset; /* of the value, from the start of the file */
     uint64_t length;
-    uint32_t tag;    /* group << 16 | element */
-    uint8_t vr[2];   /* as in the file; zeros in implicit VR */
+    uint32_t tag;  /* group << 16 | element */
+    uint8_t vr[2]; /* as in the file; zeros in implicit VR */
     uint8_t present;
     uint8_t reserved;
 } dcx_scan_attribute;
@@ -58,9 +58,9 @@ typedef struct {
     uint8_t has_meta;     /* a file meta group */
     uint8_t implicit_vr;  /* of the data set as it is encoded, not as declared */
     uint8_t big_endian;
-    uint64_t dataset;     /* where the data set begins */
-    uint32_t pixel_tag;   /* 7FE00010, 7FE00008 (Float) or 7FE00009 (Double) */
-    uint8_t pixel_vr[2];  /* zeros in implicit VR */
+    uint64_t dataset;       /* where the data set begins */
+    uint32_t pixel_tag;     /* 7FE00010, 7FE00008 (Float) or 7FE00009 (Double) */
+    uint8_t pixel_vr[2];    /* zeros in implicit VR */
     uint64_t pixel_element; /* offset of the pixel data element's tag */
     uint64_t pixel_value;   /* offset of its value */
     uint64_t pixel_length;  /* DCX_SCAN_UNDEFINED: encapsulated */

@@ -33,34 +33,27 @@ struct dcx_window {
 };
 
 /* The n bytes at file offset pos, or NULL if they are not all in the window. */
-static inline const uint8_t *dcx_at(const struct dcx_window *w, uint64_t pos, uint64_t n)
-{
-    if (pos < w->base || pos > w->end || w->end - pos < n)
-        return NULL;
+static inline const uint8_t *dcx_at(const struct dcx_window *w, uint64_t pos, uint64_t n) {
+    if (pos < w->base || pos > w->end || w->end - pos < n) return NULL;
     return w->buf + (size_t)(pos - w->base);
 }
 
-static inline uint32_t dcx_u16(const uint8_t *p, int big)
-{
+static inline uint32_t dcx_u16(const uint8_t *p, int big) {
     return big ? (uint32_t)p[0] << 8 | p[1] : (uint32_t)p[1] << 8 | p[0];
 }
 
-static inline uint32_t dcx_u32(const uint8_t *p, int big)
-{
-    if (big)
-        return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+static inline uint32_t dcx_u32(const uint8_t *p, int big) {
+    if (big) return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
     return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
 }
 
-static inline uint32_t dcx_tag(const uint8_t *p, int big)
-{
+static inline uint32_t dcx_tag(const uint8_t *p, int big) {
     uint32_t both = dcx_u32(p, big);
     return big ? both : both << 16 | both >> 16;
 }
 
 /* Two capital letters: how a data set betrays that it is explicit VR. */
-static inline int dcx_is_capital(const uint8_t *vr)
-{
+static inline int dcx_is_capital(const uint8_t *vr) {
     return vr[0] >= 'A' && vr[0] <= 'Z' && vr[1] >= 'A' && vr[1] <= 'Z';
 }
 
@@ -75,22 +68,17 @@ enum dcx_vr_class {
 extern const uint32_t dcx_scan_vr_short[26];
 extern const uint32_t dcx_scan_vr_long[26];
 
-static inline enum dcx_vr_class dcx_vr_class_of(const uint8_t *vr)
-{
+static inline enum dcx_vr_class dcx_vr_class_of(const uint8_t *vr) {
     if (dcx_is_capital(vr)) {
         uint32_t bit = (uint32_t)1 << (vr[1] - 'A');
-        if (dcx_scan_vr_short[vr[0] - 'A'] & bit)
-            return DCX_VR_SHORT;
-        if (dcx_scan_vr_long[vr[0] - 'A'] & bit)
-            return DCX_VR_LONG;
+        if (dcx_scan_vr_short[vr[0] - 'A'] & bit) return DCX_VR_SHORT;
+        if (dcx_scan_vr_long[vr[0] - 'A'] & bit) return DCX_VR_LONG;
         return DCX_VR_UNKNOWN;
     }
     /* pydicom compares both bytes as one string with "AA" and "ZZ", so that
      * any second byte passes between the two. */
-    if (vr[0] > 'A' && vr[0] < 'Z')
-        return DCX_VR_UNKNOWN;
-    if ((vr[0] == 'A' && vr[1] > 'Z') || (vr[0] == 'Z' && vr[1] < 'A'))
-        return DCX_VR_UNKNOWN;
+    if (vr[0] > 'A' && vr[0] < 'Z') return DCX_VR_UNKNOWN;
+    if ((vr[0] == 'A' && vr[1] > 'Z') || (vr[0] == 'Z' && vr[1] < 'A')) return DCX_VR_UNKNOWN;
     return DCX_VR_NONE;
 }
 
@@ -103,8 +91,7 @@ enum { DCX_SYNTAX_IMPLICIT = 1, DCX_SYNTAX_BIG = 2, DCX_SYNTAX_DEFLATED = 4 };
 unsigned dcx_scan_syntax(const uint8_t *uid, size_t n);
 
 /* Whether the value of the element goes into a number of dcx_scan. */
-static inline int dcx_is_numeric(uint32_t tag)
-{
+static inline int dcx_is_numeric(uint32_t tag) {
     return tag >> 16 == 0x0028u && tag != TAG_PHOTOMETRIC;
 }
 

@@ -2,15 +2,13 @@
 #include "internal.h"
 
 int dcx_scan_items(const uint8_t *buf, uint64_t base, size_t len, int last, int big_endian,
-                   uint64_t *next, dcx_scan_item *items, size_t capacity, size_t *count)
-{
+                   uint64_t *next, dcx_scan_item *items, size_t capacity, size_t *count) {
     struct dcx_window w;
     uint64_t pos = *next;
     int status;
 
     *count = 0;
-    if (base > UINT64_MAX - len)
-        return DCX_ITEMS_IRREGULAR;
+    if (base > UINT64_MAX - len) return DCX_ITEMS_IRREGULAR;
     w.buf = buf;
     w.base = base;
     w.end = base + len;

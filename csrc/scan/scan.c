@@ -34,36 +34,28 @@ enum {
     SEQUENCE_BIG = 16
 };
 
-void dcx_scan_init(dcx_scan *s)
-{
+void dcx_scan_init(dcx_scan *s) {
     memset(s, 0, sizeof *s);
     s->frames = 1;
     s->need = 132;
 }
 
 /* The n bytes at s->pos are not all there: ask for them, or conclude. */
-static int lacking(dcx_scan *s, const struct dcx_window *w, uint64_t n)
-{
+static int lacking(dcx_scan *s, const struct dcx_window *w, uint64_t n) {
     uint64_t i;
 
-    if (s->pos > UINT64_MAX - n)
-        return DCX_SCAN_BROKEN;
+    if (s->pos > UINT64_MAX - n) return DCX_SCAN_BROKEN;
     s->need = s->pos + n;
-    if (!w->last)
-        return DCX_SCAN_NEED;
-    if (s->depth != 0 || s->pos < w->base || s->pos > w->end)
-        return DCX_SCAN_BROKEN;
-    if (w->end - s->pos >= 8)
-        return DCX_SCAN_BROKEN;
+    if (!w->last) return DCX_SCAN_NEED;
+    if (s->depth != 0 || s->pos < w->base || s->pos > w->end) return DCX_SCAN_BROKEN;
+    if (w->end - s->pos >= 8) return DCX_SCAN_BROKEN;
     for (i = s->pos; i < w->end; i++)
-        if (w->buf[(size_t)(i - w->base)] != 0)
-            return DCX_SCAN_BROKEN;
+        if (w->buf[(size_t)(i - w->base)] != 0) return DCX_SCAN_BROKEN;
     return DCX_SCAN_END;
 }
 
 /* Find the preamble, or decide whether the file is DICOM without one. */
-static int begin(dcx_scan *s, const struct dcx_window *w)
-{
+static int begin(dcx_scan *s, const struct dcx_window *w) {
     const uint8_t *p = dcx_at(w, 0, 132);
     uint64_t n = DCX_GUESS_BYTES;
 
@@ -91,14 +83,12 @@ static int begin(dcx_scan *s, const struct dcx_window *w)
 
 /* Decide how the part that begins at s->pos is encoded. The first element
  * outweighs what the file declares, as in pydicom. */
-static int enter(dcx_scan *s, const struct dcx_window *w)
-{
+static int enter(dcx_scan *s, const struct dcx_window *w) {
     unsigned part = s->flags & PART_MASK, encoding = 0;
     unsigned syntax = (s->flags & SYNTAX_MASK) >> SYNTAX_SHIFT;
     const uint8_t *p = dcx_at(w, s->pos, 8);
 
-    if (p == NULL)
-        return lacking(s, w, 8);
+    if (p == NULL) return lacking(s, w, 8);
     if (part == PART_META) {
         s->has_meta = dcx_u16(p, 0) == 0x0002;
     } else if (syntax & DCX_SYNTAX_DEFLATED) {
@@ -112,8 +102,7 @@ static int enter(dcx_scan *s, const struct dcx_window *w)
             encoding = dcx_u16(p, 0) >= 0x0400 ? BIG : 0;
         }
     }
-    if (!dcx_is_capital(p + 4))
-        encoding |= IMPLICIT;
+    if (!dcx_is_capital(p + 4)) encoding |= IMPLICIT;
     if (part == PART_DATASET) {
         s->dataset = s->pos;
         s->implicit_vr = (encoding & IMPLICIT) != 0;
@@ -124,8 +113,7 @@ static int enter(dcx_scan *s, const struct dcx_window *w)
 }
 
 /* A header inside a sequence of undefined length, between its items. */
-static int between_items(dcx_scan *s, const uint8_t *p)
-{
+static int between_items(dcx_scan *s, const uint8_t *p) {
     uint8_t *kind = &s->kind[s->depth - 1];
     int big = (*kind & SEQUENCE_BIG) != 0;
     uint32_t tag = dcx_tag(p, big), length;
@@ -145,8 +133,7 @@ static int between_items(dcx_scan *s, const uint8_t *p)
         *kind |= IN_ITEM | ITEM_IS_NEW;
     } else if (tag == TAG_ITEM || tag == TAG_ITEM_END) {
         /* Some writers close items of defined length with a delimiter too. */
-        if (length == UNDEFINED_32 || length > UINT64_MAX - s->pos)
-            return DCX_SCAN_BROKEN;
+        if (length == UNDEFINED_32 || length > UINT64_MAX - s->pos) return DCX_SCAN_BROKEN;
         s->pos += length;
     } else {
         return DCX_SCAN_BROKEN;
@@ -163,8 +150,8 @@ struct header {
 
 /* Decode the header at p, of which `there` >= 8 bytes can be read. False: it
  * has 12 bytes and they are not all there. */
-static inline int decode(const uint8_t *p, uint64_t there, int implicit, int big, struct header *h)
-{
+static inline int decode(const uint8_t *p, uint64_t there, int implicit, int big,
+                         struct header *h) {
     h->tag = dcx_tag(p, big);
     h->size = 8;
     h->vr[0] = h->vr[1] = 0;
@@ -178,25 +165,21 @@ static inline int decode(const uint8_t *p, uint64_t there, int implicit, int big
         h->length = dcx_u16(p + 6, big);
         return 1;
     }
-    if (there < 12)
-        return 0;
+    if (there < 12) return 0;
     h->length = dcx_u32(p + 8, big);
     h->size = 12;
     return 1;
 }
 
 /* Step over the value, or into it if its length is undefined. */
-static inline int step(dcx_scan *s, const struct header *h, int implicit, int big)
-{
-    if (s->pos > UINT64_MAX - h->size - h->length)
-        return DCX_SCAN_BROKEN;
+static inline int step(dcx_scan *s, const struct header *h, int implicit, int big) {
+    if (s->pos > UINT64_MAX - h->size - h->length) return DCX_SCAN_BROKEN;
     s->pos += h->size;
     if (h->length != UNDEFINED_32) {
         s->pos += h->length;
         return GO_ON;
     }
-    if (s->depth == DCX_SCAN_DEPTH)
-        return DCX_SCAN_BROKEN;
+    if (s->depth == DCX_SCAN_DEPTH) return DCX_SCAN_BROKEN;
     s->kind[s->depth++] = (uint8_t)((implicit ? SEQUENCE_IMPLICIT : 0) | (big ? SEQUENCE_BIG : 0));
     return GO_ON;
 }
@@ -204,26 +187,22 @@ static inline int step(dcx_scan *s, const struct header *h, int implicit, int bi
 /* Walk what lies inside sequences of undefined length. GO_ON: back at the top
  * level. Encapsulated pixel data of an icon is such a sequence, too: items up
  * to a delimiter. */
-static int nested(dcx_scan *s, const struct dcx_window *w)
-{
+static int nested(dcx_scan *s, const struct dcx_window *w) {
     while (s->depth > 0) {
         const uint8_t *p = dcx_at(w, s->pos, 8);
         uint8_t *kind = &s->kind[s->depth - 1];
         struct header h;
         int implicit, big, status;
 
-        if (p == NULL)
-            return lacking(s, w, 8);
+        if (p == NULL) return lacking(s, w, 8);
         if (!(*kind & IN_ITEM)) {
             status = between_items(s, p);
-            if (status != GO_ON)
-                return status;
+            if (status != GO_ON) return status;
             continue;
         }
         if (*kind & ITEM_IS_NEW) {
             *kind &= (uint8_t)~(ITEM_IS_NEW | ITEM_IMPLICIT);
-            if ((*kind & SEQUENCE_IMPLICIT) || !dcx_is_capital(p + 4))
-                *kind |= ITEM_IMPLICIT;
+            if ((*kind & SEQUENCE_IMPLICIT) || !dcx_is_capital(p + 4)) *kind |= ITEM_IMPLICIT;
         }
         implicit = (*kind & ITEM_IMPLICIT) != 0;
         big = (*kind & SEQUENCE_BIG) != 0;
@@ -232,19 +211,17 @@ static int nested(dcx_scan *s, const struct dcx_window *w)
             s->pos += 8;
             continue;
         }
-        if (!decode(p, w->end - s->pos, implicit, big, &h))
-            return lacking(s, w, 12);
+        if (!decode(p, w->end - s->pos, implicit, big, &h)) return lacking(s, w, 12);
         status = step(s, &h, implicit, big);
-        if (status != GO_ON)
-            return status;
+        if (status != GO_ON) return status;
     }
     return GO_ON;
 }
 
 /* Read the value of an element that the scan depends on or reports as a
  * number. s->pos still stands at the element's header. */
-static int read_value(dcx_scan *s, const struct dcx_window *w, const dcx_scan_attribute *a, int big)
-{
+static int read_value(dcx_scan *s, const struct dcx_window *w, const dcx_scan_attribute *a,
+                      int big) {
     const uint8_t *value;
     uint64_t n = a->length;
     unsigned syntax;
@@ -252,8 +229,7 @@ static int read_value(dcx_scan *s, const struct dcx_window *w, const dcx_scan_at
     if (n > DCX_VALUE_BYTES) /* no UID and no number is as long */
         n = 0;
     value = dcx_at(w, a->offset, n);
-    if (value == NULL)
-        return w->last ? DCX_SCAN_BROKEN : lacking(s, w, a->offset - s->pos + n);
+    if (value == NULL) return w->last ? DCX_SCAN_BROKEN : lacking(s, w, a->offset - s->pos + n);
     if (a->tag == TAG_TRANSFER_SYNTAX) {
         syntax = dcx_scan_syntax(value, (size_t)n);
         s->flags = (s->flags & ~SYNTAX_MASK) | SYNTAX_SEEN | syntax << SYNTAX_SHIFT;
@@ -263,8 +239,7 @@ static int read_value(dcx_scan *s, const struct dcx_window *w, const dcx_scan_at
     return GO_ON;
 }
 
-static int found_pixels(dcx_scan *s, const struct header *h)
-{
+static int found_pixels(dcx_scan *s, const struct header *h) {
     s->pixel_tag = h->tag;
     s->pixel_vr[0] = h->vr[0];
     s->pixel_vr[1] = h->vr[1];
@@ -276,8 +251,7 @@ static int found_pixels(dcx_scan *s, const struct header *h)
 
 /* Note where an element of dcx_scan_tags lies, and read it if it is a number. */
 static int found(dcx_scan *s, const struct dcx_window *w, const struct header *h, size_t index,
-                 int big)
-{
+                 int big) {
     dcx_scan_attribute *a = &s->attributes[index];
 
     a->offset = s->pos + h->size;
@@ -286,15 +260,13 @@ static int found(dcx_scan *s, const struct dcx_window *w, const struct header *h
     a->vr[0] = h->vr[0];
     a->vr[1] = h->vr[1];
     a->present = 1;
-    if (h->tag == TAG_TRANSFER_SYNTAX || dcx_is_numeric(h->tag))
-        return read_value(s, w, a, big);
+    if (h->tag == TAG_TRANSFER_SYNTAX || dcx_is_numeric(h->tag)) return read_value(s, w, a, big);
     return GO_ON;
 }
 
 /* Walk the elements of one part. GO_ON: an element of the next part stands at
  * s->pos. */
-static int elements(dcx_scan *s, const struct dcx_window *w)
-{
+static int elements(dcx_scan *s, const struct dcx_window *w) {
     const unsigned part = s->flags & PART_MASK;
     const int implicit = (s->flags & IMPLICIT) != 0, big = (s->flags & BIG) != 0;
     const uint32_t group_of_part = part == PART_META ? 0x0002 : 0x0000;
@@ -311,8 +283,7 @@ static int elements(dcx_scan *s, const struct dcx_window *w)
 
         if (s->depth > 0) {
             status = nested(s, w);
-            if (status != GO_ON)
-                return status;
+            if (status != GO_ON) return status;
             pos = s->pos;
         }
         if (pos < base || pos > end || end - pos < 8) {
@@ -329,10 +300,8 @@ static int elements(dcx_scan *s, const struct dcx_window *w)
             return lacking(s, w, 12);
         }
         /* Out of order: PS3.5 7.1 forbids it, files do it. */
-        if (cursor > 0 && h.tag <= tags[cursor - 1])
-            cursor = 0;
-        while (cursor < count && tags[cursor] < h.tag)
-            cursor++;
+        if (cursor > 0 && h.tag <= tags[cursor - 1]) cursor = 0;
+        while (cursor < count && tags[cursor] < h.tag) cursor++;
         if (cursor < count && tags[cursor] != h.tag && h.length != UNDEFINED_32 &&
             h.length <= end - pos - h.size) {
             pos += h.size + h.length; /* most elements: nothing to see */
@@ -340,31 +309,26 @@ static int elements(dcx_scan *s, const struct dcx_window *w)
         }
 
         s->pos = pos;
-        if (h.tag == TAG_ITEM_END)
-            return DCX_SCAN_BROKEN; /* pydicom, too, reads no further */
+        if (h.tag == TAG_ITEM_END) return DCX_SCAN_BROKEN; /* pydicom, too, reads no further */
         if (part != PART_DATASET || h.tag >> 16 != 0x0002) {
             if (h.tag == TAG_PIXELS || h.tag == TAG_FLOAT_PIXELS || h.tag == TAG_DOUBLE_PIXELS)
                 return found_pixels(s, &h);
             if (cursor < count && tags[cursor] == h.tag) {
                 status = found(s, w, &h, cursor, big);
-                if (status != GO_ON)
-                    return status;
+                if (status != GO_ON) return status;
             }
         }
         status = step(s, &h, implicit, big);
-        if (status != GO_ON)
-            return status;
+        if (status != GO_ON) return status;
         pos = s->pos;
     }
 }
 
-int dcx_scan_feed(dcx_scan *s, const uint8_t *buf, uint64_t base, size_t len, int last)
-{
+int dcx_scan_feed(dcx_scan *s, const uint8_t *buf, uint64_t base, size_t len, int last) {
     struct dcx_window w;
     int status = s->status == DCX_SCAN_NEED ? GO_ON : s->status;
 
-    if (base > UINT64_MAX - len)
-        status = DCX_SCAN_BROKEN;
+    if (base > UINT64_MAX - len) status = DCX_SCAN_BROKEN;
     w.buf = buf;
     w.base = base;
     w.end = base + len;

@@ -36,73 +36,56 @@ static const uint32_t tags[] = {
     0x00101010, 0x00180015,                                     /* age, body part */
     0x0020000D, 0x0020000E, 0x00200010, 0x00200011, 0x00200013, /* study, series, instance */
     0x00280002, 0x00280004, 0x00280006, 0x00280008,             /* image pixel module */
-    0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103,
-    0x7FE00001, 0x7FE00002,                                     /* extended offset table */
+    0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102,
+    0x00280103, 0x7FE00001, 0x7FE00002, /* extended offset table */
 };
 
 /* Fails to compile if the tags outgrow the room for them. */
 typedef char dcx_tags_fit[sizeof tags / sizeof tags[0] <= DCX_SCAN_ATTRIBUTES ? 1 : -1];
 
-const uint32_t *dcx_scan_tags(size_t *count)
-{
+const uint32_t *dcx_scan_tags(size_t *count) {
     *count = sizeof tags / sizeof tags[0];
     return tags;
 }
 
-static int uid_is(const uint8_t *uid, size_t n, const char *text)
-{
+static int uid_is(const uint8_t *uid, size_t n, const char *text) {
     return n == strlen(text) && memcmp(uid, text, n) == 0;
 }
 
-unsigned dcx_scan_syntax(const uint8_t *uid, size_t n)
-{
-    while (n > 0 && (uid[n - 1] == 0 || uid[n - 1] == ' '))
-        n--;
-    if (uid_is(uid, n, "1.2.840.10008.1.2"))
-        return DCX_SYNTAX_IMPLICIT;
-    if (uid_is(uid, n, "1.2.840.10008.1.2.2"))
-        return DCX_SYNTAX_BIG;
+unsigned dcx_scan_syntax(const uint8_t *uid, size_t n) {
+    while (n > 0 && (uid[n - 1] == 0 || uid[n - 1] == ' ')) n--;
+    if (uid_is(uid, n, "1.2.840.10008.1.2")) return DCX_SYNTAX_IMPLICIT;
+    if (uid_is(uid, n, "1.2.840.10008.1.2.2")) return DCX_SYNTAX_BIG;
     if (uid_is(uid, n, "1.2.840.10008.1.2.1.99") || uid_is(uid, n, "1.2.840.10008.1.2.4.95") ||
         uid_is(uid, n, "1.2.840.10008.1.2.4.205"))
         return DCX_SYNTAX_DEFLATED;
     return 0; /* PS3.5 A.4: everything else is explicit VR little endian */
 }
 
-static int is_padding(uint8_t c)
-{
-    return c == 0 || c == ' ' || (c >= '\t' && c <= '\r');
-}
+static int is_padding(uint8_t c) { return c == 0 || c == ' ' || (c >= '\t' && c <= '\r'); }
 
 /* An integer string (PS3.5 6.2, IS) above zero, else 0. Like pydicom, "2.0"
  * is an integer. */
-static uint64_t integer_string(const uint8_t *text, size_t n)
-{
+static uint64_t integer_string(const uint8_t *text, size_t n) {
     uint64_t number = 0;
     size_t i = 0, digits;
 
-    while (n > 0 && is_padding(text[n - 1]))
-        n--;
-    while (i < n && is_padding(text[i]))
-        i++;
-    if (i < n && text[i] == '+')
-        i++;
+    while (n > 0 && is_padding(text[n - 1])) n--;
+    while (i < n && is_padding(text[i])) i++;
+    if (i < n && text[i] == '+') i++;
     for (digits = i; i < n && text[i] >= '0' && text[i] <= '9'; i++) {
         unsigned digit = (unsigned)(text[i] - '0');
-        if (number > (UINT64_MAX - digit) / 10)
-            return 0;
+        if (number > (UINT64_MAX - digit) / 10) return 0;
         number = number * 10 + digit;
     }
-    if (i == digits)
-        return 0;
+    if (i == digits) return 0;
     if (i < n && text[i] == '.')
-        for (i++; i < n && text[i] == '0'; i++)
-            ;
+        for (i++; i < n && text[i] == '0'; i++);
     return i == n ? number : 0;
 }
 
 void dcx_scan_number(dcx_scan *s, uint32_t tag, const uint8_t *vr, const uint8_t *value, size_t n,
-                     int big)
-{
+                     int big) {
     uint64_t number = 0;
 
     /* The VR decides if there is one; the standard has US, and IS for frames. */
@@ -134,8 +117,7 @@ void dcx_scan_number(dcx_scan *s, uint32_t tag, const uint8_t *vr, const uint8_t
 /* Whether the first elements, read in one encoding, ascend and stay inside
  * the file. Only groups that a file can begin with are let in: file meta,
  * directory, identification. */
-static int follows(const uint8_t *p, size_t n, int whole, int implicit, int big)
-{
+static int follows(const uint8_t *p, size_t n, int whole, int implicit, int big) {
     uint32_t previous = 0;
     size_t at = 0;
     int count;
@@ -144,50 +126,38 @@ static int follows(const uint8_t *p, size_t n, int whole, int implicit, int big)
         uint32_t tag, group, length;
         size_t header = 8;
 
-        if (whole && at == n)
-            return count > 0;
-        if (n - at < 8)
-            return !whole && count > 0;
+        if (whole && at == n) return count > 0;
+        if (n - at < 8) return !whole && count > 0;
         tag = dcx_tag(p + at, big);
         group = tag >> 16;
-        if (count == 0 && group != 0x0002 && group != 0x0004 && group != 0x0008)
-            return 0;
-        if (count > 0 && tag <= previous)
-            return 0;
+        if (count == 0 && group != 0x0002 && group != 0x0004 && group != 0x0008) return 0;
+        if (count > 0 && tag <= previous) return 0;
         if (count > 0 && previous >> 16 == 0x0002 && group != 0x0002)
             return group < 0x0100 || (group & 0xFF) == 0; /* in another encoding, perhaps */
         if (implicit) {
             length = dcx_u32(p + at + 4, big);
         } else {
             switch (dcx_vr_class_of(p + at + 4)) {
-            case DCX_VR_SHORT:
-                length = dcx_u16(p + at + 6, big);
-                break;
+            case DCX_VR_SHORT: length = dcx_u16(p + at + 6, big); break;
             case DCX_VR_LONG:
-                if (n - at < 12)
-                    return !whole && count > 0;
+                if (n - at < 12) return !whole && count > 0;
                 length = dcx_u32(p + at + 8, big);
                 header = 12;
                 break;
-            default:
-                return 0;
+            default: return 0;
             }
         }
-        if (length == UNDEFINED_32 || tag == TAG_PIXELS)
-            return count > 0;
+        if (length == UNDEFINED_32 || tag == TAG_PIXELS) return count > 0;
         /* Nothing as long as this stands among the first elements, and a group
          * length is four bytes long. */
-        if ((implicit && length > 0xFFFF) || ((tag & 0xFFFF) == 0 && length != 4))
-            return 0;
-        if (length > n - at - header)
-            return !whole && (count > 0 || !implicit);
+        if ((implicit && length > 0xFFFF) || ((tag & 0xFFFF) == 0 && length != 4)) return 0;
+        if (length > n - at - header) return !whole && (count > 0 || !implicit);
         at += header + length;
         previous = tag;
     }
     return 1;
 }
 
-int dcx_scan_plausible(const uint8_t *p, size_t n, int whole)
-{
+int dcx_scan_plausible(const uint8_t *p, size_t n, int whole) {
     return follows(p, n, whole, 0, 0) || follows(p, n, whole, 1, 0) || follows(p, n, whole, 0, 1);
 }

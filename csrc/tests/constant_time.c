@@ -41,8 +41,7 @@ enum { KEYS = 1, INPUT = 2 };
 static const dcx_kernel_table *const table_of[DCX_KERNELS] = {
     [DCX_KERNEL_PORTABLE] = &dcx_portable,
 #if defined(DCX_BUILT_X86)
-    [DCX_KERNEL_AESNI] = &dcx_aesni,
-    [DCX_KERNEL_VAES256] = &dcx_vaes256,
+    [DCX_KERNEL_AESNI] = &dcx_aesni,       [DCX_KERNEL_VAES256] = &dcx_vaes256,
     [DCX_KERNEL_VAES512] = &dcx_vaes512,
 #endif
 #if defined(DCX_BUILT_NEON)
@@ -56,8 +55,8 @@ static volatile int sink;
 
 static void lost(const char *what, size_t found, size_t wanted) {
     if (found == wanted) return;
-    fprintf(stderr, "constant_time: %s: %lu of %lu bytes are marked\n", what,
-            (unsigned long)found, (unsigned long)wanted);
+    fprintf(stderr, "constant_time: %s: %lu of %lu bytes are marked\n", what, (unsigned long)found,
+            (unsigned long)wanted);
     exit(3);
 }
 
@@ -80,7 +79,10 @@ static void transform(int id, const dcx_block *block, uint64_t unit, int method,
     naive_streams_make(&streams, &kernels.naive, unit, 0, 0, n);
     dcx_keystream stream = {streams.x, streams.v, streams.rotations};
     dcx_orders orders = {0};
-    dcx_job job = {.tables = &tables, .unit = unit, .method = method, .inverse = inverse,
+    dcx_job job = {.tables = &tables,
+                   .unit = unit,
+                   .method = method,
+                   .inverse = inverse,
                    .orders = unit & 1 ? &orders : NULL};
     if (secret & KEYS) {
         DCX_SECRET(tables.round_keys, sizeof tables.round_keys);
@@ -135,13 +137,11 @@ static void leaky(const char *leak) {
 }
 
 int main(int argc, char **argv) {
+    /* in one piece; then in rows of any width, of cells, of vectors */
     static const dcx_block blocks[] = {
-        /* in one piece */
-        {0, 1, 1, 1}, {0, 15, 15, 15}, {0, 16, 16, 16}, {3, 100, 100, 100},
-        {0, 1000, 1000, 1000}, {0, 20000, 20000, 20000},
-        /* rows of any width, of cells, of vectors */
-        {5, 37, 80, 3000}, {0, 37, 74, 17000}, {16, 48, 96, 3001}, {0, 48, 96, 20000},
-        {64, 64, 128, 3005}, {0, 128, 200, 20007}};
+        {0, 1, 1, 1},          {0, 15, 15, 15},          {0, 16, 16, 16},     {3, 100, 100, 100},
+        {0, 1000, 1000, 1000}, {0, 20000, 20000, 20000}, {5, 37, 80, 3000},   {0, 37, 74, 17000},
+        {16, 48, 96, 3001},    {0, 48, 96, 20000},       {64, 64, 128, 3005}, {0, 128, 200, 20007}};
     const char *leak = argc > 2 ? argv[2] : NULL, *wrong;
     uint8_t key[64];
     int id = -1;

@@ -108,8 +108,12 @@ static void transform(bytes *input, const dcx_block *block, unsigned k, uint64_t
     naive_streams_make(&streams, &kernels.naive, unit, k, tile, (size_t)(last + 1 - first));
     for (int id = 0; id < DCX_KERNELS; id++) {
         dcx_keystream stream = {streams.x, streams.v, streams.rotations};
-        dcx_job job = {.tables = kernels.tables[id], .unit = unit, .block = k, .method = method,
-                       .inverse = inverse, .orders = tested & 8 ? kernels.orders[id] : NULL};
+        dcx_job job = {.tables = kernels.tables[id],
+                       .unit = unit,
+                       .block = k,
+                       .method = method,
+                       .inverse = inverse,
+                       .orders = tested & 8 ? kernels.orders[id] : NULL};
         uint8_t *out = id == DCX_KERNEL_PORTABLE ? portable : dst;
         if (!kernels.tables[id]) continue;
         memset(out, 0x5A, dst_size);

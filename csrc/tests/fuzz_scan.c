@@ -20,21 +20,16 @@
 
 static uint64_t state = 1;
 
-static uint64_t next_random(void)
-{
+static uint64_t next_random(void) {
     state ^= state << 13;
     state ^= state >> 7;
     state ^= state << 17;
     return state;
 }
 
-static size_t below(size_t n)
-{
-    return n == 0 ? 0 : (size_t)(next_random() % n);
-}
+static size_t below(size_t n) { return n == 0 ? 0 : (size_t)(next_random() % n); }
 
-static void check(int condition, const char *what)
-{
+static void check(int condition, const char *what) {
     if (!condition) {
         fprintf(stderr, "fuzz_scan: %s\n", what);
         abort();
@@ -42,18 +37,15 @@ static void check(int condition, const char *what)
 }
 
 /* A copy of bytes [from, to) that ends where its allocation ends. */
-static uint8_t *exact(const uint8_t *data, size_t from, size_t to)
-{
+static uint8_t *exact(const uint8_t *data, size_t from, size_t to) {
     uint8_t *copy = malloc(to > from ? to - from : 1);
 
     check(copy != NULL, "out of memory");
-    if (to > from)
-        memcpy(copy, data + from, to - from);
+    if (to > from) memcpy(copy, data + from, to - from);
     return copy;
 }
 
-static void same(const dcx_scan *a, const dcx_scan *b)
-{
+static void same(const dcx_scan *a, const dcx_scan *b) {
     size_t i;
 
     check(a->status == b->status, "status depends on the windows");
@@ -80,8 +72,7 @@ static void same(const dcx_scan *a, const dcx_scan *b)
               "attributes depend on the windows");
 }
 
-static void promises(const dcx_scan *s, size_t size)
-{
+static void promises(const dcx_scan *s, size_t size) {
     size_t count, i;
     const uint32_t *tags = dcx_scan_tags(&count);
 
@@ -101,8 +92,7 @@ static void promises(const dcx_scan *s, size_t size)
         }
 }
 
-static void through_windows(const uint8_t *data, size_t size, dcx_scan *s)
-{
+static void through_windows(const uint8_t *data, size_t size, dcx_scan *s) {
     unsigned calls = 0;
 
     dcx_scan_init(s);
@@ -115,8 +105,7 @@ static void through_windows(const uint8_t *data, size_t size, dcx_scan *s)
         int last, status;
 
         check(s->need > s->pos && s->need - s->pos <= 4096, "impossible need");
-        if (below(2))
-            to += below(size - to + 1);
+        if (below(2)) to += below(size - to + 1);
         from -= back;
         window = exact(data, from, to);
         last = to == size && (s->need > size || below(2));
@@ -124,15 +113,13 @@ static void through_windows(const uint8_t *data, size_t size, dcx_scan *s)
         free(window);
         check(status == s->status, "status not left in the scan");
         check(++calls < 4 * MAX_INPUT + 16, "no progress");
-        if (status != DCX_SCAN_NEED)
-            return;
+        if (status != DCX_SCAN_NEED) return;
         check(!last, "more wanted at the end of the file");
     }
 }
 
 static uint64_t walk(const uint8_t *data, size_t size, uint64_t start, int big, int windows,
-                     int *status, uint64_t *items)
-{
+                     int *status, uint64_t *items) {
     dcx_scan_item found[5];
     uint64_t next = start;
     size_t count, i;
@@ -145,8 +132,7 @@ static uint64_t walk(const uint8_t *data, size_t size, uint64_t start, int big, 
         uint64_t before = next;
         uint8_t *window;
 
-        if (to > size)
-            to = size;
+        if (to > size) to = size;
         window = exact(data, from, to);
         *status = dcx_scan_items(window, from, to - from, to == size, big, &next, found, capacity,
                                  &count);
@@ -164,8 +150,7 @@ static uint64_t walk(const uint8_t *data, size_t size, uint64_t start, int big, 
     }
 }
 
-static void one_input(const uint8_t *data, size_t size)
-{
+static void one_input(const uint8_t *data, size_t size) {
     dcx_scan whole, parts;
     uint8_t *copy = exact(data, 0, size);
     uint64_t start, items[2], next[2];
@@ -191,15 +176,12 @@ static void one_input(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t i;
 
     state = 0x9E3779B97F4A7C15u; /* windows depend on the input alone */
-    for (i = 0; i < size && i < 64; i++)
-        state = (state ^ data[i]) * 0x100000001B3u | 1;
-    if (size <= MAX_INPUT)
-        one_input(data, size);
+    for (i = 0; i < size && i < 64; i++) state = (state ^ data[i]) * 0x100000001B3u | 1;
+    if (size <= MAX_INPUT) one_input(data, size);
     return 0;
 }
 
@@ -213,66 +195,72 @@ struct seed {
 static struct seed seeds[MAX_SEEDS];
 static size_t seed_count;
 
-static void add_seed(const uint8_t *data, size_t size)
-{
-    if (seed_count == MAX_SEEDS)
-        return;
+static void add_seed(const uint8_t *data, size_t size) {
+    if (seed_count == MAX_SEEDS) return;
     seeds[seed_count].data = exact(data, 0, size);
     seeds[seed_count++].size = size;
 }
 
-static size_t put(uint8_t *at, size_t n, const char *bytes, size_t size)
-{
+static size_t put(uint8_t *at, size_t n, const char *bytes, size_t size) {
     memcpy(at + n, bytes, size);
     return n + size;
 }
 
 #define PUT(text) n = put(file, n, text, sizeof(text) - 1)
 
-static void built_in_seeds(void)
-{
+static void built_in_seeds(void) {
     static uint8_t file[2048];
     size_t n = 0, depth;
 
     /* explicit VR, a sequence with an icon, encapsulated pixel data */
     memset(file, 0, 128);
     n = 128;
-    PUT("DICM\2\0\0\0UL\4\0\x1c\0\0\0\2\0\x10\0UI\x14\0" "1.2.840.10008.1.2.1\0\0");
-    PUT("\x08\0\x16\0UI\4\0" "1.2\0\x88\0\0\2SQ\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff");
+    PUT("DICM\2\0\0\0UL\4\0\x1c\0\0\0\2\0\x10\0UI\x14\0"
+        "1.2.840.10008.1.2.1\0\0");
+    PUT("\x08\0\x16\0UI\4\0"
+        "1.2\0\x88\0\0\2SQ\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff");
     PUT("\x28\0\x10\0US\2\0\1\0\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\0\0\0\0");
     PUT("\xfe\xff\0\xe0\2\0\0\0ab\xfe\xff\xdd\xe0\0\0\0\0\xfe\xff\x0d\xe0\0\0\0\0");
-    PUT("\xfe\xff\xdd\xe0\0\0\0\0\x28\0\x08\0IS\2\0" "12\x28\0\x10\0US\2\0\7\0");
+    PUT("\xfe\xff\xdd\xe0\0\0\0\0\x28\0\x08\0IS\2\0"
+        "12\x28\0\x10\0US\2\0\7\0");
     PUT("\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\4\0\0\0\0\0\0\0");
     PUT("\xfe\xff\0\xe0\2\0\0\0xy\xfe\xff\xdd\xe0\0\0\0\0");
     add_seed(file, n);
 
     /* implicit VR without preamble, a sequence with items of both kinds */
     n = 0;
-    PUT("\x08\0\x05\0\x0a\0\0\0ISO_IR 100\x08\0\x16\0\4\0\0\0" "1.2\0");
-    PUT("\x08\0\x40\x11\xff\xff\xff\xff\xfe\xff\0\xe0\x0a\0\0\0\x08\0\x50\x11\2\0\0\0" "1\0");
-    PUT("\xfe\xff\0\xe0\xff\xff\xff\xff\x08\0\x50\x11\2\0\0\0" "1\0\xfe\xff\x0d\xe0\0\0\0\0");
+    PUT("\x08\0\x05\0\x0a\0\0\0ISO_IR 100\x08\0\x16\0\4\0\0\0"
+        "1.2\0");
+    PUT("\x08\0\x40\x11\xff\xff\xff\xff\xfe\xff\0\xe0\x0a\0\0\0\x08\0\x50\x11\2\0\0\0"
+        "1\0");
+    PUT("\xfe\xff\0\xe0\xff\xff\xff\xff\x08\0\x50\x11\2\0\0\0"
+        "1\0\xfe\xff\x0d\xe0\0\0\0\0");
     PUT("\xfe\xff\xdd\xe0\0\0\0\0\x28\0\x10\0\2\0\0\0\1\0\xe0\x7f\x10\0\2\0\0\0ab");
     add_seed(file, n);
 
     /* big endian without preamble, an element with VR UN in little endian */
     n = 0;
-    PUT("\0\x08\0\x05" "CS\0\x0a" "ISO_IR 100\0\x08\0\x16UI\0\4" "1.2\0");
+    PUT("\0\x08\0\x05"
+        "CS\0\x0a"
+        "ISO_IR 100\0\x08\0\x16UI\0\4"
+        "1.2\0");
     PUT("\0\x09\x10\1UN\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff");
-    PUT("\x08\0\x50\x11\2\0\0\0" "1\0\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0");
+    PUT("\x08\0\x50\x11\2\0\0\0"
+        "1\0\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0");
     PUT("\0\x28\0\x10US\0\2\0\1\x7f\xe0\0\x10OW\0\0\0\0\0\2ab");
     add_seed(file, n);
 
     /* as deep as can be followed, nearly */
     n = 0;
-    PUT("\x08\0\x05\0\x0a\0\0\0ISO_IR 100\x08\0\x16\0\4\0\0\0" "1.2\0");
+    PUT("\x08\0\x05\0\x0a\0\0\0ISO_IR 100\x08\0\x16\0\4\0\0\0"
+        "1.2\0");
     for (depth = 0; depth < DCX_SCAN_DEPTH; depth++)
         PUT("\x08\0\x40\x11\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff");
     add_seed(file, n);
 }
 
 /* Offsets that would wrap around are turned down. */
-static void at_the_end_of_numbers(void)
-{
+static void at_the_end_of_numbers(void) {
     static const uint8_t item[8] = {0xFE, 0xFF, 0x00, 0xE0, 0xFE, 0xFF, 0xFF, 0xFF};
     const uint64_t far = UINT64_MAX - 8;
     dcx_scan scan;
@@ -294,8 +282,7 @@ static void at_the_end_of_numbers(void)
 }
 
 /* Change the input in place; returns its new size. */
-static size_t mutate(uint8_t *data, size_t size)
-{
+static size_t mutate(uint8_t *data, size_t size) {
     static const uint32_t extremes[] = {0,          1,          2,          7,          8,
                                         0xFFFF,     0x10000,    0x7FFFFFFF, 0x80000000, 0xFFFFFFF0,
                                         0xFFFFFFFE, 0xFFFFFFFF, 0xE000FFFE, 0xE00DFFFE, 0xE0DDFFFE,
@@ -313,27 +300,22 @@ static size_t mutate(uint8_t *data, size_t size)
         for (i = 0, at = below(size); i < 4 && at + i < size; i++)
             data[at + i] = (uint8_t)(value >> 8 * i);
         break;
-    case 2: /* cut off */
-        size = below(size + 1);
-        break;
+    case 2: /* cut off */ size = below(size + 1); break;
     case 3: /* splice in a piece of another input */
         if (seed_count > 0) {
             const struct seed *other = &seeds[below(seed_count)];
             from = below(other->size);
             at = below(size);
             n = below(other->size - from + 1);
-            if (n > MAX_INPUT - at)
-                n = MAX_INPUT - at;
+            if (n > MAX_INPUT - at) n = MAX_INPUT - at;
             memcpy(data + at, other->data + from, n);
-            if (at + n > size)
-                size = at + n;
+            if (at + n > size) size = at + n;
         }
         break;
     case 4: /* double a run */
         at = below(size);
         n = below((size - at < 256 ? size - at : 256) + 1);
-        if (n > MAX_INPUT - size)
-            n = MAX_INPUT - size;
+        if (n > MAX_INPUT - size) n = MAX_INPUT - size;
         memmove(data + at + n, data + at, size - at);
         size += n;
         break;
@@ -347,8 +329,7 @@ static size_t mutate(uint8_t *data, size_t size)
     return size;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static uint8_t input[MAX_INPUT];
     unsigned long iterations, i;
     size_t size;
@@ -372,21 +353,18 @@ int main(int argc, char **argv)
         fclose(file);
         add_seed(input, size);
     }
-    for (i = 0; i < seed_count; i++)
-        one_input(seeds[i].data, seeds[i].size);
+    for (i = 0; i < seed_count; i++) one_input(seeds[i].data, seeds[i].size);
     for (i = 0; i < iterations; i++) {
         const struct seed *seed = &seeds[below(seed_count)];
         size_t rounds = 1 + below(4);
 
         size = seed->size;
         memcpy(input, seed->data, size);
-        while (rounds-- > 0)
-            size = mutate(input, size);
+        while (rounds-- > 0) size = mutate(input, size);
         one_input(input, size);
     }
     printf("%lu inputs, %lu seeds\n", iterations, (unsigned long)seed_count);
-    for (i = 0; i < seed_count; i++)
-        free(seeds[i].data);
+    for (i = 0; i < seed_count; i++) free(seeds[i].data);
     return 0;
 }
 

@@ -80,13 +80,15 @@ static void run_kernels(const piece *p, uint64_t tile, uint64_t count, const mar
     now.src_offset = src_from, now.dst_offset = dst_from;
     for (int id = 0; id < DCX_KERNELS; id++) {
         /* what the method does not need is not there, and kernels with AES need nothing */
-        dcx_keystream stream = {
-            now.method == DCX_VIGENERE ? NULL : streams->x + from,
-            now.method == DCX_AES_TRANSPOSITION ? NULL : streams->v + from,
-            now.method == DCX_VIGENERE ? NULL : streams->rotations + 2 * tile};
+        dcx_keystream stream = {now.method == DCX_VIGENERE ? NULL : streams->x + from,
+                                now.method == DCX_AES_TRANSPOSITION ? NULL : streams->v + from,
+                                now.method == DCX_VIGENERE ? NULL : streams->rotations + 2 * tile};
         /* every other time with the orders of whatever unit came before */
-        dcx_job job = {.tables = kernels.tables[id], .unit = now.number, .block = now.block,
-                       .method = now.method, .inverse = now.inverse,
+        dcx_job job = {.tables = kernels.tables[id],
+                       .unit = now.number,
+                       .block = now.block,
+                       .method = now.method,
+                       .inverse = now.inverse,
                        .orders = test_below(2) ? kernels.orders[id] : NULL};
         if (!kernels.tables[id]) continue;
         now.kernel = dcx_kernel_name(id);
@@ -194,9 +196,9 @@ static void contiguous(uint64_t n, uint64_t number) {
 }
 
 static void contiguous_grid(void) {
-    static const int around[] = {-257, -256, -255, -129, -128, -127, -65, -64, -63, -33, -17, -16,
-                                 -15,  -1,   0,    1,    15,   16,   17,  33,  63,  64,  65,  127,
-                                 128,  129,  255,  256,  257,  511,  512, 513};
+    static const int around[] = {-257, -256, -255, -129, -128, -127, -65, -64, -63, -33, -17,
+                                 -16,  -15,  -1,   0,    1,    15,   16,  17,  33,  63,  64,
+                                 65,   127,  128,  129,  255,  256,  257, 511, 512, 513};
     for (uint64_t n = 1; n <= 600; n++) contiguous(n, 2 * n);
     for (uint64_t k = 1; k <= 3; k++)
         for (size_t i = 0; i < sizeof around / sizeof *around; i++)

@@ -35,8 +35,8 @@ static void stage(const naive_key *key, uint64_t unit, unsigned block, unsigned 
     test_aes_keystream(&key->k, start, out, n);
 }
 
-void naive_streams_make(naive_streams *streams, const naive_key *key, uint64_t unit,
-                        unsigned block, uint64_t first_tile, size_t bytes) {
+void naive_streams_make(naive_streams *streams, const naive_key *key, uint64_t unit, unsigned block,
+                        uint64_t first_tile, size_t bytes) {
     size_t tiles = (bytes + 16383) / 16384, skip = (size_t)(first_tile % 8 * 2);
     uint8_t *rotations = test_alloc(skip + 2 * tiles);
     streams->x = test_alloc(bytes);
@@ -67,8 +67,8 @@ static void sources(const naive_key *key, unsigned n, unsigned rotation, unsigne
         if (key->mask[0][b] < rest) source[at++] = 16 * all + key->mask[0][b];
 }
 
-void naive_transform(const naive_key *key, const naive_streams *streams, uint64_t unit,
-                     int method, int inverse, const uint8_t *in, uint8_t *out, size_t n) {
+void naive_transform(const naive_key *key, const naive_streams *streams, uint64_t unit, int method,
+                     int inverse, const uint8_t *in, uint8_t *out, size_t n) {
     unsigned source[DCX_TILE];
     for (size_t start = 0; start < n; start += DCX_TILE) {
         unsigned size = n - start < DCX_TILE ? (unsigned)(n - start) : DCX_TILE;

@@ -19,13 +19,13 @@ typedef struct {
     uint8_t *x, *v, *rotations;
 } naive_streams;
 
-void naive_streams_make(naive_streams *streams, const naive_key *key, uint64_t unit,
-                        unsigned block, uint64_t first_tile, size_t bytes);
+void naive_streams_make(naive_streams *streams, const naive_key *key, uint64_t unit, unsigned block,
+                        uint64_t first_tile, size_t bytes);
 void naive_streams_free(naive_streams *streams);
 
 /* n bytes of a block's sequence, from a tile's first byte on, by the streams made for them. */
-void naive_transform(const naive_key *key, const naive_streams *streams, uint64_t unit,
-                     int method, int inverse, const uint8_t *in, uint8_t *out, size_t n);
+void naive_transform(const naive_key *key, const naive_streams *streams, uint64_t unit, int method,
+                     int inverse, const uint8_t *in, uint8_t *out, size_t n);
 
 /* Frame and cut of a unit; rows == 0: a linear one. */
 typedef struct {

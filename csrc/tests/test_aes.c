@@ -84,7 +84,8 @@ void test_aes_keystream(const test_aes *aes, const uint8_t counter[16], uint8_t 
         test_aes_block(aes, made, block);
         memcpy(out, made, piece);
         out += piece, n -= piece;
-        for (int i = 15; i >= 0 && ++block[i] == 0; i--) {}
+        for (int i = 15; i >= 0 && ++block[i] == 0; i--) {
+        }
     }
 }
 

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from ..errors import DamagedError
 from ..native import _cbor
+from ..native._block import unit_count
 from ..native._cbor import bounded, encode_map
 from .layout import STREAM_NAMES, TAGS, TAIL
 
 MAX_INDEX = 64 << 20
-LINEAR_UNIT = 4 << 20
 MAX_UNITS = 1 << 26
 MAX_RUNS = 262144
 
@@ -84,7 +84,7 @@ class Index:
 
     kind: int
     lengths: dict[int, int]
-    runs: list[Run] = field(default_factory=list)
+    runs: Sequence[Run] = field(default_factory=list)
     methods: bytes = b""
     frames: bytes | None = None
     syntax: str | None = None
@@ -92,7 +92,7 @@ class Index:
     frame_bits: int | None = None
     size: int | None = None
     meta: Meta = field(default_factory=Meta)
-    tags_runs: list[Run] = field(default_factory=list)
+    tags_runs: Sequence[Run] = field(default_factory=list)
     tags_methods: bytes = b""
 
     def encode(self) -> bytes:
@@ -122,13 +122,7 @@ def _bad(what: str) -> DamagedError:
     return DamagedError(f"the index is wrong about {what}")
 
 
-def unit_count(run: Run) -> int:
-    """How many units of the block layer a run has."""
-    size = run[2] * run[3] if len(run) == 5 else LINEAR_UNIT
-    return -(-run[1] // size)
-
-
-def check_runs(runs: Any, methods: Any, payload: int) -> tuple[list[Run], bytes]:
+def check_runs(runs: Any, methods: Any, payload: int) -> tuple[Sequence[Run], bytes]:
     """Check runs and methods as docs/spec/block-layer-v1.md sections 1 and 2 demand.
 
     Raises DamagedError; returns them as they are to be used."""

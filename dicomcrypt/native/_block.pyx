@@ -1,6 +1,7 @@
 # cython: language_level=3
 """The block layer's kernels (docs/spec/block-layer-v1.md) on the caller's memory."""
 
+cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -81,6 +82,18 @@ def lookup(str name not None) -> tuple[int, str]:
     return kernel, _VERDICTS[verdict]
 
 
+def unit_size(run not None) -> int:
+    """Return the bytes of a run's units; the last one may be shorter.
+
+    run: (offset, length) or (offset, length, rows, row bytes, split)."""
+    return run[2] * run[3] if len(run) == 5 else LINEAR_UNIT
+
+
+def unit_count(run not None) -> int:
+    """Return how many units a run has."""
+    return -(-run[1] // unit_size(run))
+
+
 def overlaps(a, b) -> bool:
     """Whether two contiguous buffers share memory."""
     cdef const uint8_t[::1] first = a
@@ -90,6 +103,7 @@ def overlaps(a, b) -> bool:
     return (&first[0] < &second[0] + second.shape[0]) and (&second[0] < &first[0] + first.shape[0])
 
 
+@cython.final
 cdef class StreamCipher:
     """Keys and tables of the block layer for one stream.
 
@@ -193,6 +207,7 @@ cdef class StreamCipher:
         return 0
 
 
+@cython.final
 cdef class Run:
     """Transform one run of a stream as its bytes become available.
 

@@ -59,6 +59,9 @@ def rename_part(part: str, path: str, *, force: bool) -> None:
             os.unlink(part)
         return
     try:
+        if os.name == "nt":
+            os.rename(part, path)  # which replaces nothing there
+            return
         if _system.rename_new(os.fsencode(part), os.fsencode(path)):
             return
         os.link(part, path)
@@ -77,7 +80,8 @@ def rename_part(part: str, path: str, *, force: bool) -> None:
 def sync_folders(folders: Iterable[str | bytes]) -> None:
     """Let everything written to the file systems of these folders reach the medium.
 
-    Raises OSError, for errors of earlier writes too."""
+    Raises OSError, for errors of earlier writes too. On a system that syncs nothing but single
+    files, see `sync_parts`."""
     flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
     done = set()
     for folder in folders:
@@ -90,6 +94,19 @@ def sync_folders(folders: Iterable[str | bytes]) -> None:
             if device not in done and not _system.sync_filesystem(descriptor):
                 os.sync()
             done.add(device)
+        finally:
+            os.close(descriptor)
+
+
+def sync_parts(parts: Iterable[str]) -> None:
+    """Let outputs in progress reach the medium one by one, where the system has no call for many
+    (`sync_folders`). Raises OSError."""
+    if hasattr(os, "sync"):
+        return
+    for part in parts:
+        descriptor = os.open(part, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        try:
+            os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -154,15 +171,17 @@ class AtomicFile:
         """Leave the whole file under `part`, with its mode and time, for `rename_part`.
 
         start_writing: it begins its way to the medium, for whoever syncs many later."""
-        if mode is not None:
+        if mode is not None and hasattr(os, "fchmod"):
             os.fchmod(self.descriptor, mode)
-        if mtime_ns is not None:
+        if mtime_ns is not None and os.utime in os.supports_fd:
             os.utime(self.descriptor, ns=(mtime_ns, mtime_ns))
         if self._sync:
             os.fsync(self.descriptor)
         elif start_writing:
             _system.start_writing(self.descriptor)
         self.raw.close()
+        if mtime_ns is not None and os.utime not in os.supports_fd:
+            os.utime(self.part, ns=(mtime_ns, mtime_ns))
         self._done = True
         if not self._run:
             _unfinished.discard(self.part)

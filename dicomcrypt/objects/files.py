@@ -22,8 +22,9 @@ from ..errors import (
     UsageError,
 )
 from ..keys.batch import Envelope, Material
+from ..regular import open_regular, read_at, read_into
 from .atomic import AtomicFile, default_mode
-from .buffers import FLUSH, FileSink, FileSource, open_regular, patiently
+from .buffers import FLUSH, FileSink, FileSource, patiently
 from .decoder import PARTS, FileOutput, NullOutput, decode
 from .drivers import READ, encode_memory, encode_stream
 from .encoder import BAND, Encoder
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".dcmx"
 Progress = Callable[[int], None]
+
 
 class Buffers:
     """Buffers that a job reuses between objects; fresh large ones cost page faults."""
@@ -71,12 +73,12 @@ class SourceFile:
         self.tee: Callable[[memoryview], None] | None = None
         if link:
             self.status = os.lstat(path)
-            self.link = os.fsencode(os.readlink(path))
+            self.link = os.readlink(os.fsencode(path))
             return
         self.descriptor = open_regular(path)
         try:
             self.status = os.fstat(self.descriptor)
-            if looks_like_object(patiently(lambda: os.pread(self.descriptor, 8, 0))):
+            if looks_like_object(patiently(lambda: read_at(self.descriptor, 8, 0))):
                 raise AlreadyEncryptedError(f"{self.shown!r} is a DCMX object already")
         except BaseException:
             self.close()
@@ -117,7 +119,7 @@ class SourceFile:
 
         def read(view: memoryview) -> int:
             nonlocal left
-            got = patiently(lambda: os.readv(descriptor, [view[:left]])) if left else 0
+            got = patiently(lambda: read_into(descriptor, view[:left])) if left else 0
             left -= got
             if tee is not None:
                 tee(view[:got])

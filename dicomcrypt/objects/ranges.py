@@ -6,12 +6,18 @@ bytes in any buffer and may be called by several threads at once.
 
 from __future__ import annotations
 
+import os
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..container.layout import TRAILER_SIZE
 from ..container.streams import HEADER, Source
 from ..errors import DamagedError, MissingExtraError
+from .buffers import FileSource, MemorySource, StreamSource
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 #: How much of either end is read at once: header, tags and trailer of most objects, and the
 #: indexes of up to some two thousand compressed frames.
@@ -98,3 +104,30 @@ class ObstoreSource:
         return memoryview(
             self._get_range(self._store, self._path, start=offset, length=length)
         )
+
+
+def _is_source(source: object) -> TypeIs[Source]:
+    return hasattr(source, "read_range")
+
+
+def _has_descriptor(file: BinaryIO) -> bool:
+    try:
+        return file.fileno() >= 0
+    except (AttributeError, OSError):
+        return False
+
+
+def source_of(
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | Source | BinaryIO,
+) -> tuple[Source, Callable[[], None] | None]:
+    """Return the source of whatever `dicomcrypt.open` takes, and what closes it, if it was opened
+    here."""
+    if isinstance(source, str | os.PathLike):
+        file = FileSource(source)
+        return file, file.close
+    if isinstance(source, bytes | bytearray | memoryview):
+        return MemorySource(source), None
+    if _is_source(source):
+        return CachedEnds(source), None
+    stream = StreamSource(source)
+    return (stream if _has_descriptor(source) else CachedEnds(stream)), None

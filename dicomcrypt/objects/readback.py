@@ -8,6 +8,7 @@ from ..container.header import Unlocked
 from ..container.reader import Container, OpenContainer
 from ..errors import DamagedError
 from ..keys.batch import Material
+from ..regular import read_at
 from .buffers import FileSource, patiently
 from .decoder import FileOutput, decode
 from .files import Buffers, SourceFile
@@ -23,7 +24,7 @@ class _Comparison:
 
     def write(self, piece: memoryview) -> int:
         at, self._at = self._at, self._at + len(piece)
-        if patiently(lambda: os.pread(self._descriptor, len(piece), at)) != piece:
+        if patiently(lambda: read_at(self._descriptor, len(piece), at)) != piece:
             raise DamagedError("what was read back is not what was encrypted")
         return len(piece)
 

@@ -52,13 +52,12 @@ class Journal:
     def __init__(self, path: str, job: bytes) -> None:
         self.path = path
         self._lock = Lock()
-        self._database: sqlite3.Connection | None = None
         self._fresh = self._check_file()
+        # Checkpoints are made by a thread of their own.
+        self._database = sqlite3.connect(
+            path, timeout=0, isolation_level=None, check_same_thread=False
+        )
         try:
-            # Checkpoints are made by a thread of their own.
-            self._database = sqlite3.connect(
-                path, timeout=0, isolation_level=None, check_same_thread=False
-            )
             self._open(job)
         except BaseException:
             self.close()
@@ -206,17 +205,22 @@ class Journal:
 
     def remove(self) -> None:
         """The job is done."""
-        # While it is locked: whoever waits for it finds that it is gone. SQLite's own journal,
-        # which holds nothing after a commit, goes first, or it stays if the job is killed here.
+        # While it is locked: whoever waits for it finds that it is gone.
+        if os.name != "nt":
+            self._unlink()
+        self.close()
+        if os.name == "nt":  # where nothing goes that is open
+            self._unlink()
+
+    def _unlink(self) -> None:
+        # SQLite's own journal, which holds nothing after a commit, goes first, or it stays if the
+        # job is killed here.
         for path in (f"{self.path}-journal", self.path):
             with contextlib.suppress(OSError):
                 os.unlink(path)
-        self.close()
 
     def close(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._database.close()
 
 
 def place(out: str, shard: tuple[int, int] | None, given: str | None) -> str:

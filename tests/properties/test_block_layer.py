@@ -236,6 +236,11 @@ def test_methods_that_do_not_fit_are_refused_when_decrypting(methods):
         transform_into(bytearray(100), noise(100), KEY, [[0, 100]], methods, inverse=True)
 
 
+def test_methods_of_an_object_are_refused_when_encrypting():
+    with pytest.raises(dc.UsageError, match="name"):
+        transform_into(bytearray(100), noise(100), KEY, [[0, 100]], b"\0")
+
+
 @pytest.mark.parametrize("method", ["", "rot13", "Vigenere"])
 def test_an_unknown_method_is_refused(method):
     with pytest.raises(dc.UsageError):

@@ -98,3 +98,18 @@ def image(rows: int, columns: int, pixels: bytes, order: str = "<") -> bytes:
         + explicit(0x00280011, b"US", struct.pack(order + "H", columns), order=order)
         + explicit(0x7FE00010, b"OW", pixels, order=order)
     )
+
+
+def icon(order: str = "<") -> bytes:
+    """An icon of encapsulated pixel data of its own."""
+    inside = explicit(0x00280010, b"US", struct.pack(order + "H", 64), order=order)
+    inside += explicit(0x7FE00010, b"OB", b"", UNDEFINED, order)
+    inside += item(b"", order) + item(b"jpeg" * 9, order) + delimiter(order)
+    return (
+        explicit(0x00880200, b"SQ", b"", UNDEFINED, order)
+        + open_item(inside, order)
+        + delimiter(order)
+    )
+
+
+ENCAPSULATED = item(bytes(8)) + item(b"frag") * 5 + item() + delimiter()

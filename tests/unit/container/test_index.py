@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import dicomcrypt as dc
 from dicomcrypt.container import index as ix
+from dicomcrypt.native._block import LINEAR_UNIT
 
 NUMBERS = st.integers(-(2**64), 2**64 - 1) | st.sampled_from(
     [n + d for n in (0, 23, 24, 255, 256, 65535, 65536, 2**32, 2**63) for d in (-1, 0, 1)]
@@ -234,7 +235,7 @@ def test_a_value_of_another_type_is_damage(key, value):
 
 # ---- runs ---------------------------------------------------------------
 
-U = ix.LINEAR_UNIT
+U = LINEAR_UNIT
 RUNS_TAKEN = {
     "none": (None, None, 0),
     "one": ([[0, 1]], b"\0", 1),

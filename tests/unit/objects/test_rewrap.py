@@ -129,6 +129,24 @@ def test_removing_needs_the_keys_of_all_who_stay(make_object):
     assert path.read_bytes() == before
 
 
+class Silent:
+    """An identity of a plug-in that does not tell its public key."""
+
+    def __init__(self, identity):
+        self.matches, self.unwrap = identity.matches, identity.unwrap
+
+
+def test_an_identity_that_does_not_tell_its_public_key_is_asked_for_it(make_object):
+    path = make_object([ALICE.recipient, BOB.recipient])
+    before = path.read_bytes()
+    with pytest.raises(dc.UsageError, match=f"give --add for X25519 {ALICE.recipient.hint.hex()}"):
+        dc.rewrap(path, [Silent(ALICE)], remove=[BOB.recipient])
+    assert path.read_bytes() == before
+    dc.rewrap(path, [Silent(ALICE)], remove=[BOB.recipient], add=[ALICE.recipient])
+    assert opens(path, ALICE)
+    assert not opens(path, BOB)
+
+
 @pytest.mark.parametrize("entry", [BOB.recipient, BOB.recipient.hint], ids=["recipient", "hint"])
 def test_the_fast_form_only_drops_the_stanza(make_object, entry):
     path = make_object([ALICE.recipient, BOB.recipient])
