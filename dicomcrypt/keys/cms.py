@@ -40,6 +40,7 @@ from .cms_structures import (
     time_now,
     tlv,
 )
+from .spki import public_der
 
 MAX_CERTIFICATES = 16
 _RSA_BITS = range(2048, 8193)
@@ -197,13 +198,6 @@ def certificate_key(certificate: x509.Certificate) -> Any:
         raise DamagedError("the certificate's public key is malformed") from None
 
 
-def public_der(key: Any) -> bytes:
-    """Return a public key's SubjectPublicKeyInfo."""
-    return key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-
-
 # ---- verifying -------------------------------------------------------------------
 
 
@@ -302,7 +296,7 @@ def _verify(manifest: bytes, cms: bytes) -> Signature:
     return signature
 
 
-def _attributes(der: bytes) -> dict[x509.ObjectIdentifier, Any]:
+def _attributes(der: bytes) -> dict[x509.ObjectIdentifier, asn1.TLV]:
     """The four signed attributes, each with its one value."""
     found = parse_attributes(der, _wrong)
     if set(found) != {CONTENT_TYPE, MESSAGE_DIGEST, SIGNING_TIME, SIGNING_CERTIFICATE}:

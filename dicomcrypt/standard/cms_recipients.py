@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from .. import policy
 from ..errors import NoIdentityError, PolicyError, UsageError
+from ..keys.spki import public_der
 from . import ber
 from .ber import Element, damaged, integer, octets, oid, sequence, tlv
 
@@ -330,16 +331,13 @@ def _from_agreement(info: Element, size: int, keys: Iterable[CertificateKey]) ->
 def opening_of(keys: Iterable[Any], certificates: Iterable[x509.Certificate],
                passwords: Iterable[bytes] = ()) -> Opening:
     """Put private keys and the certificates that belong to them together."""
-    def spki(key: Any) -> bytes:
-        return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
     known: dict[bytes, list[x509.Certificate]] = {}
     for certificate in certificates:
-        known.setdefault(hashlib.sha256(spki(certificate.public_key())).digest(), []).append(
+        known.setdefault(hashlib.sha256(public_der(certificate.public_key())).digest(), []).append(
             certificate)
     found = []
     for key in keys:
-        own = known.get(hashlib.sha256(spki(key.public_key())).digest(), [None])
+        own = known.get(hashlib.sha256(public_der(key.public_key())).digest(), [None])
         found += [CertificateKey(key, certificate) for certificate in own]
     return Opening(tuple(found), tuple(passwords))
 
