@@ -33,6 +33,7 @@ from .cms_structures import (
     WithNull,
     encode_attributes,
     encoded,
+    issuer_and_serial,
     moment_of,
     oid,
     parse_attributes,
@@ -320,8 +321,7 @@ def build_cms(
     })
     info = _SignerInfo(
         version=1,
-        sid=IssuerAndSerial(issuer=tlv(certificate.issuer.public_bytes()),
-                             serial=certificate.serial_number),
+        sid=issuer_and_serial(certificate),
         digest_algorithm=tlv(algorithm.digest_identifier),
         signed_attributes=tlv(b"\xa0" + attributes[1:]),
         signature_algorithm=tlv(algorithm.identifier),

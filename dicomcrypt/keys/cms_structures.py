@@ -56,6 +56,12 @@ class IssuerAndSerial:
     serial: int
 
 
+def issuer_and_serial(certificate: x509.Certificate) -> IssuerAndSerial:
+    """How a message names a certificate."""
+    return IssuerAndSerial(issuer=tlv(certificate.issuer.public_bytes()),
+                           serial=certificate.serial_number)
+
+
 @asn1.sequence
 class Attributes:
     """What stands for a SET OF that is no field: X.690 encodes both alike but for the tag."""

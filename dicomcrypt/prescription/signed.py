@@ -110,9 +110,7 @@ def sign(
         **({} if kind is None else {KIND: kind}), **(attributes or {}),
     })
     identifier = None if named else subject_key_identifier(certificate)
-    sid = identifier if identifier is not None else IssuerAndSerial(
-        issuer=tlv(certificate.issuer.public_bytes()), serial=certificate.serial_number
-    )
+    sid = structures.issuer_and_serial(certificate) if identifier is None else identifier
     version = 1 if identifier is None else 3
     info = _SignerInfo(
         version=version, sid=sid, digest_algorithm=tlv(algorithm.digest_identifier),
