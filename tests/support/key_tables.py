@@ -14,6 +14,7 @@ def cheap(text):
 def change(path, statement, *values):
     """What somebody does who may write to the file and has no key."""
     connection = sqlite3.connect(path)
+    connection.execute("PRAGMA synchronous = OFF")
     with connection:
         connection.execute(statement, values)
     connection.close()

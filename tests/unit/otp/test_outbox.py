@@ -1,6 +1,5 @@
 """Messages that go out: their texts, and deliveries that fail."""
 
-
 import pytest
 from otp_world import Kept, answer_in
 
