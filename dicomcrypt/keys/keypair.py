@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class PublicHalf:
     """A recipient by a public key.
 
-    public_bytes: what makes the key again, and the hint. key: as the library has it. certificate,
-    chain: what the key came with, if it came in a certificate (`keys.x509`); they stay in this
-    process: to workers only the key goes.
+    public_bytes: what makes the key again, and the hint. public_key: as the library has it.
+    certificate, chain: what the key came with, if it came in a certificate (`keys.x509`); they
+    stay in this process: to workers only the key goes.
     """
 
     algorithm: ClassVar[str]

@@ -27,7 +27,8 @@ from .signatures import issuing_key, sign, verify
 ROLE_URI = "urn:dicomcrypt:role:"
 _ROLE, _PERMISSIONS = "2.5.4.72", names.PERMISSIONS.dotted_string
 _NO_REVOCATION = "2.5.29.56"  # noRevAvail, the one extension that matters here
-_BEGIN, _END = b"-----BEGIN ATTRIBUTE CERTIFICATE-----", b"-----END ATTRIBUTE CERTIFICATE-----"
+_LABEL = "ATTRIBUTE CERTIFICATE"
+_BEGIN, _END = (f"-----{word} {_LABEL}-----".encode() for word in ("BEGIN", "END"))
 #: What asn1crypto raises for bytes that are none.
 _ERRORS = (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError)
 
@@ -72,9 +73,7 @@ class AttributeCertificate:
         }  # fmt: skip
 
     def pem(self) -> bytes:
-        text = base64.b64encode(self.der)
-        lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-        return b"\n".join([_BEGIN, *lines, _END]) + b"\n"
+        return files.pem_block(self.der, _LABEL)
 
 
 def name_text(der: bytes) -> str:

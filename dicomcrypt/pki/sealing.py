@@ -6,7 +6,6 @@ put together here of its PBKDF2, AES-CBC and ASN.1. It, OpenSSL and others read 
 
 from __future__ import annotations
 
-import base64
 import os
 from typing import Any
 
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
 from .. import policy
 from ..errors import UsageError
+from .files import pem_block
 
 #: Rounds of PBKDF2 with HMAC-SHA256: what OWASP asks for.
 ROUNDS = 600_000
@@ -105,13 +105,7 @@ def private_pem(key: Any, passphrase: str | None) -> bytes:
             kdf=kdf, scheme=_Scheme(algorithm=_AES_256_CBC, vector=vector))),
         encrypted=encrypted,
     ))  # fmt: skip
-    return _pem(der, "ENCRYPTED PRIVATE KEY")
-
-
-def _pem(der: bytes, label: str) -> bytes:
-    text = base64.b64encode(der).decode()
-    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""]).encode()
+    return pem_block(der, "ENCRYPTED PRIVATE KEY")
 
 
 def pkcs12(
