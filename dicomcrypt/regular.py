@@ -49,6 +49,20 @@ def read_into(descriptor: int, view: memoryview) -> int:
     return len(data)
 
 
+def read_bounded(path: str | os.PathLike[str], what: str, limit: int = 1 << 20) -> bytes:
+    """Read a file that must be small; raises UsageError naming it. what: it is, for messages."""
+    try:
+        with open(open_regular(path), "rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {what} {os.fspath(path)!r}: {(error.strerror or '').lower()}"
+        ) from None
+    if len(data) > limit:
+        raise UsageError(f"{what} {os.fspath(path)!r} is too large")
+    return data
+
+
 def others_may(path: str | os.PathLike[str], bits: int) -> bool:
     """Whether others than its owner have some of these rights (0o022: to write) to a file or
     folder; False where the system has no such rights, and for what is not there."""

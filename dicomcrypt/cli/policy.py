@@ -131,7 +131,7 @@ def check(files, preset, as_json, quiet):
 def _algorithms(path: str) -> list[tuple[str, str, int | None]]:
     """Part, algorithm and bits of everything that a file shows."""
     from ..container.layout import looks_like_object
-    from ..policy.signing import read_bounded
+    from ..regular import read_bounded
 
     with open(open_regular(path), "rb") as file:
         start = file.read(8)
@@ -242,8 +242,9 @@ def set_(file, signature, signer, trust_signer, allow_unknown, as_json):
     """
     from ..policy import document as documents
     from ..policy import source
-    from ..policy.signing import load_verifier, read_bounded
+    from ..policy.signing import load_verifier
     from ..policy.store import FileStore, install
+    from ..regular import read_bounded
     from .console import print_json, say
 
     found = documents.parse(_document(file))
@@ -267,6 +268,6 @@ def set_(file, signature, signer, trust_signer, allow_unknown, as_json):
 
 
 def _document(path: str) -> bytes:
-    from ..policy.signing import read_bounded
+    from ..regular import read_bounded
 
     return read_bounded(path, "policy document")

@@ -11,52 +11,30 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ..container.stanza import RSA, Stanza, stanza_info
 from . import dhkem, home
+from .keypair import PrivateHalf, PublicHalf
 
 
-class HeldIdentity:
+class HeldIdentity(PrivateHalf):
     """What is known of such a key: RSA (type 3), P-256, P-384 or P-521 (types 2, 12, 13).
-
-    recipient: its public half.
     """
 
     costly = True  # tried after all others
 
-    def __init__(self, recipient: Any) -> None:
-        self.recipient = recipient
-
-    @property
-    def algorithm(self) -> str:
-        return self.recipient.algorithm
-
-    @property
-    def stanza_type(self) -> int:
-        return self.recipient.stanza_type
-
-    @property
-    def hint(self) -> bytes:
-        return self.recipient.hint
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(hint={self.hint.hex()})"
-
     def matches(self, stanza: Stanza) -> bool:
-        recipient = self.recipient
-        if stanza.type != recipient.stanza_type or stanza.hint != recipient.hint:
+        if stanza.type != self.stanza_type or stanza.hint != self.hint:
             return False
         if stanza.type == RSA:
-            return len(stanza.body) == (recipient.key_bits + 7) // 8
+            bits: int = self.recipient.public_key.key_size
+            return len(stanza.body) == (bits + 7) // 8
         return len(stanza.body) == dhkem.GROUPS[stanza.type].point + 48
-
-    def _bare_recipient(self) -> Any:
-        """The public half without its certificate: what goes to other processes."""
-        return type(self.recipient)(self.recipient.public_bytes)
 
     def _open_hpke(
         self, stanza: Stanza, binding: bytes, exchange: Callable[[bytes], bytes]
     ) -> bytes | None:
         """Open an HPKE stanza. exchange: from a point to the x coordinate of the shared one, in
         full length."""
-        group, public = dhkem.GROUPS[stanza.type], self.recipient._key
+        group = dhkem.GROUPS[stanza.type]
+        public: ec.EllipticCurvePublicKey = self.recipient.public_key
         sent = stanza.body[: group.point]
         try:  # a point that is not on the curve never gets to the token
             ec.EllipticCurvePublicKey.from_encoded_point(public.curve, sent)
@@ -76,13 +54,13 @@ class StayingIdentity(HeldIdentity):
     """An identity that never leaves the job's process: pickled for a worker, it becomes one that
     asks. So a card is used by one process, under one PIN, and once a stanza."""
 
-    def __init__(self, recipient: Any) -> None:
+    def __init__(self, recipient: PublicHalf) -> None:
         super().__init__(recipient)
         self._opened: dict[tuple[Stanza, bytes], bytes | None] = {}
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         home.HOME[id(self)] = self
-        return AskingIdentity, (id(self), self._bare_recipient())
+        return AskingIdentity, (id(self), self.recipient)
 
     def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
         """Return the wrapped key, or None if the stanza is not for this key; raises TokenError.
@@ -106,7 +84,7 @@ class StayingIdentity(HeldIdentity):
 class AskingIdentity(HeldIdentity):
     """A staying identity as a worker has it."""
 
-    def __init__(self, number: int, recipient: Any) -> None:
+    def __init__(self, number: int, recipient: PublicHalf) -> None:
         super().__init__(recipient)
         self._number = number
 

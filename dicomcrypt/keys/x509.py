@@ -12,7 +12,7 @@ import base64
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -27,8 +27,16 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.utils import CryptographyDeprecationWarning
 
 from ..errors import DamagedError, DicomcryptError, NoIdentityError, PolicyError, UsageError
-from . import guarded
-from .spki import WHICH, identity_of, recipient_of, spki
+from . import extensions, guarded
+from .extensions import extension
+from .spki import WHICH, identity_of, public_der, recipient_of
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+    from .hpke import HpkeIdentity
+    from .keypair import PublicHalf
+    from .rsa import RsaIdentity
 
 #: Asks for the passphrase of a file.
 Ask = Callable[[], str]
@@ -56,7 +64,7 @@ class Found(NamedTuple):
     meant: x509.Certificate | None = None
 
 
-def recipients_in(data: bytes, ask: Ask | None = None) -> list[Any]:
+def recipients_in(data: bytes, ask: Ask | None = None) -> list[PublicHalf]:
     """Return the recipients of a file of certificates or public keys.
 
     ask: gives the passphrase of a PKCS #12 file that needs one. Of several certificates those of
@@ -76,7 +84,7 @@ def recipients_in(data: bytes, ask: Ask | None = None) -> list[Any]:
     return recipients
 
 
-def identities_in(data: bytes, ask: Ask | None = None) -> list[Any]:
+def identities_in(data: bytes, ask: Ask | None = None) -> list[HpkeIdentity | RsaIdentity]:
     """Return the identities of a file of private keys; a certificate beside a key becomes its
     recipient's `certificate`, whatever it says; one that is malformed is passed over, since the key
     is what decrypts. Raises as `recipients_in`."""
@@ -85,12 +93,12 @@ def identities_in(data: bytes, ask: Ask | None = None) -> list[Any]:
         raise UsageError("no private key in it")
     identities = [identity_of(key) for key in found.private_keys]
     for identity, key in zip(identities, found.private_keys, strict=True):
-        own = spki(key.public_key())
+        own = public_der(key.public_key())
         for certificate in found.certificates:
-            if _spki_of(certificate) == own:
+            if _public_der(certificate) == own:
                 identity.recipient.certificate = certificate
                 identity.recipient.chain = tuple(
-                    c for c in found.certificates if _spki_of(c) != own
+                    c for c in found.certificates if _public_der(c) != own
                 )
     return identities
 
@@ -98,7 +106,7 @@ def identities_in(data: bytes, ask: Ask | None = None) -> list[Any]:
 # ---- certificates ---------------------------------------------------------
 
 
-def from_certificates(certificates: Sequence[x509.Certificate]) -> list[Any]:
+def from_certificates(certificates: Sequence[x509.Certificate]) -> list[PublicHalf]:
     """Return the recipients that a list of certificates means, in its order.
 
     Certificates of CAs are passed over unless one stands alone; so is one that forbids
@@ -119,7 +127,7 @@ def from_certificates(certificates: Sequence[x509.Certificate]) -> list[Any]:
 
 def from_certificate(
     certificate: x509.Certificate, chain: Iterable[x509.Certificate] = ()
-) -> Any:
+) -> PublicHalf:
     """Return the recipient of a certificate; raises PolicyError if it forbids encryption."""
     refusal = usage_refusal(certificate)
     if refusal is not None:
@@ -142,7 +150,7 @@ def usage_refusal(certificate: x509.Certificate) -> str | None:
     """
     if certificate.public_key_algorithm_oid == _PSS_ONLY:
         return "its key is for RSA-PSS signatures alone"
-    usage = _extension(certificate, x509.KeyUsage)
+    usage = extension(_extensions(certificate), x509.KeyUsage)
     if usage is None:
         return None
     key = _key_of(certificate)
@@ -155,24 +163,21 @@ def usage_refusal(certificate: x509.Certificate) -> str | None:
 
 def is_authority(certificate: x509.Certificate) -> bool:
     """Whether basicConstraints say that it is a CA's."""
-    constraints = _extension(certificate, x509.BasicConstraints)
-    return constraints is not None and constraints.ca
+    return extensions.is_authority(_extensions(certificate))
 
 
 def addresses(certificate: x509.Certificate) -> set[str]:
     """The e-mail addresses that a certificate is for, in lower case."""
-    names = _extension(sound(certificate), x509.SubjectAlternativeName)
+    names = extension(_extensions(sound(certificate)), x509.SubjectAlternativeName)
     found = [] if names is None else names.get_values_for_type(x509.RFC822Name)
     found += [str(a.value) for a in
               certificate.subject.get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS)]
     return {address.lower() for address in found}
 
 
-def _extension(certificate: x509.Certificate, kind: Any) -> Any:
+def _extensions(certificate: x509.Certificate) -> x509.Extensions:
     try:
-        return certificate.extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None
+        return certificate.extensions
     except _FAULTS:
         raise DamagedError(f"{named(certificate)} is malformed") from None
 
@@ -188,9 +193,9 @@ def _key_of(certificate: x509.Certificate) -> Any:
         raise DamagedError(f"{named(certificate)}: its key is malformed") from None
 
 
-def _spki_of(certificate: x509.Certificate) -> bytes | None:
+def _public_der(certificate: x509.Certificate) -> bytes | None:
     try:
-        return spki(certificate.public_key())
+        return public_der(certificate.public_key())
     except _FAULTS:
         return None
 
@@ -214,18 +219,20 @@ def _read(data: bytes, ask: Ask | None, private: bool, lenient: bool) -> Found:
     if _BEGIN in data:
         return _read_pem(data, ask, private, lenient)
     shape = _shape(data)
-    for load, place in ((x509.load_der_x509_certificate, 0), (load_der_public_key, 1)):
+    loaders: tuple[Callable[[bytes], x509.Certificate | PublicKeyTypes], ...] = (
+        x509.load_der_x509_certificate, load_der_public_key,
+    )  # fmt: skip
+    for load in loaders:
         try:
             made = load(data)
         except UnsupportedAlgorithm:
             raise PolicyError(f"the key is of a kind that is not known here: {WHICH}") from None
         except _FAULTS:
             continue
-        if place:
-            _refuse_pss(data)
-        found = Found([], [], [])
-        found[place].append(sound(made))
-        return found
+        if isinstance(made, x509.Certificate):
+            return Found([sound(made)], [], [])
+        _refuse_pss(data)
+        return Found([], [made], [])
     if shape == "pkcs12":
         return _read_pkcs12(data, ask, lenient)
     if shape == "certificate":
@@ -275,17 +282,17 @@ def _refuse_pss(der: bytes) -> None:
         raise PolicyError("the key is for RSA-PSS signatures alone")
 
 
-def sound(made: Any) -> Any:
+def sound(certificate: x509.Certificate) -> x509.Certificate:
     """Have all of a certificate parsed now: the library does some of it when it is asked.
 
     Raises DamagedError."""
-    if isinstance(made, x509.Certificate):
-        try:
-            _ = made.extensions, made.not_valid_after_utc, made.not_valid_before_utc
-            _ = made.subject.rfc4514_string(), made.issuer.rfc4514_string()
-        except _FAULTS:
-            raise DamagedError(f"{named(made)} is malformed") from None
-    return made
+    try:
+        _ = certificate.extensions
+        _ = certificate.not_valid_after_utc, certificate.not_valid_before_utc
+        _ = certificate.subject.rfc4514_string(), certificate.issuer.rfc4514_string()
+    except _FAULTS:
+        raise DamagedError(f"{named(certificate)} is malformed") from None
+    return certificate
 
 
 def _read_pem(data: bytes, ask: Ask | None, private: bool, lenient: bool) -> Found:
@@ -328,7 +335,7 @@ def _read_pem(data: bytes, ask: Ask | None, private: bool, lenient: bool) -> Fou
     return found
 
 
-def _private_key(load: Callable, data: bytes, ask: Ask | None) -> Any:
+def _private_key(load: Callable[..., Any], data: bytes, ask: Ask | None) -> Any:
     try:
         return guarded.call(load, data, None)
     except UsageError:

@@ -8,6 +8,8 @@ those of `signatures`.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import datetime
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,15 +18,17 @@ from typing import Any
 from cryptography import x509
 
 from ..errors import CertificateRefusedError, MissingExtraError, UsageError
+from ..keys.extensions import extension
 from . import files, names
 from .checking import CheckedCertificate, Trust, check_certificate
 from .revocation import day
-from .signatures import sign, verify
+from .signatures import issuing_key, sign, verify
 
 ROLE_URI = "urn:dicomcrypt:role:"
 _ROLE, _PERMISSIONS = "2.5.4.72", names.PERMISSIONS.dotted_string
 _NO_REVOCATION = "2.5.29.56"  # noRevAvail, the one extension that matters here
-_BEGIN, _END = b"-----BEGIN ATTRIBUTE CERTIFICATE-----", b"-----END ATTRIBUTE CERTIFICATE-----"
+_LABEL = "ATTRIBUTE CERTIFICATE"
+_BEGIN, _END = (f"-----{word} {_LABEL}-----".encode() for word in ("BEGIN", "END"))
 #: What asn1crypto raises for bytes that are none.
 _ERRORS = (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError)
 
@@ -69,16 +73,13 @@ class AttributeCertificate:
         }  # fmt: skip
 
     def pem(self) -> bytes:
-        import base64
-
-        text = base64.b64encode(self.der)
-        lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-        return b"\n".join([_BEGIN, *lines, _END]) + b"\n"
+        return files.pem_block(self.der, _LABEL)
 
 
 def name_text(der: bytes) -> str:
     """A distinguished name for people."""
-    return _asn1()[2].Name.load(der).human_friendly
+    text: str = _asn1()[2].Name.load(der).human_friendly
+    return text
 
 
 # ---- issuing -----------------------------------------------------------------
@@ -142,7 +143,7 @@ def issue(
         "att_cert_validity_period": {"not_before_time": begin, "not_after_time": end},
         "attributes": attributes,
     })  # fmt: skip
-    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key())
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing_key(authority))
     info["extensions"] = [{"extn_id": "authority_key_identifier", "critical": False,
                            "extn_value": core.ParsableOctetString(identifier.public_bytes())}]
     signed = info.dump()
@@ -160,9 +161,6 @@ def load(path: str) -> AttributeCertificate:
     data = files.read(path, "attribute certificate", files.MAX_CERTIFICATE * 2)
     where = f"attribute certificate {path!r}"
     if _BEGIN in data:
-        import base64
-        import binascii
-
         body = data.partition(_BEGIN)[2].partition(_END)[0]
         try:
             data = base64.b64decode(b"".join(body.split()), validate=True)
@@ -211,12 +209,12 @@ def _take(whole: Any, der: bytes) -> AttributeCertificate:
             elif kind == _PERMISSIONS:
                 permissions.append(_utf8(value.dump()))
     critical, seen = [], set()
-    for extension in info["extensions"]:
-        oid = extension["extn_id"].dotted
+    for found in info["extensions"]:
+        oid = found["extn_id"].dotted
         if oid in seen:
             raise ValueError("an extension twice")
         seen.add(oid)
-        if extension["critical"].native:
+        if found["critical"].native:
             critical.append(oid)
     from asn1crypto import core, parser
 
@@ -244,7 +242,8 @@ def _take(whole: Any, der: bytes) -> AttributeCertificate:
 def _directory(general_names: Any) -> bytes:
     if len(general_names) != 1 or general_names[0].name != "directory_name":
         raise ValueError("a name that is no distinguished name")
-    return general_names[0].chosen.untag().dump()
+    der: bytes = general_names[0].chosen.untag().dump()
+    return der
 
 
 def _utf8(der: bytes) -> str:
@@ -300,7 +299,8 @@ def check(
         raise refuse("bad-signature", f"is not signed by {issuer} as it says: it was changed or "
                      "forged, do not use it")
     checked = check_certificate(right, trust, purpose="any", moment=moment, intermediates=given)
-    if not _may_issue(right):
+    usage = extension(right.extensions, x509.ExtendedKeyUsage)
+    if usage is None or names.ATTRIBUTE_AUTHORITY not in usage:
         raise refuse("not-an-attribute-authority", f"was issued by {issuer}, which may issue none: "
                      "do not use it")
     if moment > attribute.end:
@@ -317,13 +317,6 @@ def check(
     checked.remarks.extend(remarks)
     return checked
 
-
-def _may_issue(certificate: x509.Certificate) -> bool:
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return False
-    return names.ATTRIBUTE_AUTHORITY in usage
 
 
 def of_authority(

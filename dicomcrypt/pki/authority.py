@@ -31,7 +31,9 @@ from ..errors import (
     PolicyError,
     UsageError,
 )
+from ..keys.extensions import extension
 from ..keys.keyfile import write_private
+from ..keys.spki import public_der
 from ..regular import others_may
 from . import files, lists, names, profiles, sealing
 from .database import Database, stamp
@@ -128,11 +130,11 @@ class Authority:
 
     def of_key(self, public: Any) -> Iterator[dict[str, Any]]:
         """Yield the rows of all certificates of a public key, whatever their status."""
-        wanted = files.public_der(public)
+        wanted = public_der(public)
         for row in self.database.certificates(
             "kind <> 'attributes' AND instr(der, ?) > 0", [wanted]
         ):
-            if files.public_der(self.database.certificate_of(row).public_key()) == wanted:
+            if public_der(self.database.certificate_of(row).public_key()) == wanted:
                 yield row
 
     def require_unbroken(self, public: Any) -> None:
@@ -289,11 +291,8 @@ class Authority:
             raise PolicyError(f"certificate {serial:x} is revoked: issue another by a new request")
         old = self.database.certificate_of(row)
         subject = names.facts(old).as_subject()
-        try:
-            found = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            hosts = [name for name in found if not isinstance(name, x509.RFC822Name)]
-        except x509.ExtensionNotFound:
-            hosts = []
+        found = extension(old.extensions, x509.SubjectAlternativeName)
+        hosts = [name for name in found or () if not isinstance(name, x509.RFC822Name)]
         if end is None:
             length = (old.not_valid_after_utc - old.not_valid_before_utc).days or 1
             begin, end = names.period(begin, None, length)
@@ -348,7 +347,7 @@ class Authority:
         with self.database.change():
             last = self.database.last_list(issuer)
             kept = number_of(before) if before is not None else None
-            if kept is not None and kept > last:
+            if before is not None and kept is not None and kept > last:
                 # Another process may have made it meanwhile; it is the database that tells.
                 if not force:
                     raise PolicyError(

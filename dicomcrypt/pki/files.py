@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import threading
@@ -15,7 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed448, ed25519
 
 from ..errors import CertificateRefusedError, NoIdentityError, UsageError
-from ..regular import open_regular
+from ..keys import guarded
+from ..regular import read_bounded
 
 #: The most that is read of a file of certificates or keys, and of one of revocation lists.
 MAX_FILE, MAX_CRL_FILE = 1 << 20, 64 << 20
@@ -43,15 +45,7 @@ def quiet() -> Iterator[None]:
 
 def read(path: str | os.PathLike[str], what: str, limit: int = MAX_FILE) -> bytes:
     """Read a file; raises UsageError naming it and what was meant to be in it."""
-    try:
-        with open(open_regular(path), "rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        reason = (error.strerror or "").lower()
-        raise UsageError(f"cannot read {what} {os.fspath(path)!r}: {reason}") from None
-    if len(data) > limit:
-        raise UsageError(f"{what} {os.fspath(path)!r} is too large")
-    return data
+    return read_bounded(path, what, limit)
 
 
 # ---- certificates ------------------------------------------------------------
@@ -106,7 +100,7 @@ def examine(certificate: x509.Certificate, where: str = "the certificate") -> x5
     return certificate
 
 
-def _whole_signature(signed: Any) -> bool:
+def _whole_signature(signed: x509.Certificate | x509.CertificateRevocationList) -> bool:
     """Whether the last BIT STRING leaves no bit over: nothing is signed that says so."""
     der = signed.public_bytes(serialization.Encoding.DER)
     return der[-len(signed.signature) - 1] == 0
@@ -141,6 +135,13 @@ def load_certificates(path: str | os.PathLike[str]) -> list[x509.Certificate]:
 def load_certificate(path: str | os.PathLike[str]) -> x509.Certificate:
     """Read the first certificate of a file."""
     return load_certificates(path)[0]
+
+
+def pem_block(der: bytes, label: str) -> bytes:
+    """Return DER as a block of PEM (RFC 7468), for what the library does not write."""
+    text = base64.b64encode(der).decode()
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""]).encode()
 
 
 def pem(certificates: list[x509.Certificate]) -> bytes:
@@ -246,23 +247,16 @@ def parse_private_key(
         pass
     except PARSE_ERRORS:
         raise no_key from None
-    from ..keys.guarded import bound
-
     try:
-        bound(data)
+        guarded.bound(data)  # before anybody is asked for a passphrase
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
     words = passphrase() if passphrase is not None else None
     if words is None:
         raise NoIdentityError(f"{where} is encrypted: give its passphrase")
     try:
-        return load(data, words.encode())
+        return guarded.call(load, data, words.encode())
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
     except PARSE_ERRORS:
         raise NoIdentityError(f"{where}: the passphrase is wrong") from None
-
-
-def public_der(key: Any) -> bytes:
-    """SubjectPublicKeyInfo of a public key."""
-    return key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )

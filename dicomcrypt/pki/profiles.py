@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID as Eku
 
 from .. import policy
 from ..errors import UsageError
+from ..keys.extensions import extension, is_authority
 from ..policy import names as names_of
 from .names import ATTRIBUTE_AUTHORITY
 
@@ -59,10 +60,12 @@ def key_name(key: Any) -> str:
     return name.replace("MLKEM", "ML-KEM-").replace("MLDSA", "ML-DSA-")
 
 
-def signing_hash(key: Any) -> hashes.HashAlgorithm | None:
+def signing_hash(key: Any) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None:
     """The hash that a key signs certificates with; None if its kind has its own."""
     if isinstance(key, (ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey)):
-        return {256: hashes.SHA256(), 384: hashes.SHA384()}.get(key.curve.key_size, hashes.SHA512())
+        if key.curve.key_size == 256:
+            return hashes.SHA256()
+        return hashes.SHA384() if key.curve.key_size == 384 else hashes.SHA512()
     return hashes.SHA256() if isinstance(key, (rsa.RSAPrivateKey, rsa.RSAPublicKey)) else None
 
 
@@ -74,10 +77,9 @@ def require_signing(key: Any) -> None:
     chosen = signing_hash(public)
     rules = policy.current()
     rules.require(named.algorithm, "sign", named.bits)
-    if isinstance(public, rsa.RSAPublicKey):
-        rules.require(f"rsa-pkcs1v15-{chosen.name}", "sign", named.bits)
-    elif chosen is not None:
-        rules.require(f"ecdsa-{chosen.name}", "sign")
+    if chosen is not None:
+        scheme = "rsa-pkcs1v15" if isinstance(public, rsa.RSAPublicKey) else "ecdsa"
+        rules.require(f"{scheme}-{chosen.name}", "sign", named.bits)
 
 
 def require_kind(key: Any) -> None:
@@ -195,12 +197,6 @@ def use_extensions(
     return [(usage, True), (x509.ExtendedKeyUsage(list(extended)), False)]
 
 
-def _get(extensions: x509.Extensions, kind: Any) -> Any:
-    try:
-        return extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None
-
 
 def usage_problem(
     certificate: x509.Certificate, purpose: str, *, pinned: bool = False
@@ -212,9 +208,8 @@ def usage_problem(
         return None
     words = f"is not for {_WORDS[purpose]}"
     extensions, key = certificate.extensions, certificate.public_key()
-    usage = _get(extensions, x509.KeyUsage)
-    basic = _get(extensions, x509.BasicConstraints)
-    if basic is not None and basic.ca and not pinned:
+    usage = extension(extensions, x509.KeyUsage)
+    if is_authority(extensions) and not pinned:
         return f"{words}: it is an authority's"
     if purpose in ("encrypt", "decrypt"):
         if not can_seal(key):
@@ -241,7 +236,7 @@ def usage_problem(
 def extended_fits(extensions: x509.Extensions, purpose: str) -> bool:
     """Whether extended usages, if there are any, name a purpose; of authorities they limit what
     lies below."""
-    extended = _get(extensions, x509.ExtendedKeyUsage)
+    extended = extension(extensions, x509.ExtendedKeyUsage)
     if extended is None or purpose == "any":
         return True
     return bool(_EXTENDED[purpose] & set(extended))
@@ -249,7 +244,7 @@ def extended_fits(extensions: x509.Extensions, purpose: str) -> bool:
 
 def usage_names(extensions: x509.Extensions) -> list[str]:
     """Key usage and extended key usage in words."""
-    found, usage = [], _get(extensions, x509.KeyUsage)
+    found, usage = [], extension(extensions, x509.KeyUsage)
     if usage is not None:
         for name in ("digital_signature", "content_commitment", "key_encipherment",
                      "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign"):
@@ -258,5 +253,5 @@ def usage_names(extensions: x509.Extensions) -> list[str]:
     words = {Eku.EMAIL_PROTECTION: "e-mail protection", DOCUMENT_SIGNING: "document signing",
              Eku.SERVER_AUTH: "TLS server", Eku.CLIENT_AUTH: "TLS client",
              Eku.ANY_EXTENDED_KEY_USAGE: "any", ATTRIBUTE_AUTHORITY: "attribute authority"}
-    extended = _get(extensions, x509.ExtendedKeyUsage)
+    extended = extension(extensions, x509.ExtendedKeyUsage)
     return found + [words.get(oid, oid.dotted_string) for oid in extended or ()]

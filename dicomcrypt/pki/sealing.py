@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
 from .. import policy
 from ..errors import UsageError
+from .files import pem_block
 
 #: Rounds of PBKDF2 with HMAC-SHA256: what OWASP asks for.
 ROUNDS = 600_000
@@ -84,8 +85,11 @@ def private_pem(key: Any, passphrase: str | None) -> bytes:
     Raises UsageError for a passphrase that is empty or too long, PolicyError where the policy does
     not let PBKDF2 encrypt."""
     if passphrase is None:
-        return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                 serialization.NoEncryption())
+        pem: bytes = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )  # fmt: skip
+        return pem
     words = _words(passphrase)
     plain = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8,
                               serialization.NoEncryption())
@@ -101,15 +105,7 @@ def private_pem(key: Any, passphrase: str | None) -> bytes:
             kdf=kdf, scheme=_Scheme(algorithm=_AES_256_CBC, vector=vector))),
         encrypted=encrypted,
     ))  # fmt: skip
-    return _pem(der, "ENCRYPTED PRIVATE KEY")
-
-
-def _pem(der: bytes, label: str) -> bytes:
-    import base64
-
-    text = base64.b64encode(der).decode()
-    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""]).encode()
+    return pem_block(der, "ENCRYPTED PRIVATE KEY")
 
 
 def pkcs12(

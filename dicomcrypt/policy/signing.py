@@ -12,10 +12,9 @@ import os
 from typing import Any
 
 from ..errors import UsageError
-from ..regular import open_regular
+from ..regular import read_bounded
 
 _MIN_RSA = 2048
-_LIMIT = 1 << 20
 
 
 def algorithm_of(public_key: Any) -> tuple[str, int | None]:
@@ -42,7 +41,7 @@ def algorithm_of(public_key: Any) -> tuple[str, int | None]:
                      "are taken")
 
 
-def _parameters(algorithm: str) -> tuple:
+def _parameters(algorithm: str) -> tuple[Any, ...]:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, padding
 
@@ -103,7 +102,8 @@ class Signer:
         return self.verifier.key_id
 
     def sign(self, data: bytes) -> bytes:
-        return self._key.sign(data, *_parameters(self.verifier.algorithm))
+        signature: bytes = self._key.sign(data, *_parameters(self.verifier.algorithm))
+        return signature
 
 
 def parse_public(data: bytes) -> Any:
@@ -126,20 +126,6 @@ def parse_public(data: bytes) -> Any:
         except (ValueError, TypeError, UnsupportedAlgorithm):
             continue
     raise UsageError("neither a certificate nor a public key, in PEM or DER")
-
-
-def read_bounded(path: str | os.PathLike[str], what: str, limit: int = _LIMIT) -> bytes:
-    """Read a small file; raises UsageError naming it."""
-    try:
-        with open(open_regular(path), "rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {what} {os.fspath(path)!r}: {(error.strerror or '').lower()}"
-        ) from None
-    if len(data) > limit:
-        raise UsageError(f"{what} {os.fspath(path)!r} is too large")
-    return data
 
 
 def load_verifier(path: str | os.PathLike[str]) -> Verifier:

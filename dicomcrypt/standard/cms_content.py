@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from .. import policy
 from ..errors import DamagedError, PolicyError
-from ..keys.cms import certificate_key, public_der
+from ..keys.cms import certificate_key
+from ..keys.spki import public_der
 from . import ber
 from .ber import Element, damaged, integer, octets, oid, sequence, set_of, tlv
 from .ber_stream import Puller

@@ -19,7 +19,7 @@ class TokenKey:
     with SHA-256, or ECDH."""
 
     def __init__(self, identity: TokenIdentity) -> None:
-        self._identity, self._public = identity, identity.recipient._key
+        self._identity, self._public = identity, identity.recipient.public_key
 
     def __repr__(self) -> str:
         return "TokenKey()"

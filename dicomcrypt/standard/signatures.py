@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from .. import policy
 from ..errors import DamagedError, PolicyError
-from ..keys.cms import certificate_key, public_der
+from ..keys.cms import certificate_key
+from ..keys.spki import public_der
 from ..policy import names as names_of
 from . import mac
 from .layout import (

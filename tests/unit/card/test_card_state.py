@@ -357,3 +357,10 @@ def test_a_killed_process_leaves_a_card_that_lost_its_tries(path):
         assert killed.returncode == -9
         with contextlib.closing(SoftwareCard.open(path, PASSPHRASE)) as card:
             assert card.data.references[profile.PIN].left == left
+
+
+def test_without_file_locks_there_is_no_software_card(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(errors.UsageError, match="cannot be locked on this system"):
+        SoftwareCard.create(tmp_path / "card.hpjc", PASSPHRASE, "patient")
+    assert not list(tmp_path.iterdir())

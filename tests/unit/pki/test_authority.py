@@ -347,6 +347,8 @@ def test_encrypted_keys_of_other_programs(tmp_path, form):
         files.load_private_key(path)
     with pytest.raises(NoIdentityError, match="wrong"):
         files.load_private_key(path, lambda: "other")
+    with pytest.raises(UsageError, match="a passphrase cannot hold a NUL"):
+        files.load_private_key(path, lambda: "wo\0rds")
     assert files.load_private_key(path, lambda: "words").public_key() == PUBLIC
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises((UsageError, NoIdentityError)):
