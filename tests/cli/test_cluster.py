@@ -7,12 +7,13 @@ import subprocess
 import time
 
 import pytest
-from tree_jobs import Job
-
-pytest.importorskip("distributed", reason="distributed missing: pip install 'dicomcrypt[dask]'")
-
 from dask_cluster import FEW, DaskCluster
+from tree_jobs import Job
 from vault_world import write_dicom
+
+from tests.conftest import require_module
+
+require_module("distributed", "dask")
 
 
 @pytest.fixture(scope="module")

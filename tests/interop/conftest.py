@@ -7,16 +7,16 @@ import pcscd
 import pytest
 
 from dicomcrypt.card import state
-from tests.conftest import _missing
+from tests.conftest import absent
 
 
 @pytest.fixture(scope="session")
 def room():
     missing = pcscd.available()
     if missing is not None:
-        _missing(missing)
+        absent(missing)
     if not importlib.util.find_spec("smartcard"):
-        _missing("pyscard missing: apt-get install libpcsclite-dev; pip install 'dicomcrypt[card]'")
+        absent("pyscard missing: apt-get install libpcsclite-dev; pip install 'dicomcrypt[card]'")
     with pcscd.serve() as room:
         yield room
 

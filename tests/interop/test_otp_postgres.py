@@ -7,10 +7,13 @@ import secrets
 import pytest
 from otp_world import World
 
+from tests.conftest import require_module
 from tests.unit.otp.test_race import *  # noqa: F403  the same races
 from tests.unit.otp.test_rules import *  # noqa: F403  the same rules
 
-sa = pytest.importorskip("sqlalchemy", reason="sqlalchemy missing: pip install 'dicomcrypt[otp]'")
+require_module("sqlalchemy", "otp")
+import sqlalchemy as sa  # noqa: E402  if it is there
+
 URL = os.environ.get("DICOMCRYPT_TEST_POSTGRES")
 pytestmark = pytest.mark.skipif(not URL, reason="DICOMCRYPT_TEST_POSTGRES names no server")
 
