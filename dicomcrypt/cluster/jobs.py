@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
-from ..container.stanza import PASSPHRASE_TYPES
+from ..container.stanza import PASSPHRASE_TYPES, Identity, Recipient
 from ..errors import UsageError
 from ..keys.batch import Envelope
 from ..objects.signing import SignaturePolicy
@@ -36,12 +36,33 @@ class _Secretive:
         return f"{type(self).__name__}(...)"
 
 
+class ShardJob(Protocol):
+    """A job on a tree that is done in shards.
+
+    name: what the scheduler is shown. root: the tree. out: the output folder, None for a job that
+    has none."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def root(self) -> str: ...
+    @property
+    def out(self) -> str | None: ...
+
+    @property
+    def secret(self) -> bool:
+        """Whether it holds what only the workers may know."""
+
+    def outcomes(self, shard: Shard, watch: Watch) -> Iterator[Outcome]:
+        """Do one shard, in a worker."""
+
+
 class WorkerKeys(_Secretive):
     """Identities: sent, or read by each worker from files of its own."""
 
     __slots__ = ("_files", "_sent")
 
-    def __init__(self, sent: Sequence[Any] = (), files: Sequence[str] = ()) -> None:
+    def __init__(self, sent: Sequence[Identity] = (), files: Sequence[str] = ()) -> None:
         """Raises UsageError for keys that cannot be sent."""
         from ..keys.held import HeldIdentity
 
@@ -54,7 +75,7 @@ class WorkerKeys(_Secretive):
     def travel(self) -> bool:
         return bool(self._sent)
 
-    def load(self) -> list[Any]:
+    def load(self) -> list[Identity]:
         """The identities, in a worker. Raises UsageError naming a file that it cannot use."""
         from ..keys.keyfile import load_identities
 
@@ -66,20 +87,16 @@ class EncryptShards(_Secretive):
     """`encrypt_tree`. scoped: as of Envelope, which each worker makes for itself: so the key of a
     batch, which opens all its objects, never travels."""
 
+    name: ClassVar[str] = "encrypt"
     root: str
     out: str
-    scoped: dict[int, list[Any]]
+    scoped: dict[int, list[Recipient]]
     allow_classical: bool
     allow_mixed: bool
     options: EncryptOptions
 
     @property
-    def name(self) -> str:
-        return "encrypt"
-
-    @property
     def secret(self) -> bool:
-        """Whether it holds what only the workers may know."""
         everybody = [r for found in self.scoped.values() for r in found]
         return _check_signer(self.options.signer) or any(
             r.stanza_type in PASSPHRASE_TYPES for r in everybody)
@@ -96,14 +113,11 @@ class EncryptShards(_Secretive):
 class VerifyShards(_Secretive):
     """`verify_tree`."""
 
+    name: ClassVar[str] = "verify"
+    out: ClassVar[None] = None
     root: str
     keys: WorkerKeys
     policy: SignaturePolicy
-    out: None = None
-
-    @property
-    def name(self) -> str:
-        return "verify"
 
     @property
     def secret(self) -> bool:
@@ -118,14 +132,11 @@ class VerifyShards(_Secretive):
 class RewrapShards(_Secretive):
     """`rewrap_tree`. What was changed before is left out, since a shard may be begun again."""
 
+    name: ClassVar[str] = "rewrap"
+    out: ClassVar[None] = None
     root: str
     keys: WorkerKeys
     options: RewrapOptions
-    out: None = None
-
-    @property
-    def name(self) -> str:
-        return "rewrap"
 
     @property
     def secret(self) -> bool:

@@ -289,7 +289,7 @@ def vocabulary() -> frozenset[bytes]:
     procedures, equipment."""
     from pydicom.sr._concepts_dict import concepts
 
-    found = set()
+    found: set[bytes] = set()
     for scheme in ("DCM", "SCT"):
         for keyword in concepts[scheme]:
             found.update(word.lower().encode() for word in _CAPITALS.findall(keyword))

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
 from .. import policy
@@ -70,7 +70,7 @@ class PasswordRecipient:
         return tlv(0xA3, integer(0), how, sequence(_PWRI_KEK, inner), octets(wrapped))
 
 
-def _crypt(context: Any, data: bytes) -> bytes:
+def _crypt(context: CipherContext, data: bytes) -> bytes:
     return context.update(data) + context.finalize()
 
 

@@ -90,12 +90,13 @@ class CertificateRecipient:
         if isinstance(self._key, rsa.RSAPublicKey):
             self.version = 0
             name = "cms-rsa-pkcs1v15" if classic else "rsa-oaep-sha256"
-            policy.current().require(name, "encrypt", self._key.key_size)
+            policy.current().require(name, "encrypt", self._key.key_size, kind="CMS")
         elif (
             isinstance(self._key, ec.EllipticCurvePublicKey) and self._key.curve.name in _CURVES
         ):
             self.version = 3
-            policy.current().require(f"cms-ecdh-{_CURVES[self._key.curve.name]}", "encrypt")
+            policy.current().require(f"cms-ecdh-{_CURVES[self._key.curve.name]}", "encrypt",
+                                     kind="CMS")
         else:
             raise UsageError(f"certificate {certificate.serial_number:x}: CMS needs an RSA key or "
                              "one on P-256, P-384 or P-521")

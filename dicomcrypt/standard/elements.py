@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..errors import DamagedError
 
@@ -29,7 +29,7 @@ class Syntax(NamedTuple):
     big: bool = False
 
     @property
-    def order(self) -> str:
+    def order(self) -> Literal["little", "big"]:
         """The order of bytes, as `int.from_bytes` has it."""
         return "big" if self.big else "little"
 

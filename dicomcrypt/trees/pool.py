@@ -46,6 +46,13 @@ class Outcome:
         self.part, self.relative, self.source = part, relative, source
         self.object_id, self.replace, self.seen = object_id, replace, seen
 
+    def in_progress(self) -> tuple[str, str]:
+        """The path of the output in progress, and the one that it is to get; ValueError if this
+        has none."""
+        if self.part is None or self.output is None:
+            raise ValueError("no output is in progress")
+        return self.part, self.output
+
     def __reduce__(self):
         return Outcome, (
             self.path, self.state, self.output, self.bytes_in, self.bytes_out, self.message,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..errors import UsageError
 from ..keys.batch import Envelope, Material
 from ..objects.atomic import AtomicFile
 from ..objects.buffers import GrowingSink, write_all
@@ -60,6 +61,12 @@ class Sealing:
     def draw_keys(self) -> None:
         """Take the keys and the header of a new object."""
         self.material = self._job.material_for(self)
+
+    def keys(self) -> Material:
+        """What was drawn. Raises UsageError if nothing was: no object is made of this file."""
+        if self.material is None:
+            raise UsageError(f"{self.source.shown!r} has no keys to be encrypted with")
+        return self.material
 
     def seal(self) -> None:
         """Make the object of what was read."""

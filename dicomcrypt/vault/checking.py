@@ -269,19 +269,20 @@ class Check:
                 for key_id in found:
                     whole[key_id] = found, keys
             records, keys = whole[record]
+            object_id = row.object_id or b""
             this = row.core_digest, records[0], row.generation or 0
-            before = seen.get(row.object_id)
+            before = seen.get(object_id)
             if before is not None and before[:2] == this[:2] and before[2] >= this[2]:
                 continue  # another path of the same file
-            seen[row.object_id] = this
+            seen[object_id] = this
             if before is not None and before[:2] != this[:2]:
                 yield Finding("doubled", True, "two rows tell different things of an object",
-                              object_name(row.object_id), row.path)
-            elif row.object_id in self.objects:
-                yield Expected(row.object_id, row.object_size, row.core_digest,
+                              object_name(object_id), row.path)
+            elif object_id in self.objects:
+                yield Expected(object_id, row.object_size, row.core_digest,
                                row.generation or 0, row.path or b"", records), keys
             else:
-                yield Finding("missing", True, "the object is gone", object_name(row.object_id),
+                yield Finding("missing", True, "the object is gone", object_name(object_id),
                               row.path)
         self.orphans = sorted(self.objects - seen.keys())
 

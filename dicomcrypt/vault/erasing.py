@@ -199,7 +199,8 @@ def _delete(store: Store, objects: Sequence[bytes]) -> list[bytes]:
 
 
 def _left(keys: VaultKeys) -> list[bytes]:
-    return (keys.document(LEFT) or {}).get(0, [])
+    found: list[bytes] = (keys.document(LEFT) or {}).get(0, [])
+    return found
 
 
 def _put_left(keys: VaultKeys, left: list[bytes]) -> None:

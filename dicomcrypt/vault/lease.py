@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import JobBusyError
 from .keys import VaultKeys
@@ -85,7 +85,7 @@ class Lease:
             self._write()
         return self
 
-    def _entry(self) -> list | None:
+    def _entry(self) -> list[Any] | None:
         found = (self._keys.document(DOCUMENT) or {}).get(WRITER)
         return found if isinstance(found, list) and len(found) == 6 else None
 

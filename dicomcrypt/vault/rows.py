@@ -25,7 +25,9 @@ TEXT = dict(enumerate((
     "ReferringPhysicianName", "SeriesDate",
 ), 16))  # fmt: skip
 FIELDS = {**BYTES, **NUMBERS, **TEXT}
-TYPES = {**dict.fromkeys(BYTES, bytes), **dict.fromkeys(NUMBERS, int), **dict.fromkeys(TEXT, str)}
+TYPES: dict[int, type[Any]] = {
+    **dict.fromkeys(BYTES, bytes), **dict.fromkeys(NUMBERS, int), **dict.fromkeys(TEXT, str),
+}  # fmt: skip
 SIZES = {0: 16, 7: 16, 8: 32}
 COUNTED = {"NumberOfFrames": "frames", "Rows": "rows", "Columns": "columns"}
 _DATES = ("PatientBirthDate", "StudyDate", "SeriesDate")
@@ -109,7 +111,9 @@ class Row:
         return Row(object_id=self.object_id, path=self.path, state=REMOVED)
 
 
-def check_values(values: Mapping[int, Any], error: type[Exception] = DamagedError) -> Any:
+def check_values(
+    values: dict[int, Any], error: type[Exception] = DamagedError
+) -> dict[int, Any]:
     """Return {key: value} if a row can hold it."""
     for key, value in values.items():
         kind = TYPES.get(key)

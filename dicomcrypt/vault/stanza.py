@@ -20,6 +20,8 @@ from .keys import object_wrapping_key
 
 _HEAD = struct.Struct("<I12s")
 _BODY = _HEAD.size + 16 + 40 + 16
+#: What policies call it.
+ALGORITHM = "aes-kw"
 
 
 class VaultRecipient:
@@ -27,6 +29,7 @@ class VaultRecipient:
 
     generation, stanza_key: of the latest vault key, `VaultKeys.derive(generation, "stanza")`."""
 
+    algorithm = ALGORITHM
     stanza_type = VAULT
 
     def __init__(
@@ -57,6 +60,8 @@ class VaultIdentity:
     stanza_key: the stanza key of a generation, raises DamagedError if there is none. record_key:
     a record's key by its id, None if it is gone. Several threads may share one if they may share
     what it asks."""
+
+    algorithm = ALGORITHM
 
     def __init__(
         self, vault_id: bytes, stanza_key: Callable[[int], bytes],

@@ -90,7 +90,7 @@ def test_dcmsign_verifies_ours_and_we_verify_dcmsign_s(world, tmp_path):
              ("+m2", "+m3", "+m5")[number % 3], path, theirs], check=True, capture_output=True,
         )  # fmt: skip
         (found,) = verify(theirs.read_bytes()).signatures
-        assert found.subject == world.signer[who].subject
+        assert found.made.subject == world.signer[who].subject
         done["theirs"] += 1
         profile = ("creator", "base")[number // 2 % 2]
         ours.write_bytes(sign(world, path.read_bytes(), who, profile=profile))
@@ -179,7 +179,7 @@ def test_what_is_signed_is_verified_and_nothing_else_changes(world, who, algorit
         data = path.read_bytes()
         made = sign(world, data, who, profile="base", algorithm=algorithm)
         (found,) = verify(made).signatures
-        assert found.algorithm.endswith(algorithm.lower())
+        assert found.made.algorithm.endswith(algorithm.lower())
 
         def without(dataset):
             del dataset[0x4FFE0001], dataset[0xFFFAFFFA]
