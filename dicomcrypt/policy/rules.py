@@ -150,7 +150,9 @@ class Policy:
             return "whoever signs the policy may permit it: see `dicomcrypt policy show`"
         kind = kind or kind_of(algorithm) or ("signature" if use == "sign" else "key transport")
         for usual in _USUAL.get(kind, ()):
-            if usual != algorithm and self.rule(usual) and self.state(usual) in (PREFERRED, ALLOWED):
+            if usual == algorithm or not self.rule(usual):
+                continue
+            if self.state(usual) in (PREFERRED, ALLOWED):
                 return f"use {usual}, or see `dicomcrypt policy show`"
         return "see `dicomcrypt policy show` for what is"
 

@@ -44,16 +44,6 @@ def uid_text(value: bytes) -> str:
     return value.rstrip(b"\0 ").decode("ascii", "replace")
 
 
-def looks_like_dicom(path: str | bytes | os.PathLike[str]) -> bool:
-    """Whether a file has the mark of PS3.10; raises OSError, UsageError."""
-    descriptor = open_regular(path)
-    try:
-        mark: bytes = patiently(lambda: os.pread(descriptor, 4, PREAMBLE))
-        return mark == MAGIC
-    finally:
-        os.close(descriptor)
-
-
 class DicomFile:
     """A DICOM file that is read; a context manager.
 

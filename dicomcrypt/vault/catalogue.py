@@ -249,13 +249,6 @@ class Catalogue:
         self._database.need("id")
         return list(self._database.rows("WHERE o.object_id = ?", (object_id,)))
 
-    def by_digest(self, record_key_ids: Sequence[bytes], digest: bytes) -> list[Keyed]:
-        """Return the objects of these records whose file has this deduplication digest."""
-        self._database.need("digest")
-        found = self._database.rows(
-            "WHERE substr(o.dedupe_digest, 1, 8) = ? AND o.dedupe_digest = ?", (digest[:8], digest))
-        return [pair for pair in found if pair[0] in record_key_ids]
-
     def same_instance(self, uid: str) -> list[Keyed]:
         """Return the objects with this SOP Instance UID, in all records."""
         return list(self.rows(query={"SOPInstanceUID": uid})) if uid else []

@@ -56,7 +56,6 @@ CREATE INDEX IF NOT EXISTS objects_grp ON objects(grp);
 _LOOKUPS = {
     "id": "objects(object_id)",
     "uid": "objects(uid_crc) WHERE uid_crc IS NOT NULL",
-    "digest": "objects(substr(dedupe_digest, 1, 8)) WHERE dedupe_digest IS NOT NULL",
 }
 _SELECT = "SELECT {} FROM objects o JOIN groups g ON g.id = o.grp JOIN records r ON r.id = g.record"
 _OWN_NAMES = list(_OWN.values())
@@ -134,7 +133,7 @@ class Database:
         return found and found[0]
 
     def need(self, *lookups: str) -> None:
-        """Make indexes of objects: by "id", "uid" or "digest"."""
+        """Make indexes of objects: by "id" or "uid"."""
         for name in lookups:
             if name not in self._looked_up:
                 self.db.execute(f"CREATE INDEX IF NOT EXISTS objects_{name} "

@@ -56,12 +56,6 @@ class Erasure(NamedTuple):
     left: Sequence[bytes] = ()
 
 
-def objects_of(vault: Vault, records: Sequence[bytes]) -> list[bytes]:
-    """Return the ids of all objects of a record."""
-    rows = vault.catalogue.rows(records)
-    return list(dict.fromkeys(row.object_id for _, row in rows if row.object_id))
-
-
 def erase(vault: Vault, records: Sequence[bytes]) -> Erasure:
     """Erase a record, of which these are all keys (`selecting.find_record`). Hold the writers'
     lease. Raises PolicyError if it is held or to be kept, ErasureError if it is unreadable, but

@@ -169,15 +169,6 @@ def fields_of(attributes: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def row_of(attributes: Mapping[str, str], *, object_id: bytes, path: bytes, size: int,
-           object_size: int, mtime_ns: int, added_ns: int, core_digest: bytes,
-           dedupe_digest: bytes | None = None, generation: int = 0) -> Row:  # fmt: skip
-    """Build the row of an object from its elements, as `fields_of`."""
-    return Row(object_id=object_id, path=path, size=size, object_size=object_size,
-               mtime_ns=mtime_ns, added_ns=added_ns, core_digest=core_digest,
-               dedupe_digest=dedupe_digest, generation=generation, **fields_of(attributes))
-
-
 def identity_row(issuer: str | None = None, patient_id: str | None = None, *,
                  study: str | None = None, job: bytes | None = None) -> Row:  # fmt: skip
     """Build the row that says whose record a record key is: a patient's, else a study's, else an
