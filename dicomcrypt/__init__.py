@@ -11,9 +11,53 @@ Nothing heavy is imported before it is used.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
+from ._version import __version__ as __version__
+
+if TYPE_CHECKING:  # what `__getattr__` finds, for those who check types
+    from . import ciphers as ciphers
+    from . import errors as errors
+    from . import keys as keys
+    from . import trees as trees
+    from .api import Batch as Batch
+    from .api import ObjectWriter as ObjectWriter
+    from .api import decrypt as decrypt
+    from .api import decrypt_file as decrypt_file
+    from .api import decrypt_into as decrypt_into
+    from .api import encrypt as encrypt
+    from .api import encrypt_file as encrypt_file
+    from .api import encrypt_into as encrypt_into
+    from .api import encrypted_size as encrypted_size
+    from .api import inspect as inspect
+    from .api import open as open
+    from .api import rewrap as rewrap
+    from .api import salvage as salvage
+    from .container.header import BatchKeyCache as BatchKeyCache
+    from .errors import DamagedError as DamagedError
+    from .errors import DicomcryptError as DicomcryptError
+    from .errors import FrameError as FrameError
+    from .errors import KernelError as KernelError
+    from .errors import MissingExtraError as MissingExtraError
+    from .errors import NoIdentityError as NoIdentityError
+    from .errors import OutputExistsError as OutputExistsError
+    from .errors import PolicyError as PolicyError
+    from .errors import SourceChangedError as SourceChangedError
+    from .errors import TokenError as TokenError
+    from .errors import UnsafePathError as UnsafePathError
+    from .errors import UnsignedError as UnsignedError
+    from .errors import UsageError as UsageError
+    from .keys.hybrid import HybridIdentity as HybridIdentity
+    from .keys.hybrid import HybridIdentity as Identity
+    from .keys.hybrid import HybridRecipient as HybridRecipient
+    from .keys.keyfile import load_identities as load_identities
+    from .keys.keyfile import load_recipients as load_recipients
+    from .keys.passphrase import Passphrase as Passphrase
+    from .keys.signing import Signer as Signer
+    from .keys.signing import load_signer_keys as load_signer_keys
+    from .keys.x25519 import X25519Identity as X25519Identity
+    from .keys.x25519 import X25519Recipient as X25519Recipient
+    from .objects.ranges import ObstoreSource as ObstoreSource
 
 _HOMES = {
     "Batch": "api",
@@ -56,21 +100,22 @@ _HOMES = {
 }
 _MODULES = ("ciphers", "errors", "keys", "trees")
 
-__all__ = ["Identity", "__version__", "ciphers", "errors", "keys", *_HOMES]
+__all__ = ["Identity", "__version__", *_MODULES, *_HOMES]
 
+if not TYPE_CHECKING:  # so that a name that is not there is an error to them
 
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
 
-    if name in _MODULES:
-        return import_module(f".{name}", __name__)
-    home = "keys.hybrid" if name == "Identity" else _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'dicomcrypt' has no attribute {name!r}")
-    wanted = "HybridIdentity" if name == "Identity" else name
-    value = getattr(import_module(f".{home}", __name__), wanted)
-    globals()[name] = value
-    return value
+        if name in _MODULES:
+            return import_module(f".{name}", __name__)
+        home = "keys.hybrid" if name == "Identity" else _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'dicomcrypt' has no attribute {name!r}")
+        wanted = "HybridIdentity" if name == "Identity" else name
+        value = getattr(import_module(f".{home}", __name__), wanted)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .ciphers.transform import method_number
 from .container.header import BatchKeyCache
 from .container.reader import Container, OpenContainer
 from .container.stanza import Identity, Recipient
+from .container.streams import Sink, Source
 from .errors import UsageError
 from .keys.batch import Envelope, scoped_recipients
 from .native._block import overlaps
@@ -33,8 +34,27 @@ from .objects.files import SUFFIX, Buffers, decrypt_path, encrypt_path
 from .objects.signing import signature_policy, unlock
 
 if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import TypedDict, Unpack
+
+    from typing_extensions import Buffer, TypeIs
+
     from .keys.signing import Signer
+    from .objects.buffers import Writable
     from .objects.opened import OpenedObject
+    from .objects.signing import SignerKey
+
+    class BatchOptions(TypedDict, total=False):
+        """What `Batch` takes besides recipients."""
+
+        tags_to: Sequence[Recipient]
+        pixels_to: Sequence[Recipient]
+        method: str
+        allow_classical: bool
+        allow_mixed: bool
+        force_scopes: bool
+        sign_with: Signer | None
+
 
 PathLike = str | os.PathLike[str]
 
@@ -91,14 +111,14 @@ class Batch:
     def __exit__(self, *exc: object) -> None:
         """Nothing to close: every object is complete when its call returns."""
 
-    def _encoder(self, sink, scratch: bytearray | None = None) -> Encoder:
+    def _encoder(self, sink: Sink, scratch: bytearray | None = None) -> Encoder:
         return Encoder(
             sink, self._envelope.material(), self._method, opaque_allowed=self._opaque_allowed,
             scratch=scratch or self._buffers.scratch,
             sign=None if self._signer is None else self._signer.sign,
         )  # fmt: skip
 
-    def encrypt_into(self, data, out) -> int:
+    def encrypt_into(self, data: Buffer, out: Buffer) -> int:
         """Encrypt a file's bytes into a buffer; return the object's size in bytes.
 
         data, out: contiguous buffers that do not overlap; `encrypted_size(len(data))` bytes are
@@ -113,7 +133,7 @@ class Batch:
             sink.wipe()
             raise
 
-    def encrypt(self, data) -> bytes:
+    def encrypt(self, data: Buffer) -> bytes:
         """Encrypt a file's bytes; return the object."""
         source = byte_view(data)
         sink = GrowingSink(encrypted_size(len(source)))
@@ -152,7 +172,9 @@ def encrypted_size(size: int) -> int:
     return size + size // 512 + 96 * 1024
 
 
-def encrypt(data, recipients: Sequence[Recipient] = (), **options: Any) -> bytes:
+def encrypt(
+    data: Buffer, recipients: Sequence[Recipient] = (), **options: Unpack[BatchOptions]
+) -> bytes:
     """Encrypt a file's bytes, any contiguous buffer; return the object.
 
     Options as for `Batch`. The bytes need not be DICOM; whatever they are,
@@ -161,7 +183,10 @@ def encrypt(data, recipients: Sequence[Recipient] = (), **options: Any) -> bytes
     return Batch(recipients, batch=False, **options).encrypt(data)
 
 
-def encrypt_into(data, out, recipients: Sequence[Recipient] = (), **options: Any) -> int:
+def encrypt_into(
+    data: Buffer, out: Buffer, recipients: Sequence[Recipient] = (),
+    **options: Unpack[BatchOptions],
+) -> int:  # fmt: skip
     """Encrypt a file's bytes into a buffer; return the object's size. See `Batch.encrypt_into`."""
     return Batch(recipients, batch=False, **options).encrypt_into(data, out)
 
@@ -172,7 +197,7 @@ def encrypt_file(
     recipients: Sequence[Recipient] = (),
     *,
     force: bool = False,
-    **options: Any,
+    **options: Unpack[BatchOptions],
 ) -> int:
     """Encrypt a file into an object; return the object's size in bytes.
 
@@ -184,9 +209,10 @@ def encrypt_file(
 
 
 def decrypt(
-    blob, identities: Sequence[Identity], *, part: str = "all", cache: BatchKeyCache | None = None,
-    require_signature: bool = False, signers: Sequence[Any] = (),
-) -> bytes:
+    blob: Buffer, identities: Sequence[Identity], *, part: str = "all",
+    cache: BatchKeyCache | None = None, require_signature: bool = False,
+    signers: Sequence[SignerKey] = (),
+) -> bytes:  # fmt: skip
     """Decrypt an object in memory; return the file's bytes.
 
     part: "tags" or "pixels" for identities of these scopes. cache: a BatchKeyCache shared by
@@ -197,13 +223,16 @@ def decrypt(
     """
     policy = signature_policy(require_signature, signers)
     opened = unlock(Container(MemorySource(blob)), identities, cache, policy)
-    return _decrypt_memory(opened, None, part, cache)
+    result = bytearray(_payload_size(opened, part))
+    _decrypt_memory(opened, memoryview(result), part, cache)
+    return bytes(result)
 
 
 def decrypt_into(
-    blob, out, identities: Sequence[Identity], *, cache: BatchKeyCache | None = None,
-    require_signature: bool = False, signers: Sequence[Any] = (),
-) -> int:
+    blob: Buffer, out: Buffer, identities: Sequence[Identity], *,
+    cache: BatchKeyCache | None = None, require_signature: bool = False,
+    signers: Sequence[SignerKey] = (),
+) -> int:  # fmt: skip
     """Decrypt an object into a buffer of at least the file's size; return that size.
 
     cache, require_signature, signers: as for `decrypt`. On failure everything that was written is
@@ -215,39 +244,42 @@ def decrypt_into(
     _refuse_overlap(source, target)
     policy = signature_policy(require_signature, signers)
     opened = unlock(Container(MemorySource(source)), identities, cache, policy)
-    return _decrypt_memory(opened, target, "all", cache)
+    size = _payload_size(opened, "all")
+    if len(target) < size:
+        raise UsageError(f"the output buffer is too small: the file has {size} bytes")
+    _decrypt_memory(opened, target[:size], "all", cache)
+    return size
 
 
-def _decrypt_memory(
-    opened: OpenContainer, out: memoryview | None, part: str, cache: BatchKeyCache | None
-):
+def _payload_size(opened: OpenContainer, part: str) -> int:
+    """Bytes of a part. Raises NoIdentityError if it is outside the identity's scope."""
     if part not in PARTS:
         raise UsageError(f"unknown part {part!r}: use all, tags or pixels")
-    streams = None if part == "all" else PARTS[part]
-    if streams is None:
+    if part == "all":
         opened.require(opened.streams, "the whole file")
-    known = {}
+    known: dict[int, int] = {}
     if opened.keys.opens(opened.closing_stream):
         known = opened.closing_index().lengths
-    size = sum(
+    return sum(
         known[sid] if sid in known else opened.payload_size(sid)
         for sid in opened.streams
         if sid in PARTS[part]
     )
-    result = bytearray(size) if out is None else None
-    target = memoryview(result) if result is not None else out
-    if len(target) < size:
-        raise UsageError(f"the output buffer is too small: the file has {size} bytes")
-    output = MemoryOutput(target[:size])
+
+
+def _decrypt_memory(
+    opened: OpenContainer, target: memoryview, part: str, cache: BatchKeyCache | None
+) -> None:
+    """Decrypt a part into memory of exactly its size, which is wiped if that fails."""
+    output = MemoryOutput(target)
     buffer = bytearray() if cache is None else cache.borrow()
     try:
-        decode(opened, output, buffer, streams)
+        decode(opened, output, buffer, None if part == "all" else PARTS[part])
     except BaseException:
         output.wipe()
         raise
     if cache is not None:
         cache.give_back(buffer)
-    return bytes(result) if result is not None else size
 
 
 def decrypt_file(
@@ -258,7 +290,7 @@ def decrypt_file(
     force: bool = False,
     part: str = "all",
     require_signature: bool = False,
-    signers: Sequence[Any] = (),
+    signers: Sequence[SignerKey] = (),
 ) -> int:
     """Decrypt an object into a file with its old mode and time; return its size in bytes.
 
@@ -270,7 +302,11 @@ def decrypt_file(
     return decrypt_path(src, dst, identities, part=part, force=force, policy=policy)
 
 
-def _has_descriptor(file: Any) -> bool:
+def _is_source(source: object) -> TypeIs[Source]:
+    return hasattr(source, "read_range")
+
+
+def _has_descriptor(file: BinaryIO) -> bool:
     try:
         return file.fileno() >= 0
     except (AttributeError, OSError):
@@ -278,13 +314,13 @@ def _has_descriptor(file: Any) -> bool:
 
 
 def open(
-    source: PathLike | BinaryIO | Any, identities: Sequence[Identity],
-    *, cache: BatchKeyCache | None = None, require_signature: bool = False,
-    signers: Sequence[Any] = (),
-) -> OpenedObject:
+    source: PathLike | BinaryIO | Source | bytes | bytearray | memoryview,
+    identities: Sequence[Identity], *, cache: BatchKeyCache | None = None,
+    require_signature: bool = False, signers: Sequence[SignerKey] = (),
+) -> OpenedObject:  # fmt: skip
     """Open an object for reading in parts: data set, frames, ranges.
 
-    source: a path, a seekable binary file, or anything with `size() -> int` and
+    source: a path, the object's bytes, a seekable binary file, or anything with `size() -> int` and
     `read_range(offset, length) -> bytes`, such as `ObstoreSource`. Of the latter, and of files
     without a descriptor, both ends are read at once, so that a frame costs few requests.
     Several threads may use what is returned. require_signature, signers: as for `decrypt`; of a
@@ -294,21 +330,22 @@ def open(
     from .objects.opened import OpenedObject
     from .objects.ranges import CachedEnds
 
+    found: Source
+    close: Callable[[], None] | None = None
     if isinstance(source, str | os.PathLike):
-        opened_source: Any = FileSource(source)
+        found = file = FileSource(source)
+        close = file.close
     elif isinstance(source, bytes | bytearray | memoryview):
-        opened_source = MemorySource(source)
-    elif hasattr(source, "read_range"):
-        opened_source = CachedEnds(source)
+        found = MemorySource(source)
+    elif _is_source(source):
+        found = CachedEnds(source)
     else:
-        opened_source = StreamSource(source)
+        found = StreamSource(source)
         if not _has_descriptor(source):
-            opened_source = CachedEnds(opened_source)
-    own = isinstance(source, str | os.PathLike)
-    close = opened_source.close if own else None
+            found = CachedEnds(found)
     try:
         policy = signature_policy(require_signature, signers)
-        return OpenedObject(unlock(Container(opened_source), identities, cache, policy), close)
+        return OpenedObject(unlock(Container(found), identities, cache, policy), close)
     except BaseException:
         if close is not None:
             close()
@@ -329,11 +366,11 @@ class ObjectWriter:
 
     def __init__(
         self,
-        sink: BinaryIO,
+        sink: Writable,
         recipients: Sequence[Recipient] = (),
         *,
         batch: Batch | None = None,
-        **options: Any,
+        **options: Unpack[BatchOptions],
     ) -> None:
         if batch is None:
             batch = Batch(recipients, batch=False, **options)
@@ -347,12 +384,15 @@ class ObjectWriter:
     def __enter__(self) -> ObjectWriter:
         return self
 
-    def __exit__(self, kind, *exc: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
         if kind is None:
             self.close()
         self._failed = self._size is None
 
-    def write(self, data) -> int:
+    def write(self, data: Buffer) -> int:
         """Take the next piece; return its size in bytes."""
         view = byte_view(data)
         with self._lock:
@@ -425,7 +465,9 @@ def rewrap(
     )  # fmt: skip
 
 
-def salvage(path: PathLike, dst: PathLike, identities: Sequence[Identity], *, force: bool = False):
+def salvage(
+    path: PathLike, dst: PathLike, identities: Sequence[Identity], *, force: bool = False
+) -> dict[str, Any]:
     """Write what authenticates of a damaged object, zeros in place of what does not.
 
     Returns a report (dict) of what was lost. Never use it where `decrypt_file` works.

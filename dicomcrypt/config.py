@@ -71,7 +71,8 @@ def section(name: str) -> dict[str, Any]:
     except RecursionError:
         raise UsageError(f"configuration {str(path)!r} is nested too deeply") from None
     _check(whole, f"configuration {str(path)!r}")
-    return whole.get(name, {})
+    found: dict[str, Any] = whole.get(name, {})
+    return found
 
 
 def _check(whole: dict[str, Any], where: str) -> None:

@@ -70,7 +70,7 @@ class _Cipher:
             return made
         sink = GrowingSink(sealed_size(len(made)))
         sealer = StreamSealer(PIXELS, keys, sink)
-        sealer.write(made)
+        sealer.write(memoryview(made))
         sealer.finish()
         return sink.value()[: len(data)]
 

@@ -75,7 +75,8 @@ def transform_block(
     v = stage_keystream(key, unit, block, 2, n)
     advanced = np.maximum(v, 1)
     if method == 1:
-        return data - v if inverse else data + v
+        shifted: np.ndarray = data - v if inverse else data + v
+        return shifted
     sources = transposition_sources(key, unit, block, n)
     if not inverse:
         data = data[sources] ^ x

@@ -18,15 +18,16 @@ from ..errors import KernelError, UsageError
 from ..native._block import LINEAR_UNIT, RANDOMIZED, Run, StreamCipher, kernels, lookup
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
+    from typing_extensions import Buffer
 
-__all__ = ["LINEAR_UNIT", "METHODS", "METHOD_NAMES", "Run", "active_kernel", "cipher",
-           "kernels", "method_number", "transform_into", "unit_count"]
+__all__ = ["LINEAR_UNIT", "METHODS", "METHOD_NAMES", "Run", "StreamCipher", "active_kernel",
+           "cipher", "inverse_run", "kernels", "method_number", "transform_into", "unit_count",
+           "unit_size"]
 
 #: The methods by the names that the paper and the command line give them; `none`
 #: leaves the block layer out.
-METHODS = {"randomized": RANDOMIZED, "aes-transposition": 0, "vigenere": 1, "multilevel": 2,
-           "none": None}
+METHODS: dict[str, int | None] = {"randomized": RANDOMIZED, "aes-transposition": 0, "vigenere": 1,
+                                  "multilevel": 2, "none": None}
 METHOD_NAMES = ("aes-transposition", "vigenere", "multilevel")
 
 
@@ -72,12 +73,12 @@ def demanded_kernel() -> int:
 _ZEROS = bytes(8 * 16384)
 
 
-def _keystream(key: bytes) -> Callable[[bytes, Buffer], None]:
+def _keystream(key: bytes) -> Callable[[bytes, bytearray | memoryview], None]:
     """AES-256-CTR keystream of OpenSSL, for the portable kernel."""
     encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
     zeros = memoryview(_ZEROS)
 
-    def fill(counter: bytes, buffer: Buffer) -> None:
+    def fill(counter: bytes, buffer: bytearray | memoryview) -> None:
         encryptor.reset_nonce(counter)  # a fifth of the cost of a new encryptor
         encryptor.update_into(zeros[: len(buffer)], buffer)
 
@@ -91,10 +92,28 @@ def cipher(key: Buffer, kernel: int | None = None) -> StreamCipher:
     return StreamCipher(key, demanded_kernel() if kernel is None else kernel, _keystream)
 
 
+def unit_size(run: Sequence[int]) -> int:
+    """Return the bytes of a run's units; the last one may be shorter."""
+    return run[2] * run[3] if len(run) == 5 else LINEAR_UNIT
+
+
 def unit_count(run: Sequence[int]) -> int:
     """Return how many units a run has."""
-    size = run[2] * run[3] if len(run) == 5 else LINEAR_UNIT
-    return -(-run[1] // size)
+    return -(-run[1] // unit_size(run))
+
+
+def inverse_run(
+    stream: StreamCipher, run: Sequence[int], first_unit: int, methods: bytes,
+    offset: int, length: int,
+) -> Run:  # fmt: skip
+    """Return what decrypts `length` bytes of a run from `offset` on, which are whole units.
+
+    first_unit: the number of the first of them in the stream; methods: theirs, one byte a unit."""
+    rows, row_bytes, split = run[2:] if len(run) == 5 else (0, 0, 0)
+    return Run(
+        stream, offset, length, rows=rows, row_bytes=row_bytes, split=split,
+        first_unit=first_unit, inverse=True, methods=methods,
+    )  # fmt: skip
 
 
 def transform_into(
@@ -120,12 +139,22 @@ def transform_into(
     source, target = memoryview(src).cast("B"), memoryview(dst).cast("B")
     if len(source) != len(target):
         raise UsageError("source and target must have the same size")
-    if inverse and not isinstance(methods, bytes):
-        raise UsageError("decryption takes the methods' bytes that encryption returned")
-    number = RANDOMIZED if isinstance(methods, bytes) else method_number(methods)
+    number, known = RANDOMIZED, b""
+    if inverse:
+        if not isinstance(methods, bytes):
+            raise UsageError("decryption takes the methods' bytes that encryption returned")
+        known = methods
+    else:
+        if not isinstance(methods, str):
+            raise UsageError("encryption takes a method's name")
+        named = method_number(methods)
+        if named is None:
+            target[:] = source
+            return b""
+        number = named
     stream = cipher(key)
     done, unit, made = 0, 0, bytearray()
-    for run in geometry if number is not None else ():
+    for run in geometry:
         if len(run) not in (2, 5) or (len(run) == 5 and run[2] < 1):
             raise UsageError(f"{list(run)} is no run")
         offset, length = run[0], run[1]
@@ -138,7 +167,7 @@ def transform_into(
                 stream, offset, length, rows=rows, row_bytes=row_bytes, split=split,
                 first_unit=unit, method=number, sample_bytes=sample_bytes if rows else 1,
                 inverse=inverse,
-                methods=methods[unit : unit + unit_count(run)] if inverse else None,
+                methods=known[unit : unit + unit_count(run)] if inverse else None,
             )
             work.advance(target, 0, source, 0)
         except (ValueError, OverflowError) as error:
@@ -146,7 +175,7 @@ def transform_into(
         made += work.methods
         unit += len(work.methods)
         done = offset + length
-    if inverse and len(methods) != unit:
+    if inverse and len(known) != unit:
         raise UsageError("the methods do not fit the runs")
     target[done:] = source[done:]
     return bytes(made)

@@ -4,7 +4,7 @@ Their text form shows nothing, since workers log what they cannot do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -36,6 +36,9 @@ class _Secretive:
         return f"{type(self).__name__}(...)"
 
 
+Outcomes = Generator[Outcome, None, None]
+
+
 class ShardJob(Protocol):
     """A job on a tree that is done in shards.
 
@@ -53,8 +56,8 @@ class ShardJob(Protocol):
     def secret(self) -> bool:
         """Whether it holds what only the workers may know."""
 
-    def outcomes(self, shard: Shard, watch: Watch) -> Iterator[Outcome]:
-        """Do one shard, in a worker."""
+    def outcomes(self, shard: Shard, watch: Watch) -> Outcomes:
+        """Do one shard, in a worker; close it if it is broken off."""
 
 
 class WorkerKeys(_Secretive):
@@ -101,12 +104,12 @@ class EncryptShards(_Secretive):
         return _check_signer(self.options.signer) or any(
             r.stanza_type in PASSPHRASE_TYPES for r in everybody)
 
-    def outcomes(self, shard: Shard, watch: Watch) -> Iterator[Outcome]:
+    def outcomes(self, shard: Shard, watch: Watch) -> Outcomes:
         envelope = Envelope(self.scoped, batch=True, allow_classical=self.allow_classical,
                             allow_mixed=self.allow_mixed)
         # Until all shards are done, each one's journal says that it is.
-        return encrypt_tree(self.root, self.out, envelope, self.options, shard=shard,
-                            keep_journal=True, watch=watch)
+        yield from encrypt_tree(self.root, self.out, envelope, self.options, shard=shard,
+                                keep_journal=True, watch=watch)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -123,9 +126,9 @@ class VerifyShards(_Secretive):
     def secret(self) -> bool:
         return self.keys.travel
 
-    def outcomes(self, shard: Shard, watch: Watch) -> Iterator[Outcome]:
-        return verify_tree(self.root, self.keys.load(), shard=shard, watch=watch,
-                           policy=self.policy)
+    def outcomes(self, shard: Shard, watch: Watch) -> Outcomes:
+        yield from verify_tree(self.root, self.keys.load(), shard=shard, watch=watch,
+                               policy=self.policy)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -143,6 +146,6 @@ class RewrapShards(_Secretive):
         return _check_signer(self.options.signer) or self.keys.travel or any(
             r.stanza_type in PASSPHRASE_TYPES for r in self.options.add)
 
-    def outcomes(self, shard: Shard, watch: Watch) -> Iterator[Outcome]:
+    def outcomes(self, shard: Shard, watch: Watch) -> Outcomes:
         options = replace(self.options, resume=True)
-        return rewrap_tree(self.root, self.keys.load(), options, shard=shard, watch=watch)
+        yield from rewrap_tree(self.root, self.keys.load(), options, shard=shard, watch=watch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -204,10 +204,12 @@ class Unlocked:
     keys: KeySchedule
     slot: Slot
     object_key: bytes | None  # None for holders of a scope's key only
-    identity: Identity
+    identity: Identity | None  # None where the keys were known
 
 
-def candidates(slot: Slot, core: bytes, identity: Identity, cache: BatchKeyCache):
+def candidates(
+    slot: Slot, core: bytes, identity: Identity, cache: BatchKeyCache
+) -> Iterator[tuple[int, bytes]]:
     """Yield (scope, key) for everything in a slot that an identity opens."""
     batches = [
         s for s in slot.stanzas if s.type == BATCH and s.scope in _SCOPES and len(s.body) == 56
@@ -234,8 +236,11 @@ def candidates(slot: Slot, core: bytes, identity: Identity, cache: BatchKeyCache
                     raise DamagedError("the batch stanza of the header is damaged") from None
 
 
-def _open_slot(slot: Slot, prefix: Prefix, identity: Identity, cache: BatchKeyCache):
-    keys, object_key = None, None
+def _open_slot(
+    slot: Slot, prefix: Prefix, identity: Identity, cache: BatchKeyCache
+) -> tuple[KeySchedule | None, bytes | None]:
+    keys: KeySchedule | None = None
+    object_key: bytes | None = None
     for scope, key in candidates(slot, prefix.core, identity, cache):
         if len(key) != 32:
             raise DamagedError("a stanza of the header wraps a key of the wrong length")

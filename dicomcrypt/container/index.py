@@ -84,7 +84,7 @@ class Index:
 
     kind: int
     lengths: dict[int, int]
-    runs: list[Run] = field(default_factory=list)
+    runs: Sequence[Run] = field(default_factory=list)
     methods: bytes = b""
     frames: bytes | None = None
     syntax: str | None = None
@@ -92,7 +92,7 @@ class Index:
     frame_bits: int | None = None
     size: int | None = None
     meta: Meta = field(default_factory=Meta)
-    tags_runs: list[Run] = field(default_factory=list)
+    tags_runs: Sequence[Run] = field(default_factory=list)
     tags_methods: bytes = b""
 
     def encode(self) -> bytes:
@@ -128,7 +128,7 @@ def unit_count(run: Run) -> int:
     return -(-run[1] // size)
 
 
-def check_runs(runs: Any, methods: Any, payload: int) -> tuple[list[Run], bytes]:
+def check_runs(runs: Any, methods: Any, payload: int) -> tuple[Sequence[Run], bytes]:
     """Check runs and methods as docs/spec/block-layer-v1.md sections 1 and 2 demand.
 
     Raises DamagedError; returns them as they are to be used."""

@@ -60,7 +60,7 @@ class Prefix(NamedTuple):
         return PREFIX_SIZE + 2 * self.capacity
 
 
-def looks_like_object(start: bytes) -> bool:
+def looks_like_object(start: bytes | memoryview) -> bool:
     """Whether a file that begins with these bytes claims to be a DCMX object."""
     return start[:8] == MAGIC
 
@@ -96,7 +96,7 @@ def pack_trailer(
     """Return TRAILER for streams {id: (offset, length)} of an object of `total` bytes.
 
     signatures: offset and length of the signature streams together, if the object is signed."""
-    places = []
+    places: list[int] = []
     for sid in (1, 2, 3, 4):
         places += streams.get(sid, _ABSENT)
     return _TRAILER.pack(*places, *(signatures or _ABSENT), total, TRAILER_MAGIC)

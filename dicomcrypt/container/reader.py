@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import DamagedError
 from .header import BatchKeyCache, Slot, Unlocked, missing_scope, parse_slots, unlock
@@ -20,6 +21,11 @@ from .layout import (
 )
 from .stanza import Identity
 from .streams import CHUNK, SEALED_CHUNK, ChunkReader, Source, StreamOpener, plain_size
+
+if TYPE_CHECKING:
+    from .signature import Sealed, Verified
+
+    V = TypeVar("V", bound=Verified)
 
 #: Sealed streams up to this length are opened in one piece.
 WHOLE = 1 << 20
@@ -67,10 +73,10 @@ class OpenContainer:
         self.unlocked = unlocked
         self.keys = unlocked.keys
         self.streams = container.streams
-        self._source = None if container.signatures is not None else container.source
+        self._source: Source | None = container.source if container.signatures is None else None
         #: Of a signed object, once it is verified: manifest and CMS, and what `verify` made of it.
-        self.sealed = None
-        self.signature = None
+        self.sealed: Sealed | None = None
+        self.signature: Verified | None = None
         self._readers: dict[int, ChunkReader] = {}
         self._indexes: dict[int, Index] = {}
         self._closing: Index | None = None  # once it is checked
@@ -87,26 +93,27 @@ class OpenContainer:
             raise DamagedError("the object is signed, and its signature was not verified")
         return self._source
 
-    def verify_signature(self, verify: Callable[[bytes, bytes], object]):
+    def verify_signature(self, verify: Callable[[bytes, bytes], V]) -> V:
         """Return verify(manifest, CMS), which raises if the signature is wrong; then the streams
         can be read, as far as they are what was signed. Raises DamagedError."""
         from .signature import SignedSource, open_signature
 
         container = self.container
+        if container.signatures is None:
+            raise DamagedError("the object is not signed")
         sealed = open_signature(container.source, self.streams, container.signatures, self.keys)
-        self.signature = verify(sealed.manifest.data, sealed.cms)
+        self.signature = verified = verify(sealed.manifest.data, sealed.cms)
         self.sealed = sealed
         self._source = SignedSource(container.source, self.streams, sealed.manifest)
-        return self.signature
+        return verified
 
     def check_signatures(self) -> None:
         """Raise DamagedError unless all signature streams that the keys open say the same."""
-        if self.sealed is not None:
+        signatures = self.container.signatures
+        if self.sealed is not None and signatures is not None:
             from .signature import check_copies
 
-            check_copies(
-                self.container.source, self.container.signatures, self.keys, self.sealed
-            )
+            check_copies(self.container.source, signatures, self.keys, self.sealed)
 
     def require(self, streams: Iterable[int], wanted: str) -> None:
         """Raise NoIdentityError unless every one of these streams can be opened."""

@@ -10,7 +10,7 @@ import hmac
 import struct
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import DamagedError
 from .layout import CORE_SIZE, SIGNATURE_STREAMS
@@ -38,7 +38,9 @@ class Manifest(NamedTuple):
     leaves: dict[int, bytes]
 
 
-def build_manifest(core: bytes, streams: dict[int, tuple[int, int]], leaves: dict[int, bytes]):
+def build_manifest(
+    core: bytes, streams: dict[int, tuple[int, int]], leaves: dict[int, bytes]
+) -> Manifest:
     """Return the Manifest of an object's streams {id: (offset, length)}."""
     parts = [core]
     for sid in sorted(streams):
@@ -86,6 +88,13 @@ class LeafSink:
         if self._left < PIECE:
             self._end_piece()
         return b"".join(self._leaves)
+
+
+class Verified(Protocol):
+    """A signature that was verified."""
+
+    def facts(self) -> dict[str, Any]:
+        """What is told of it."""
 
 
 class Sealed(NamedTuple):

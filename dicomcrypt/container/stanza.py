@@ -63,9 +63,16 @@ class Stanza(NamedTuple):
 class Recipient(Protocol):
     """Somebody to encrypt to."""
 
-    algorithm: str
-    stanza_type: int
-    hint: bytes
+    @property
+    def algorithm(self) -> str:
+        """Its name in the policy's registry."""
+
+    @property
+    def stanza_type(self) -> int: ...
+
+    @property
+    def hint(self) -> bytes:
+        """Eight bytes by which its stanzas are known, NO_HINT if nothing shall tell them."""
 
     def wrap(self, key: bytes, scope: int, binding: bytes) -> Stanza:
         """Wrap 32 bytes of key; binding is CORE, or the batch id for scope 4."""

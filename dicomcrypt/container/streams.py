@@ -29,7 +29,9 @@ _INFO = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0"
 class Sink(Protocol):
     """Where sealed bytes go without a copy."""
 
-    position: int
+    @property
+    def position(self) -> int:
+        """Bytes that were committed."""
 
     def reserve(self, size: int) -> memoryview:
         """Return room for exactly `size` bytes at the end."""
@@ -38,7 +40,7 @@ class Sink(Protocol):
         """Keep the first `size` bytes of what was reserved."""
 
 
-def put(sink: Sink, data: bytes) -> None:
+def put(sink: Sink, data: bytes | memoryview) -> None:
     """Copy bytes to the end of a sink."""
     size = len(data)
     sink.reserve(size)[:] = data
@@ -70,8 +72,8 @@ class StreamSealer:
         self._pending = 0
         self.offset = sink.position
 
-    def write(self, data) -> None:
-        """Seal some more of the plaintext; data is any contiguous buffer."""
+    def write(self, data: bytes | memoryview) -> None:
+        """Seal some more of the plaintext; a view is of bytes."""
         pending = self._pending + len(data)
         room = self._head + pending // CHUNK * SEALED_CHUNK
         self._pending, self._head = pending % CHUNK, 0
@@ -91,6 +93,13 @@ class Source(Protocol):
 
     def read_range(self, offset: int, length: int) -> bytes | memoryview:
         """Return exactly these bytes; raise DamagedError if the object ends before."""
+
+
+class OpenSource(Source, Protocol):
+    """A source that whoever opened it closes."""
+
+    def close(self) -> None:
+        """Nothing is read of it any more."""
 
 
 def damaged_stream(sid: int) -> DamagedError:
@@ -117,7 +126,7 @@ class ChunkReader:
         self._nonce = int.from_bytes(derived[32:44], "big")
         self._only: bytes | None = None  # the plaintext of a stream of one chunk
 
-    def chunk(self, number: int, sealed) -> bytes:
+    def chunk(self, number: int, sealed: bytes | memoryview) -> bytes:
         """Open one chunk; raises InvalidTag."""
         nonce = (self._nonce ^ number).to_bytes(12, "big")
         return self._aead.decrypt(nonce, sealed, None)

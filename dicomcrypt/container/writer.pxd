@@ -9,4 +9,4 @@ cdef class ContainerWriter:
     cpdef begin(self, sid)
     cpdef end(self, sid, sealer)
     cpdef close(self)
-    cdef _write_signatures(self)
+    cdef _write_signatures(self, sign)

@@ -97,7 +97,8 @@ class FragmentMap:
     def _from_offsets(self, offsets: Sequence[int]) -> list[int] | None:
         if offsets[0] != 0:
             return None
-        firsts, fragment, base = [], 0, self._starts[0]
+        firsts: list[int] = []
+        fragment, base = 0, self._starts[0]
         for offset in offsets:
             while fragment < len(self._starts) and self._starts[fragment] < base + offset:
                 fragment += 1

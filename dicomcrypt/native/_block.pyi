@@ -1,22 +1,28 @@
-from collections.abc import Buffer, Callable
+from collections.abc import Callable
+from typing import Final, final
 
-TILE: int
-LINEAR_UNIT: int
-RANDOMIZED: int
+from typing_extensions import Buffer
+
+TILE: Final[int]
+LINEAR_UNIT: Final[int]
+RANDOMIZED: Final[int]
 
 def kernels() -> dict[str, str]: ...
 def overlaps(a: Buffer, b: Buffer) -> bool: ...
 def lookup(name: str) -> tuple[int, str]: ...
 
+@final
 class StreamCipher:
-    kernel: int
+    @property
+    def kernel(self) -> int: ...
     def __init__(
         self,
         key: Buffer,
         kernel: int,
-        keystream: Callable[[bytes], Callable[[bytes, Buffer], None]],
+        keystream: Callable[[bytes], Callable[[bytes, bytearray | memoryview], None]],
     ) -> None: ...
 
+@final
 class Run:
     def __init__(
         self,

@@ -1,5 +1,8 @@
-from collections.abc import Buffer
-from typing import Any
+from typing import Any, Final
+
+from typing_extensions import Buffer
+
+DEEPEST: Final[int]
 
 def bounded(data: Buffer, arrays: int, items: int) -> bool: ...
 def encode_map(entries: dict[int, Any]) -> bytes: ...

@@ -1,17 +1,17 @@
-from typing import final
+from typing import Final, final
 
 from typing_extensions import Buffer
 
-NEED: int
-PIXELS: int
-END: int
-DEFLATED: int
-FOREIGN: int
-BROKEN: int
-ITEMS_NEED: int
-ITEMS_FULL: int
-ITEMS_DELIMITER: int
-ITEMS_IRREGULAR: int
+NEED: Final[int]
+PIXELS: Final[int]
+END: Final[int]
+DEFLATED: Final[int]
+FOREIGN: Final[int]
+BROKEN: Final[int]
+ITEMS_NEED: Final[int]
+ITEMS_FULL: Final[int]
+ITEMS_DELIMITER: Final[int]
+ITEMS_IRREGULAR: Final[int]
 
 @final
 class Scan:

@@ -8,10 +8,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 from ..errors import DamagedError, UsageError
 from ..regular import open_regular
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    T = TypeVar("T")
 
 #: How much a sink collects: an object of a CT image, to be written in one piece.
 FLUSH = 640 * 1024
@@ -19,7 +24,7 @@ FLUSH = 640 * 1024
 EDGE = 32 * 1024
 
 
-def patiently(read: Callable[[], Any]) -> Any:
+def patiently(read: Callable[[], T]) -> T:
     """Return read(), tried again a few times if the medium fails (EIO)."""
     for pause in (0.05, 0.2, 0.8):
         try:
@@ -31,7 +36,7 @@ def patiently(read: Callable[[], Any]) -> Any:
     return read()
 
 
-def byte_view(data) -> memoryview:
+def byte_view(data: Buffer) -> memoryview:
     """Return a flat view of any contiguous buffer; UsageError for anything else."""
     try:
         return memoryview(data).cast("B")
@@ -39,10 +44,18 @@ def byte_view(data) -> memoryview:
         raise UsageError("the data must be a contiguous buffer of bytes") from None
 
 
+class Writable(Protocol):
+    """Where bytes are written: a file, or anything else with `write`."""
+
+    def write(self, data: Any, /) -> int | None:
+        """Take a contiguous buffer, or its beginning; return how many bytes those are. None: a
+        raw file took nothing, everything else took all."""
+
+
 class MemorySink:
     """A caller's writable buffer, filled from its start."""
 
-    def __init__(self, out) -> None:
+    def __init__(self, out: Buffer) -> None:
         self._out = byte_view(out)
         if self._out.readonly:
             raise UsageError("the output buffer is read-only")
@@ -102,7 +115,7 @@ class FileSink:
     buffer: a bytearray to reuse between files, grown as needed.
     """
 
-    def __init__(self, file: BinaryIO, buffer: bytearray | None = None) -> None:
+    def __init__(self, file: Writable, buffer: bytearray | None = None) -> None:
         self._write = file.write
         self._raw = isinstance(file, io.RawIOBase)  # whose None says that nothing was written
         # Others may keep what they are given, as the uploads of obstore do.
@@ -142,7 +155,7 @@ class FileSink:
 class MemorySource:
     """An object in memory."""
 
-    def __init__(self, data) -> None:
+    def __init__(self, data: Buffer) -> None:
         self._data = byte_view(data)
 
     def size(self) -> int:

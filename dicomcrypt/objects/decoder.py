@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import BinaryIO, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
-from ..ciphers.transform import Run, cipher, unit_count
+from ..ciphers.transform import Run, StreamCipher, cipher, inverse_run, unit_count
 from ..container.index import Run as RunEntry
 from ..container.layout import STREAM_ORDER, TAGS, TAIL
 from ..container.reader import OpenContainer, room_in
 from ..container.streams import PIECE, StreamOpener
 from ..errors import DamagedError
+
+if TYPE_CHECKING:
+    from .buffers import Writable
 
 BAND = 128 * 1024
 #: Part names of the command line, and the streams they stand for.
@@ -19,6 +22,10 @@ PARTS = {"all": (1, 2, 4, 3), "tags": (1, 3), "pixels": (2,)}
 
 class Output(Protocol):
     """Where plaintext goes: room for what comes next, and how much of it is done."""
+
+    @property
+    def position(self) -> int:
+        """Bytes that are done."""
 
     def room(self, size: int) -> memoryview:
         """Return a window that begins at the first byte that is not done; at least `size`
@@ -50,7 +57,7 @@ class FileOutput:
 
     def __init__(
         self,
-        file: BinaryIO,
+        file: Writable,
         scratch: bytearray | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
@@ -93,7 +100,7 @@ class NullOutput:
             self._progress(size)
 
 
-def stream_runs(opened: OpenContainer, sid: int) -> tuple[list[RunEntry], bytes]:
+def stream_runs(opened: OpenContainer, sid: int) -> tuple[Sequence[RunEntry], bytes]:
     """Return the runs and methods of a stream's payload."""
     if sid == TAGS:
         index = opened.index(TAIL)
@@ -111,20 +118,19 @@ class _Payload:
         self.at = 0
         self._verify_only = isinstance(output, NullOutput)
         self._runs, self._methods = ([], b"") if self._verify_only else stream_runs(opened, sid)
-        self._cipher = cipher(opened.keys.block_key(sid)) if self._runs else None
+        self._keys, self._sid = opened.keys, sid
+        self._cipher: StreamCipher | None = None
         self._number = self._unit = 0
         self._run: Run | None = None
         self._room = BAND
 
     def _begin(self, entry: RunEntry) -> None:
+        if self._cipher is None:
+            self._cipher = cipher(self._keys.block_key(self._sid))
         units = unit_count(entry)
-        rows, width, split = entry[2:] if len(entry) == 5 else (0, 0, 0)
-        self._run = Run(
-            self._cipher, entry[0], entry[1], rows=rows, row_bytes=width, split=split,
-            first_unit=self._unit, inverse=True,
-            methods=self._methods[self._unit : self._unit + units],
-        )  # fmt: skip
-        self._room = max(BAND, 2 * width + 2 * 49152) if rows else BAND
+        methods = self._methods[self._unit : self._unit + units]
+        self._run = inverse_run(self._cipher, entry, self._unit, methods, entry[0], entry[1])
+        self._room = max(BAND, 2 * entry[3] + 2 * 49152) if len(entry) == 5 else BAND
         self._unit += units
         self._number += 1
 

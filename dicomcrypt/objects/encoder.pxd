@@ -13,12 +13,12 @@ cdef class _Stream:
 
 cdef class Encoder:
     cdef long long _base, _end, _pos, _item_next, _value_end
-    cdef bint _last, _run_open, _items_done, _table_seen
-    cdef int _items_status, _kernel
+    cdef bint _last, _run_open, _items_done, _table_seen, _tags_begun, _layered
+    cdef int _items_status, _kernel, _method
     cdef _Stream _stream, _tags
     cdef ContainerWriter _writer
     cdef dict _lengths
     cdef object _run, _items, _basic, _extended, _fragments, _fragment, _syntax, _photometric
-    cdef object _method, _meta, _opaque_allowed, _scratch, _scan, _window, _step
+    cdef object _meta, _opaque_allowed, _scratch, _scan, _window, _step
     cdef object _geometry, _frame_bits
     cdef readonly long long size, wanted

@@ -8,8 +8,9 @@ of code serves files, memory, pipes and network streams.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ..ciphers.transform import LINEAR_UNIT, Run, cipher, demanded_kernel
+from ..ciphers.transform import LINEAR_UNIT, Run, StreamCipher, cipher, demanded_kernel
 from ..container.index import MAX_RUNS, Geometry, Index, Meta
 from ..container.layout import OPAQUE, PIXELS, TAGS, TAIL
 from ..container.streams import Sink, StreamSealer
@@ -37,9 +38,9 @@ class _Stream:
 
     def __init__(self, sid: int, start: int, sealer: StreamSealer) -> None:
         self.sid, self.start, self.sealer = sid, start, sealer
-        self.runs = []
+        self.runs: list[list[int]] = []
         self.methods = bytearray()
-        self.cipher = None
+        self.cipher: StreamCipher | None = None
 
 
 class Encoder:
@@ -51,6 +52,12 @@ class Encoder:
     raises to refuse. scratch: a bytearray of at least BAND bytes, reused between objects.
     sign: makes the CMS of the object's manifest (`keys.signing.Signer.sign`); None: not signed.
     """
+
+    if TYPE_CHECKING:  # what a step finds because an earlier one made it
+        _stream: _Stream
+        _run: Run
+        _geometry: Geometry
+        _fragments: FragmentMap
 
     def __init__(
         self,
@@ -64,7 +71,8 @@ class Encoder:
         sign: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self._writer = ContainerWriter(sink, *material, sign)
-        self._method = method
+        self._layered = method is not None
+        self._method = -1 if method is None else method
         self._meta = meta or Meta()
         self._opaque_allowed = opaque_allowed
         self._scratch = scratch if scratch is not None else bytearray(BAND)
@@ -73,16 +81,19 @@ class Encoder:
         self._base = self._end = self._pos = 0
         self._last = False
         self._kernel = -1
-        self._step = self._scan_step
-        self._stream = self._tags = None
-        self._run = None  # the frame run in progress
+        self._step: Callable[[], bool] | None = self._scan_step
+        self._tags: _Stream | None = None  # once it is done
+        self._tags_begun = False
         self._run_open = False  # whether the last linear run goes on
-        self._lengths = {}
-        self._items = ()
+        self._lengths: dict[int, int] = {}
+        self._items: list[tuple[int, int]] = []
         self._item_next = 0
         self._items_done = self._table_seen = False
+        self._items_status = _scan.ITEMS_NEED
         self._basic = self._extended = b""
-        self._fragments = self._fragment = None
+        self._fragment: tuple[int, int] | None = None  # its header and its end
+        self._frame_bits: int | None = None
+        self._value_end = 0
         self._syntax = self._photometric = ""
         self.size = 0
         #: File offset that the next window must reach, unless the file ends before.
@@ -110,12 +121,16 @@ class Encoder:
         self._stream = _Stream(sid, self._pos, self._writer.begin(sid))
         self._run_open = False
 
+    def _begin_tags(self) -> None:
+        if not self._tags_begun:
+            self._begin(TAGS)
+            self._tags_begun = True
+
     def _close(self, index: Index | None) -> None:
         stream = self._stream
         if index is not None:
             stream.sealer.write(index.encode())
         self._writer.end(stream.sid, stream.sealer)
-        self._stream = None
 
     def _index(self) -> Index:
         """The index of the current stream, its payload ending here."""
@@ -150,13 +165,14 @@ class Encoder:
             self._stream.sealer.write(self._window[self._pos - self._base : end - self._base])
             self._pos = end
 
-    def _cipher(self):
-        if self._stream.cipher is None:
+    def _cipher(self) -> StreamCipher:
+        stream = self._stream
+        if stream.cipher is None:
             if self._kernel < 0:
                 self._kernel = demanded_kernel()
             keys = self._writer.keys
-            self._stream.cipher = cipher(keys.block_key(self._stream.sid), self._kernel)
-        return self._stream.cipher
+            stream.cipher = cipher(keys.block_key(stream.sid), self._kernel)
+        return stream.cipher
 
     def _pump(self, run: Run) -> None:
         """Move the window's bytes through a run into the sealer, as far as they reach."""
@@ -182,7 +198,7 @@ class Encoder:
             have = min(want, self._end - self._pos)
             if want == 0 or (have == 0 and self._last):
                 return True
-            if self._method is None or len(self._stream.runs) >= MAX_RUNS:
+            if not self._layered or len(self._stream.runs) >= MAX_RUNS:
                 if have == 0:
                     self.wanted = self._end + 1
                     return False
@@ -221,19 +237,17 @@ class Encoder:
                 return False
             # More tags than a unit: seal the first unit, go on scanning behind it.
             self._read_tables()
-            if self._stream is None:
-                self._begin(TAGS)
-            if self._method is None:
-                self._pass(self._pos + LINEAR_UNIT)
-            else:
+            self._begin_tags()
+            if self._layered:
                 self._linear_unit(LINEAR_UNIT)
+            else:
+                self._pass(self._pos + LINEAR_UNIT)
             return True
         if status == _scan.PIXELS or status == _scan.END:
-            if self._stream is None:
-                self._begin(TAGS)
+            self._begin_tags()
             self._read_tables()
             self._step = self._tags_step
-        elif self._stream is None:
+        elif not self._tags_begun:
             if self._opaque_allowed is not None:
                 self._opaque_allowed()
             self._begin(OPAQUE)
@@ -290,7 +304,7 @@ class Encoder:
             return True
         self._value_end = scan.pixel_value + scan.pixel_length
         self._frame_bits = native_frame_bits(scan, self._photometric)
-        layout = frame_layout(scan) if self._method is not None else None
+        layout = frame_layout(scan) if self._layered else None
         if layout is None:
             self._step = self._native_linear_step
             return True
@@ -318,7 +332,6 @@ class Encoder:
         stream.methods += run.methods
         if stream.runs[0][1] == 0:
             stream.runs.clear()
-        self._run = None
         self._step = self._pad_step
         return True
 
@@ -348,7 +361,7 @@ class Encoder:
     def _items_step(self) -> bool:
         """Take one item of encapsulated pixel data, or what stands in its place."""
         if self._fragment is not None:
-            return self._fragment_step()
+            return self._fragment_step(*self._fragment)
         if not self._items and not self._items_done:
             status, self._item_next, self._items = _scan.items(
                 self._window, self._base, self._item_next, self._last,
@@ -373,8 +386,7 @@ class Encoder:
         self._run_open = False
         return True
 
-    def _fragment_step(self) -> bool:
-        header, end = self._fragment
+    def _fragment_step(self, header: int, end: int) -> bool:
         if header < 0:  # the Basic Offset Table passes through
             if end > self._end and not self._last and end - self._pos <= MAX_BASIC_TABLE:
                 self.wanted = end

@@ -22,8 +22,9 @@ from ..errors import (
     UsageError,
 )
 from ..keys.batch import Envelope, Material
+from ..regular import open_regular
 from .atomic import AtomicFile, default_mode
-from .buffers import FLUSH, FileSink, FileSource, open_regular, patiently
+from .buffers import FLUSH, FileSink, FileSource, patiently
 from .decoder import PARTS, FileOutput, NullOutput, decode
 from .drivers import READ, encode_memory, encode_stream
 from .encoder import BAND, Encoder
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".dcmx"
 Progress = Callable[[int], None]
+
 
 class Buffers:
     """Buffers that a job reuses between objects; fresh large ones cost page faults."""
@@ -71,7 +73,7 @@ class SourceFile:
         self.tee: Callable[[memoryview], object] | None = None
         if link:
             self.status = os.lstat(path)
-            self.link = os.fsencode(os.readlink(path))
+            self.link = os.readlink(os.fsencode(path))
             return
         self.descriptor = open_regular(path)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def decode_frame(obj: OpenedObject, number: int) -> np.ndarray:
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
     from pydicom.encaps import encapsulate
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     g = obj.geometry
     if g.rows * g.columns * max(g.samples, 1) * g.bits_allocated > MAX_FRAME_BITS:
@@ -53,7 +53,7 @@ def decode_frame(obj: OpenedObject, number: int) -> np.ndarray:
     frame = obj.frame_bytes(number) if encapsulated else obj.native_bytes(number)
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    syntax = obj.transfer_syntax
+    syntax = UID(obj.transfer_syntax)
     if not encapsulated and syntax not in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
         syntax = ExplicitVRBigEndian if g.big_endian else ExplicitVRLittleEndian
     dataset.file_meta.TransferSyntaxUID = syntax
@@ -110,9 +110,11 @@ def as_picture(array: np.ndarray, obj: OpenedObject) -> np.ndarray:
     return 255 - grey if photometric == "MONOCHROME1" else grey
 
 
-def _windowed(array, obj, values, low, high):
+def _windowed(
+    array: np.ndarray, obj: OpenedObject, values: np.ndarray, low: float, high: float
+) -> tuple[np.ndarray, float, float]:
     """Modality LUT and VOI window (PS3.3 C.11.1, C.11.2), as far as the tags give them."""
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
     try:
         dataset = obj.dataset
@@ -128,7 +130,9 @@ def _windowed(array, obj, values, low, high):
     )
 
 
-def write_frame(obj: OpenedObject, number: int, path: str | os.PathLike[str], file) -> None:
+def write_frame(
+    obj: OpenedObject, number: int, path: str | os.PathLike[str], file: BinaryIO
+) -> None:
     """Write one frame into an open binary file, in the format of the path's ending.
 
     .raw: the frame's bytes as encoded; .npy: the decoded array; .png, .bmp: a picture for the

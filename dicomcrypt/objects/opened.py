@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import bisect
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from ..ciphers.transform import LINEAR_UNIT, Run, cipher, unit_count
+from ..ciphers.transform import StreamCipher, cipher, inverse_run, unit_count, unit_size
 from ..container.index import Geometry
 from ..container.layout import PIXELS, TAGS, TAIL
 from ..container.reader import OpenContainer
@@ -20,8 +20,6 @@ from .decoder import stream_runs
 if TYPE_CHECKING:
     import numpy
     import pydicom
-
-    from ..native._block import StreamCipher
 
 
 class _Ranges:
@@ -41,7 +39,7 @@ class _Ranges:
     def _unit(self, number: int, at: int) -> tuple[int, int, int]:
         """The unit of run `number` that holds offset `at`: (start, length, unit number)."""
         run = self._runs[number]
-        size = run[2] * run[3] if len(run) == 5 else LINEAR_UNIT
+        size = unit_size(run)
         k = (at - run[0]) // size
         start = run[0] + k * size
         return start, min(size, run[0] + run[1] - start), self._first_units[number] + k
@@ -80,18 +78,15 @@ class _Ranges:
             at = max(self._runs[number][0], low)
             while at < min(self._ends[number], high):
                 unit_start, length, unit = self._unit(number, at)
-                entry = self._runs[number]
-                rows, width, split = entry[2:] if len(entry) == 5 else (0, 0, 0)
-                run = Run(
-                    stream_cipher, unit_start, length, rows=rows, row_bytes=width, split=split,
-                    first_unit=unit, inverse=True, methods=self._methods[unit : unit + 1],
-                )  # fmt: skip
+                method = self._methods[unit : unit + 1]
+                run = inverse_run(stream_cipher, self._runs[number], unit, method, unit_start,
+                                  length)
                 run.advance(plain, low, sealed, low)
                 at = unit_start + length
         return plain
 
 
-class Frames(Sequence):
+class Frames(Sequence[bytes]):
     """The frames of an object as bytes, as they are encoded; each is read when asked for."""
 
     def __init__(self, obj: OpenedObject) -> None:
@@ -100,7 +95,11 @@ class Frames(Sequence):
     def __len__(self) -> int:
         return self._obj.frame_count
 
-    def __getitem__(self, number):
+    @overload
+    def __getitem__(self, number: int) -> bytes: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[bytes]: ...
+    def __getitem__(self, number: int | slice) -> bytes | list[bytes]:
         if isinstance(number, slice):
             return [self._obj.frame_bytes(n) for n in range(*number.indices(len(self)))]
         if number < 0:
@@ -121,7 +120,9 @@ class OpenedObject:
     Attributes reach as far as the identity's scope and raise NoIdentityError beyond.
     """
 
-    def __init__(self, container: OpenContainer, close=None) -> None:
+    def __init__(
+        self, container: OpenContainer, close: Callable[[], None] | None = None
+    ) -> None:
         self._container = container
         self._close = close
         self._ranges: dict[int, _Ranges] = {}
@@ -224,8 +225,9 @@ class OpenedObject:
         if index.frames is not None:
             offset, length = struct.unpack_from("<QQ", index.frames, 16 * number)
         else:
-            offset = number * index.frame_bits // 8
-            length = ((number + 1) * index.frame_bits + 7) // 8 - offset
+            bits = index.frame_bits or 0  # not 0: there would be no frames
+            offset = number * bits // 8
+            length = ((number + 1) * bits + 7) // 8 - offset
         if offset + length > index.lengths[PIXELS]:
             raise FrameError(f"frame {number} is missing: the file was cut off before it")
         return offset, length

@@ -43,11 +43,6 @@ from .signing import unlock
 if TYPE_CHECKING:
     from ..keys.signing import Signer
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 COPY = 1 << 20
 
 
@@ -57,6 +52,15 @@ def _hint(entry: Recipient | bytes) -> bytes:
 
 def _same(stanza: Stanza, recipient: Recipient) -> bool:
     return stanza.type == recipient.stanza_type and stanza.hint == recipient.hint
+
+
+def _recipient_of(identity: Identity | None) -> Recipient | None:
+    """Who encrypts to an identity; None if it does not tell, as one of a plug-in may."""
+    own: Any = getattr(identity, "recipient", identity)
+    if not all(hasattr(own, name) for name in ("wrap", "stanza_type", "hint")):
+        return None
+    recipient: Recipient = own
+    return recipient
 
 
 def _names_of(stanzas: Sequence[Stanza]) -> str:
@@ -111,11 +115,15 @@ def _locked(path: str) -> Iterator[int]:
     """Hold the object for oneself: two changes at once could wipe both slots.
 
     Yields a descriptor of the file that bears the name now, for reading and writing."""
+    try:
+        import fcntl
+    except ImportError:
+        raise UsageError("this system has no file locks that hold a change of recipients together: "
+                         "do it on Linux or macOS") from None
     while True:
-        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         try:
-            if fcntl is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 yield descriptor
                 return
@@ -216,7 +224,7 @@ def _one_name(path: str) -> os.stat_result:
 
 
 def _with_larger_slots(
-    path: str | os.PathLike[str], container: Container, unlocked: Unlocked,
+    path: str, container: Container, unlocked: Unlocked,
     stanzas: Sequence[Stanza],
 ) -> None:
     """Write the object beside itself with larger slots and the same streams."""
@@ -249,7 +257,7 @@ def _with_larger_slots(
 
 
 def _encrypt_anew(
-    path: str | os.PathLike[str],
+    path: str,
     opened: OpenContainer,
     add: Sequence[Recipient],
     gone: Sequence[Stanza],
@@ -260,12 +268,13 @@ def _encrypt_anew(
     """Encrypt the object under a new key for those who stay."""
     unlocked = opened.unlocked
     staying = list(add)
-    own = getattr(unlocked.identity, "recipient", unlocked.identity)
-    own_stanzas = [s for s in unlocked.slot.stanzas if _same(s, own)]
-    if not any(s in gone for s in own_stanzas) and not any(
-        r.stanza_type == own.stanza_type and r.hint == own.hint for r in staying
-    ):
-        staying.append(own)
+    own = _recipient_of(unlocked.identity)
+    if own is not None:
+        own_stanzas = [s for s in unlocked.slot.stanzas if _same(s, own)]
+        if not any(s in gone for s in own_stanzas) and not any(
+            r.stanza_type == own.stanza_type and r.hint == own.hint for r in staying
+        ):
+            staying.append(own)
     lost = [
         s for s in unlocked.slot.stanzas
         if s.type != BATCH and s not in gone and not any(_same(s, r) for r in staying)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from cryptography.exceptions import InvalidTag
 
-from ..ciphers.transform import Run, cipher, unit_count
+from ..ciphers.transform import StreamCipher, cipher, inverse_run, unit_count, unit_size
 from ..container.header import BatchKeyCache, Slot, candidates, parse_slots, unlock
 from ..container.index import Index
+from ..container.index import Run as RunEntry
 from ..container.layout import (
     OPAQUE,
     PREFIX_SIZE,
@@ -32,7 +33,7 @@ from ..container.layout import (
 )
 from ..container.reader import read_index
 from ..container.schedule import KeySchedule
-from ..container.stanza import Identity
+from ..container.stanza import BATCH, FULL, Identity, Stanza
 from ..container.streams import CHUNK, HEADER, SEALED_CHUNK, ChunkReader
 from ..errors import DamagedError, DicomcryptError, NoIdentityError
 from .atomic import AtomicFile, default_mode
@@ -52,7 +53,8 @@ class _Salvage:
         """Plaintext [start, end) with zeros for what does not authenticate, and where
         that is, counted from start."""
         first, last = start // CHUNK, (end - 1) // CHUNK
-        plain, holes = bytearray(end - start), []
+        plain = bytearray(end - start)
+        holes: list[tuple[int, int]] = []
         for n in range(first, last + 1):
             at = HEADER + n * SEALED_CHUNK
             size = min(SEALED_CHUNK, reader.length - at)
@@ -75,7 +77,9 @@ class _Salvage:
             lost.append({"stream": name, "start": low, "end": high})
 
 
-def _unlock(source: FileSource, identities: Sequence[Identity], report: dict[str, Any]):
+def _unlock(
+    source: FileSource, identities: Sequence[Identity], report: dict[str, Any]
+) -> tuple[Prefix, KeySchedule]:
     """Keys of the object, even if its header's authentication code is wrong."""
     prefix = parse_prefix(bytes(source.read_range(0, min(source.size(), PREFIX_SIZE))))
     data = bytes(source.read_range(PREFIX_SIZE, 2 * prefix.capacity))
@@ -94,12 +98,14 @@ def _unlock(source: FileSource, identities: Sequence[Identity], report: dict[str
     raise NoIdentityError("the header is damaged, and no identity opens what is left of it")
 
 
-def _keys_of(slot: Slot, prefix, stanza, identity: Identity) -> KeySchedule | None:
-    alone = Slot(slot.generation, [stanza] + [s for s in slot.stanzas if s.type == 7],
-                 slot.signed, slot.macs)
+def _keys_of(
+    slot: Slot, prefix: Prefix, stanza: Stanza, identity: Identity
+) -> KeySchedule | None:
+    batches = [s for s in slot.stanzas if s.type == BATCH]
+    alone = Slot(slot.generation, [stanza, *batches], slot.signed, slot.macs)
     try:
         for scope, key in candidates(alone, prefix.core, identity, BatchKeyCache()):
-            if scope == 1:
+            if scope == FULL:
                 return KeySchedule.from_object_key(key, prefix.core)
             return KeySchedule.from_scope_key(key, scope, prefix.core)
     except DamagedError:
@@ -122,7 +128,7 @@ def _earlier_trailer(source: FileSource, prefix: Prefix) -> Trailer | None:
     return None
 
 
-def _lost_stream(work: _Salvage, file, sid: int, size: int, state: str) -> int:
+def _lost_stream(work: _Salvage, file: BinaryIO, sid: int, size: int, state: str) -> int:
     """Zeros in place of a stream of which nothing can be read."""
     work.lose(sid, 0, size)
     file.truncate(file.seek(size, os.SEEK_CUR))
@@ -151,7 +157,7 @@ def salvage_path(
         start = max(prefix.streams_offset, source.size() - TRAILER_SIZE)
         trailer = bytes(source.read_range(start, source.size() - start))
         try:
-            found = parse_trailer(trailer, prefix, source.size())
+            streams, signatures = parse_trailer(trailer, prefix, source.size())
         except DamagedError as error:
             found = _earlier_trailer(source, prefix)
             if found is None:
@@ -160,9 +166,9 @@ def salvage_path(
                     "its end, so nothing can be salvaged"
                 ) from None
             report["trailer"] = str(error)
-        streams = found.streams
-        if found.signatures is not None:
-            report["signature"] = check_signature(source, found, keys)
+            streams, signatures = found
+        if signatures is not None:
+            report["signature"] = check_signature(source, streams, signatures, keys)
         work = _Salvage(source, keys, report)
         readers: dict[int, ChunkReader] = {}
         indexes: dict[int, Index] = {}
@@ -195,15 +201,24 @@ def salvage_path(
         source.close()
 
 
-def _zero_where_different(a: bytearray, b: bytearray) -> bytes:
+def _zero_where_different(a: bytearray, b: bytearray) -> bytearray:
     import numpy as np
 
     first, second = np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)
-    return np.where(first == second, first, 0).astype(np.uint8).tobytes()
+    return bytearray(np.where(first == second, first, 0).astype(np.uint8))
+
+
+def _inverted(
+    stream: StreamCipher, run: RunEntry, unit: int, method: bytes, at: int, sealed: bytearray
+) -> bytearray:
+    """The payload of one unit, which begins at `at`."""
+    plain = bytearray(len(sealed))
+    inverse_run(stream, run, unit, method, at, len(sealed)).advance(plain, at, sealed, at)
+    return plain
 
 
 def _salvage_stream(
-    work: _Salvage, file, sid: int, reader: ChunkReader, indexes: dict[int, Index],
+    work: _Salvage, file: BinaryIO, sid: int, reader: ChunkReader, indexes: dict[int, Index],
     known: int | None,
 ) -> int:
     """known: the payload's length as the closing index tells it, if that could be read."""
@@ -217,7 +232,7 @@ def _salvage_stream(
         (owner.tags_runs, owner.tags_methods) if sid == TAGS else (owner.runs, owner.methods)
     )
     payload = reader.size if sid == TAGS else owner.lengths[sid]
-    stream_cipher = cipher(work.keys.block_key(sid)) if runs else None
+    stream: StreamCipher | None = None
     lost_before = len(report["lost"])
     at = unit = 0
     for entry in [*runs, None]:
@@ -228,37 +243,25 @@ def _salvage_stream(
             at = end
         if entry is None:
             break
-        units = unit_count(entry)
-        size = entry[2] * entry[3] if len(entry) == 5 else 4 << 20
-        rows, width, split = entry[2:] if len(entry) == 5 else (0, 0, 0)
-        for number in range(units):
+        if stream is None:
+            stream = cipher(work.keys.block_key(sid))
+        size = unit_size(entry)
+        for number in range(unit_count(entry)):
             begin = entry[0] + number * size
             length = min(size, entry[0] + entry[1] - begin)
             sealed, holes = work.chunks(reader, sid, begin, begin + length)
-
-            def invert(sealed: bytearray, begin=begin, length=length, unit=unit,
-                       frame=(rows, width, split)) -> bytearray:
-                plain = bytearray(length)
-                run = Run(
-                    stream_cipher, begin, length, rows=frame[0], row_bytes=frame[1],
-                    split=frame[2], first_unit=unit, inverse=True,
-                    methods=methods[unit : unit + 1],
-                )  # fmt: skip
-                run.advance(plain, begin, sealed, begin)
-                return plain
-
-            plain = invert(sealed)
+            method = methods[unit : unit + 1]
+            plain = _inverted(stream, entry, unit, method, begin, sealed)
             if holes:
                 # The block layer spreads a hole over its tile. What changes with the
                 # hole's filling came from it.
                 for low, high in holes:
                     sealed[low:high] = b"\xff" * (high - low)
-                plain = _zero_where_different(plain, invert(sealed))
+                filled = _inverted(stream, entry, unit, method, begin, sealed)
+                plain = _zero_where_different(plain, filled)
             file.write(plain)
             unit += 1
         at = entry[0] + entry[1]
     state = "whole" if len(report["lost"]) == lost_before else "damaged"
     report["streams"].append({"stream": STREAM_NAMES[sid], "state": state})
     return payload
-
-

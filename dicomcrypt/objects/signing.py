@@ -6,12 +6,12 @@ a signed object.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..container.header import BatchKeyCache
-from ..container.layout import STREAM_NAMES, Trailer
+from ..container.layout import STREAM_NAMES
 from ..container.reader import Container, OpenContainer
 from ..container.schedule import KeySchedule
 from ..container.stanza import Identity
@@ -19,7 +19,12 @@ from ..container.streams import Source
 from ..errors import DamagedError, PolicyError, UnsignedError
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from ..keys.cms import Signature
+
+    #: Whose signatures are wanted: a certificate, or a public key (SubjectPublicKeyInfo, DER).
+    SignerKey = bytes | x509.Certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +84,9 @@ def verified_note(whole: bool, facts: dict[str, Any] | None) -> str:
 
 
 def signature_policy(
-    require: bool = False, signers: Iterable[Any] = (), check: Callable | None = None
-) -> SignaturePolicy:
+    require: bool = False, signers: Sequence[SignerKey] = (),
+    check: Callable[[Signature], None] | None = None,
+) -> SignaturePolicy:  # fmt: skip
     """Return the policy of a call's options; signers: certificates, or SubjectPublicKeyInfo."""
     if not require and not signers and check is None:
         return NO_DEMANDS
@@ -119,7 +125,10 @@ def admit(opened: OpenContainer, policy: SignaturePolicy = NO_DEMANDS) -> OpenCo
     return opened
 
 
-def check_signature(source: Source, trailer: Trailer, keys: KeySchedule) -> dict[str, Any]:
+def check_signature(
+    source: Source, streams: dict[int, tuple[int, int]], signatures: tuple[int, int],
+    keys: KeySchedule,
+) -> dict[str, Any]:  # fmt: skip
     """Return what is left of a damaged object's signature: {"state": "valid" or "broken",
     "reason", and, if the signature itself is right, who signed and "changed", the pieces of
     streams [{"stream", "start", "end"}] (bytes of ciphertext) that are not what was signed}."""
@@ -127,13 +136,13 @@ def check_signature(source: Source, trailer: Trailer, keys: KeySchedule) -> dict
     from ..keys.cms import verify_cms
 
     try:
-        sealed = open_signature(source, trailer.streams, trailer.signatures, keys)
+        sealed = open_signature(source, streams, signatures, keys)
         signature = verify_cms(sealed.manifest.data, sealed.cms)
     except (DamagedError, OSError) as error:
         return {"state": "broken", "reason": str(error)}
     changed = [
         {"stream": STREAM_NAMES[sid], "start": start, "end": end}
-        for sid, start, end in changed_pieces(source, trailer.streams, sealed.manifest)
+        for sid, start, end in changed_pieces(source, streams, sealed.manifest)
     ]
     if not changed:
         return {"state": "valid", **signature.facts()}

@@ -55,7 +55,7 @@ class Checkpoints:
     def add(self, outcome: Outcome) -> None:
         """Take an output in progress that is whole."""
         self._waiting.append(outcome)
-        taken_over(outcome.part)
+        taken_over(outcome.in_progress()[0])
         self._bytes += outcome.bytes_out
 
     def poll(self) -> Iterator[Outcome]:
@@ -86,7 +86,7 @@ class Checkpoints:
         for outcome in outcomes:
             self.lost_bytes += outcome.bytes_in
             with contextlib.suppress(OSError):
-                os.unlink(outcome.part)
+                os.unlink(outcome.in_progress()[0])
 
     def _begin(self) -> None:
         self._running, self._waiting, self._bytes = self._waiting, [], 0
@@ -117,12 +117,12 @@ class Checkpoints:
         try:
             if self._sync:
                 sync_folders(dict.fromkeys(
-                    [self._out, *(os.path.dirname(o.part) for o in self._running)]
+                    [self._out, *(os.path.dirname(o.in_progress()[0]) for o in self._running)]
                 ))
             if self._journal is not None:
                 self._journal.add([
-                    (o.relative, Before(*o.seen, os.path.basename(o.part), o.object_id,
-                                        o.replace, self._delete))
+                    (o.relative, Before(*o.seen, os.path.basename(o.in_progress()[0]),
+                                        o.object_id, o.replace, self._delete))
                     for o in self._running
                 ])  # fmt: skip
             written = True
@@ -139,14 +139,15 @@ class Checkpoints:
             self._error = error
 
     def _give_name(self, outcome: Outcome) -> None:
-        rename_part(outcome.part, outcome.output, force=self._force or outcome.replace)
+        part, output = outcome.in_progress()
+        rename_part(part, output, force=self._force or outcome.replace)
 
     def _name(self, outcome: Outcome) -> Outcome:
         try:
             self._give_name(outcome)
         except (DicomcryptError, OSError) as error:
             with contextlib.suppress(OSError):
-                os.unlink(outcome.part)
+                os.unlink(outcome.in_progress()[0])
             if self._journal is not None:
                 self._journal.forget(outcome.relative)
             return Outcome(outcome.path, "failed", message=describe_failure(error), exit_status=1)

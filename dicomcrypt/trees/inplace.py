@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..container.reader import Container
 from ..container.stanza import BATCH, Identity, Recipient
 from ..objects.buffers import FileSource
-from ..objects.files import Buffers, verify_opened
+from ..objects.files import Buffers, Progress, verify_opened
 from ..objects.rewrap import rewrap_path
 from ..objects.signing import NO_DEMANDS, SignaturePolicy, verified_note
 from .job import Guarded, Shard, Watch, run
@@ -31,7 +31,7 @@ def _objects(survey: Survey, shard: Shard | None) -> Iterator[Entry]:
 
 
 def _verifier(
-    root: str, identities: Sequence[Identity], policy: SignaturePolicy, tell
+    root: str, identities: Sequence[Identity], policy: SignaturePolicy, tell: Progress
 ) -> Worker:
     source_root = os.fsencode(root)
     buffers, opener = Buffers(), Opener(source_root, identities, policy)
@@ -111,7 +111,7 @@ def _rewrapped_before(path: str, options: RewrapOptions) -> bool:
 
 
 def _rewrapper(
-    root: str, identities: Sequence[Identity], options: RewrapOptions, tell
+    root: str, identities: Sequence[Identity], options: RewrapOptions, tell: Progress
 ) -> Worker:
     source_root = os.fsencode(root)
 

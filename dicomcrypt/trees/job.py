@@ -44,19 +44,20 @@ def failed(path: str, error: BaseException) -> Outcome:
 
 class Guarded:
     """A worker that turns what may go wrong with one entry into its outcome; the rest of the tree
-    goes on. begin: is told of the tasks that come next."""
+    goes on. work: does an Entry, or what has its fields. begin: is told of the tasks that come
+    next."""
 
     def __init__(
-        self, work: Callable[[Entry], Outcome], root: bytes,
-        begin: Callable[[list[Entry]], None] | None = None,
+        self, work: Callable[[Any], Outcome], root: bytes,
+        begin: Callable[[list[Any]], None] | None = None,
     ) -> None:  # fmt: skip
         self._work, self._root, self._begin = work, root, begin
 
-    def begin(self, tasks: list[Entry]) -> None:
+    def begin(self, tasks: list[Any]) -> None:
         if self._begin is not None:
             self._begin(tasks)
 
-    def __call__(self, entry: Entry) -> Outcome:
+    def __call__(self, entry: Any) -> Outcome:
         if entry.kind == "error":
             return Outcome(self._path(entry), "failed", message=entry.error, exit_status=1)
         if entry.kind == "part":
@@ -73,7 +74,7 @@ class Guarded:
             outcome.seen = entry.size, entry.mtime_ns
         return outcome
 
-    def _path(self, entry: Entry) -> str:
+    def _path(self, entry: Any) -> str:
         return os.fsdecode(os.path.join(self._root, entry.relative))
 
 
@@ -287,7 +288,8 @@ def run(
         if checkpoints is not None:
             yield from checkpoints.finish()
     except DiskFullError as error:
-        checkpoints.abandon()
+        if checkpoints is not None:
+            checkpoints.abandon()
         raise pace.full_error(str(error)) from None
     except BaseException:
         if checkpoints is not None:

@@ -52,13 +52,12 @@ class Journal:
     def __init__(self, path: str, job: bytes) -> None:
         self.path = path
         self._lock = Lock()
-        self._database: sqlite3.Connection | None = None
         self._fresh = self._check_file()
+        # Checkpoints are made by a thread of their own.
+        self._database = sqlite3.connect(
+            path, timeout=0, isolation_level=None, check_same_thread=False
+        )
         try:
-            # Checkpoints are made by a thread of their own.
-            self._database = sqlite3.connect(
-                path, timeout=0, isolation_level=None, check_same_thread=False
-            )
             self._open(job)
         except BaseException:
             self.close()
@@ -214,9 +213,7 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._database.close()
 
 
 def place(out: str, shard: tuple[int, int] | None, given: str | None) -> str:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..container.header import BatchKeyCache
 from ..container.index import Index, Meta
 from ..container.layout import looks_like_object
 from ..container.reader import Container, OpenContainer
 from ..container.stanza import Identity
+from ..container.streams import OpenSource
 from ..errors import DamagedError, DicomcryptError
 from ..objects.atomic import AtomicFile
 from ..objects.buffers import FileSource, write_all
 from ..objects.decoder import MemoryOutput, decode
-from ..objects.files import SUFFIX, Buffers, object_meta, open_into
+from ..objects.files import SUFFIX, Buffers, Progress, object_meta, open_into
 from ..objects.signing import NO_DEMANDS, SignaturePolicy, unlock
-from .walk import Entry
 
 #: So many objects are opened in a row, and those of at most so many bytes decrypted.
 MOST, SMALL = 32, 64 << 10
@@ -29,7 +30,7 @@ class Opened:
     __slots__ = ("_plain", "container", "file", "index", "meta")
 
     def __init__(
-        self, file: FileSource, container: OpenContainer, index: Index | None, meta: Meta
+        self, file: OpenSource, container: OpenContainer, index: Index | None, meta: Meta
     ) -> None:
         self.file, self.container, self.index, self.meta = file, container, index, meta
         self._plain: bytearray | None = None
@@ -37,12 +38,16 @@ class Opened:
     def decrypt(self, buffer: bytearray) -> None:
         """Decrypt all of it into memory, if that is what it is good for."""
         index, size = self.index, self.file.size()
-        if index is not None and index.meta.link is None and index.size <= size <= SMALL:
+        if index is None or index.size is None or index.meta.link is not None:
+            return
+        if index.size <= size <= SMALL:
             plain = bytearray(index.size)
             if decode(self.container, MemoryOutput(memoryview(plain)), buffer) == len(plain):
                 self._plain = plain
 
-    def write(self, out: AtomicFile, streams, buffers: Buffers, progress) -> int:
+    def write(
+        self, out: AtomicFile, streams: Iterable[int] | None, buffers: Buffers, progress: Progress
+    ) -> int:
         """Write the plaintext of some streams, None for all, into an open output; return its
         bytes."""
         if streams is not None or self._plain is None:
@@ -69,13 +74,13 @@ class Opener:
         self._root, self._identities, self._policy = root, identities, policy
         self._decrypt, self._buffer = decrypt, bytearray()
         self._cache = BatchKeyCache()
-        self._tasks: list[Entry] = []
+        self._tasks: list[Any] = []
         self._ready: dict[bytes, Opened | Exception | None] = {}
 
     def __del__(self) -> None:
         self.begin([])
 
-    def begin(self, tasks: list[Entry]) -> None:
+    def begin(self, tasks: list[Any]) -> None:
         """Say which tasks come next."""
         for found in self._ready.values():
             if isinstance(found, Opened):
@@ -83,7 +88,7 @@ class Opener:
         self._ready.clear()
         self._tasks = tasks[::-1]
 
-    def take(self, entry: Entry) -> Opened | None:
+    def take(self, entry: Any) -> Opened | None:
         """Return a file's object; None if it is none.
 
         Raises DamagedError, NoIdentityError, OSError."""
@@ -108,24 +113,26 @@ class Opener:
                 with contextlib.suppress(DicomcryptError, OSError):
                     found.decrypt(self._buffer)
 
-    def _open(self, task: Entry) -> None:
+    def _open(self, task: Any) -> None:
         try:
             self._ready[task.relative] = self._opened(task)
         except Exception as error:  # told when its turn comes
             self._ready[task.relative] = error
 
-    def place(self, task: Entry) -> bytes:
+    # Subclasses may have tasks of their own.
+
+    def place(self, task: Any) -> bytes:
         """Where a task's object lies."""
         return os.path.join(self._root, task.relative)
 
-    def source(self, task: Entry) -> FileSource:
+    def source(self, task: Any) -> OpenSource:
         """Open a task's object, unread."""
         return FileSource(self.place(task), whole=True)
 
-    def check(self, task: Entry, container: Container) -> None:
+    def check(self, task: Any, container: Container) -> None:
         """Look at an object before it is opened; raises what is wrong with it."""
 
-    def _opened(self, task: Entry) -> Opened | None:
+    def _opened(self, task: Any) -> Opened | None:
         file = self.source(task)
         try:
             if not looks_like_object(file.read_range(0, min(8, file.size()))):

@@ -9,11 +9,17 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import DicomcryptError, WorkerLostError
 from ..keys import home
 from ..objects.atomic import remove_unfinished, taken_over
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkContext, SpawnContext
+    from multiprocessing.process import BaseProcess
+
 
 #: Tasks handed to a worker at a time: few enough that an interrupt does not wait long and that
 #: neither side of a pipe fills it.
@@ -53,7 +59,7 @@ class Outcome:
             raise ValueError("no output is in progress")
         return self.part, self.output
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Outcome], tuple[Any, ...]]:
         return Outcome, (
             self.path, self.state, self.output, self.bytes_in, self.bytes_out, self.message,
             self.exit_status, self.details, self.part, self.relative, self.source,
@@ -67,10 +73,10 @@ class Outcome:
 class Worker(Protocol):
     """Does tasks."""
 
-    def begin(self, tasks: list[Any]) -> None:
+    def begin(self, tasks: list[Any], /) -> None:
         """These tasks come next, in this order."""
 
-    def __call__(self, task: Any) -> Outcome:
+    def __call__(self, task: Any, /) -> Outcome:
         """Do one."""
 
 
@@ -78,7 +84,7 @@ class Worker(Protocol):
 #: answers questions, a function that asks the job's process.
 Factory = Callable[..., Worker]
 #: Makes a pool like `Pool` from factory, arguments and answer.
-MakePool = Callable[[Factory, tuple, Callable[[Any], Any]], Any]
+MakePool = Callable[[Factory, tuple[Any, ...], Any], Any]
 #: Answers a worker's question, in the job's process; what it raises is raised in the worker.
 Answer = Callable[[Any], Any]
 
@@ -91,13 +97,14 @@ class _Talk:
     def __init__(self, value: Any) -> None:
         self.value = value
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[_Talk], tuple[Any]]:
         return _Talk, (self.value,)
 
 
 def next_chunk(tasks: Iterator[Any], scale: int = 1) -> list[Any]:
     """Take a few small tasks, or one large one. scale: times what fits into a pipe."""
-    chunk, size, names = [], 0, 0
+    chunk: list[Any] = []
+    size = names = 0
     for task in tasks:
         chunk.append(task)
         size += task.size
@@ -117,7 +124,7 @@ def _mask(how: str) -> None:
         signal.pthread_sigmask(getattr(signal, how), {signal.SIGINT, signal.SIGTERM})
 
 
-def _follow(sentinel: Any) -> None:
+def _follow(sentinel: int) -> None:
     from multiprocessing.connection import wait
 
     wait([sentinel])
@@ -125,7 +132,7 @@ def _follow(sentinel: Any) -> None:
     os._exit(1)  # whoever holds keys does not outlive the job
 
 
-def _serve(connection, factory: Factory, answering: bool) -> None:
+def _serve(connection: Connection[Any, Any], factory: Factory, answering: bool) -> None:
     from multiprocessing import parent_process
     from threading import Thread
 
@@ -152,7 +159,9 @@ def _serve(connection, factory: Factory, answering: bool) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         _mask("SIG_UNBLOCK")
-        Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
+        parent = parent_process()
+        if parent is not None:
+            Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
         home.ask = ask
         worker = factory(*connection.recv(), tell, *((ask,) if answering else ()))
         while (tasks := waiting.popleft() if waiting else connection.recv()) is not None:
@@ -175,7 +184,7 @@ def _serve(connection, factory: Factory, answering: bool) -> None:
 # ---- in the job's process --------------------------------------------------
 
 
-def _context(method: str | None):
+def _context(method: str | None) -> ForkContext | SpawnContext:
     """Fork is quick, and safe where no other thread runs and no token is in use; spawn works
     everywhere."""
     import multiprocessing
@@ -186,7 +195,13 @@ def _context(method: str | None):
         token = sys.modules.get("dicomcrypt.keys.token")
         can_fork = can_fork and not (token is not None and token.in_use())
         method = "fork" if can_fork and threading.active_count() == 1 else "spawn"
-    return multiprocessing.get_context(method)
+    if method == "fork":
+        return multiprocessing.get_context("fork")
+    return multiprocessing.get_context("spawn")
+
+
+def _no_answer(question: object) -> object:
+    raise TypeError("workers of this job have nothing to ask")
 
 
 class Pool:
@@ -200,16 +215,16 @@ class Pool:
     scale = 1
 
     def __init__(
-        self, factory: Factory, arguments: tuple, jobs: int, method: str | None = None,
+        self, factory: Factory, arguments: tuple[Any, ...], jobs: int, method: str | None = None,
         answer: Answer | None = None,
     ) -> None:  # fmt: skip
         context = _context(method)
-        self._answer = answer
-        self._workers: dict[Any, Any] = {}
-        self._queues: dict[Any, deque[bytes]] = {}
+        self._answer: Answer = answer or _no_answer
+        self._workers: dict[Connection[Any, Any], BaseProcess] = {}
+        self._queues: dict[Connection[Any, Any], deque[bytes]] = {}
         #: Path of a task that is being worked on, or one of the same chunk.
         self.current = b""
-        self._idle: deque[Any] = deque()
+        self._idle: deque[Connection[Any, Any]] = deque()
         # A worker that is interrupted before it knows what to do would say so on the terminal.
         _mask("SIG_BLOCK")
         try:
@@ -281,7 +296,10 @@ class Pool:
         outcomes."""
         from multiprocessing.connection import wait
 
-        for connection in wait(list(self._workers), timeout):
+        ready = wait(list(self._workers), timeout)
+        for connection in self._workers:
+            if connection not in ready:
+                continue
             try:
                 found = connection.recv()
             except (EOFError, OSError):
@@ -298,7 +316,7 @@ class Pool:
     def _reply(self, connection: Any, question: Any) -> None:
         try:
             known = isinstance(question, home.Question)
-            answer = question.answer() if known else self._answer(question)
+            answer: Any = question.answer() if known else self._answer(question)
         except DicomcryptError as error:
             answer = error
         try:

@@ -50,10 +50,6 @@ class Sealing:
         self._data = data[:fill]
 
     @property
-    def was_read(self) -> bool:
-        return self._data is not None
-
-    @property
     def data(self) -> memoryview | None:
         """What was read, until it is sealed."""
         return self._data
@@ -69,11 +65,14 @@ class Sealing:
         return self.material
 
     def seal(self) -> None:
-        """Make the object of what was read."""
+        """Make the object of what was read, if it was."""
         job, data = self._job, self._data
-        sink = GrowingSink(len(self.material.header) + 2 * len(data) + 4096)
+        if data is None:
+            return
+        material = self.keys()
+        sink = GrowingSink(len(material.header) + 2 * len(data) + 4096)
         encoder = Encoder(
-            sink, self.material, job.method, meta=self.source.meta(self._name),
+            sink, material, job.method, meta=self.source.meta(self._name),
             opaque_allowed=job.scope_check(self.source), scratch=job.buffers.scratch,
             sign=None if job.signer is None else job.signer.sign,
         )  # fmt: skip
@@ -85,7 +84,7 @@ class Sealing:
         job = self._job
         if self._sealed is None:
             return seal_file(
-                self.source, out, self.material, job.method, name=self._name,
+                self.source, out, self.keys(), job.method, name=self._name,
                 opaque_allowed=job.scope_check(self.source), buffers=job.buffers,
                 progress=job.tell, signer=job.signer,
             )  # fmt: skip
@@ -169,12 +168,11 @@ class Sealer:
         except Exception as error:
             for relative in list(ready):
                 self._failed(relative, error)
-        for relative, found in ready.items():
-            if isinstance(found, Sealing):
+        for relative, made in ready.items():
+            if isinstance(made, Sealing):
                 try:
-                    found.draw_keys()
-                    if found.was_read:
-                        found.seal()
+                    made.draw_keys()
+                    made.seal()
                 except Exception as error:
                     self._failed(relative, error)
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..container.layout import looks_like_object
 from ..container.stanza import Identity
@@ -19,10 +19,11 @@ from ..errors import (
 )
 from ..keys.batch import Envelope
 from ..objects.atomic import AtomicFile
-from ..objects.buffers import open_regular, patiently
+from ..objects.buffers import patiently
 from ..objects.files import (
     SUFFIX,
     Buffers,
+    Progress,
     decrypted_before,
     encrypted_before,
     plain_mode,
@@ -30,6 +31,7 @@ from ..objects.files import (
 )
 from ..objects.readback import read_back
 from ..objects.signing import NO_DEMANDS, SignaturePolicy
+from ..regular import open_regular
 from .checkpoint import Checkpoints
 from .job import Guarded, Output, Shard, Watch, failed, run
 from .names import check_folders, check_link, object_name, plain_name, safe_relative
@@ -59,14 +61,14 @@ def entries_of(
 ) -> Iterator[Entry]:
     """The tree's entries without the files and folders of `exclude` that lie in it."""
     base = os.path.realpath(root)
-    inside = []
+    inside: list[bytes] = []
     for path in exclude:
         relative = os.path.relpath(os.path.realpath(path), base)
         if relative != ".." and not relative.startswith("../"):
             inside.append(os.fsencode(relative))
     for entry in walk(root, fold_case=fold_case):
-        for path in inside:
-            if entry.relative == path or entry.relative.startswith(path + b"/"):
+        for left_out in inside:
+            if entry.relative == left_out or entry.relative.startswith(left_out + b"/"):
                 break
         else:
             yield entry
@@ -103,8 +105,13 @@ class EncryptOptions:
     signer: Signer | None = None
 
 
+def _under_id(folder: bytes, object_id: bytes) -> bytes:
+    """Where an object lies that bears its id for a name."""
+    return os.path.join(folder, object_id.hex().encode() + _SUFFIX)
+
+
 def _encryptor(
-    root: str, out: str, envelope: Envelope, options: EncryptOptions, run_id: str, tell
+    root: str, out: str, envelope: Envelope, options: EncryptOptions, run_id: str, tell: Progress
 ) -> Worker:
     source_root, target_root = os.fsencode(root), os.fsencode(out)
     mirrored = options.names == "keep"
@@ -133,12 +140,11 @@ def _encryptor(
         folder = os.path.join(target_root, parent) if mirrored and parent else target_root
         made = object_name(base) if mirrored else None
         target = os.path.join(folder, made) if made is not None else None
-        common = {"relative": relative, "seen": seen}
         replace, before, outdated = False, entry.before, None
         if before is not None:
-            named = target or os.path.join(folder, before.object_id.hex().encode() + _SUFFIX)
+            named = target or _under_id(folder, before.object_id or b"")
             part = os.path.join(folder, before.part.encode())
-            if common["seen"] != (before.size, before.mtime_ns):
+            if seen != (before.size, before.mtime_ns):
                 # The source was changed since. Where the job may have removed it, this is
                 # another file of its name, and the object is the only copy of that one.
                 replace = not before.gone
@@ -149,11 +155,12 @@ def _encryptor(
                 # Before its name is looked at: that may be taken by what it replaces.
                 return Outcome(shown, "done", os.fsdecode(named), entry.size,
                                os.path.getsize(part), part=os.fsdecode(part),
-                               object_id=before.object_id, replace=before.replace, **common)
+                               object_id=before.object_id, replace=before.replace,
+                               relative=relative, seen=seen)
             elif os.path.lexists(named):
-                details = {"source_kept": "encrypted by a run that was broken off"}
+                kept = {"source_kept": "encrypted by a run that was broken off"}
                 return Outcome(shown, "skipped", message=ENCRYPTED_BEFORE,
-                               details=details if options.delete_source else None)
+                               details=kept if options.delete_source else None)
         elif options.resume and target is not None:
             try:
                 if encrypted_before(path, target, envelope, signed=options.signer is not None):
@@ -167,11 +174,14 @@ def _encryptor(
         except AlreadyEncryptedError:
             return Outcome(shown, "skipped", message="a DCMX object already")
         with sealing:
-            source, material = sealing.source, sealing.material
-            object_id = material.keys.core[16:32] if target is None else None
+            source, material = sealing.source, sealing.keys()
+            object_id = None
             if target is None:
-                target = os.path.join(folder, object_id.hex().encode() + _SUFFIX)
-            details = {"hard_links": entry.hard_links} if entry.hard_links > 1 else {}
+                object_id = material.keys.core[16:32]
+                target = _under_id(folder, object_id)
+            details: dict[str, Any] = {}
+            if entry.hard_links > 1:
+                details["hard_links"] = entry.hard_links
             with AtomicFile(target, force=options.force or replace, sync=False,
                             run=run_id) as file:
                 read, size = sealing.write(file)
@@ -183,7 +193,7 @@ def _encryptor(
                 details["outdated"] = outdated
             return Outcome(shown, "done", file.path, read, size, details=details,
                            part=file.part, source=source.identity(), object_id=object_id,
-                           replace=replace, **common)
+                           replace=replace, relative=relative, seen=seen)
 
     return Guarded(work, source_root, sealer.begin)
 
@@ -259,7 +269,8 @@ def plan_encryption(
                     return Outcome(shown, "skipped", message="encrypted before, as it seems")
                 raise OutputExistsError(f"{os.fsdecode(target)!r} exists: give --force to "
                                         "overwrite it, or --resume to leave it out")
-        return Outcome(shown, "planned", target and os.fsdecode(target), entry.size)
+        output = None if target is None else os.fsdecode(target)
+        return Outcome(shown, "planned", output, entry.size)
 
     plan = Guarded(work, os.fsencode(root))
     for entry in entries_of(root, [out]):
@@ -284,7 +295,7 @@ class DecryptOptions:
 
 def _decryptor(
     root: str, out: str, identities: Sequence[Identity], options: DecryptOptions, run_id: str,
-    tell,
+    tell: Progress,
 ) -> Worker:
     source_root, target_root = os.fsencode(root), os.fsencode(out)
     buffers = Buffers()
@@ -314,21 +325,21 @@ def _decryptor(
             opened, index, meta = found.container, found.index, found.meta
             relative = plain_name(entry.relative, meta.name, opened.container.prefix.object_id)
             target = place(relative)
-            common = {"relative": entry.relative, "seen": (entry.size, entry.mtime_ns)}
+            seen = entry.size, entry.mtime_ns
             signature = options.policy.facts(opened)
-            if signature is not None:
-                common["details"] = {"signature": signature}
+            details = None if signature is None else {"signature": signature}
             replace, before = False, entry.before
             if before is not None:
                 part = os.path.join(os.path.dirname(target), before.part.encode())
-                if common["seen"] != (before.size, before.mtime_ns):
+                if seen != (before.size, before.mtime_ns):
                     replace = True
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(part)
                 elif before.part and os.path.lexists(part):
                     return Outcome(shown, "done", os.fsdecode(target), entry.size,
                                    os.path.getsize(part), part=os.fsdecode(part),
-                                   replace=before.replace, **common)
+                                   replace=before.replace, details=details,
+                                   relative=entry.relative, seen=seen)
                 elif os.path.lexists(target):
                     return Outcome(shown, "skipped", message=DECRYPTED_BEFORE)
             elif options.resume and options.part == "all":
@@ -350,7 +361,7 @@ def _decryptor(
                 output.keep(mode=plain_mode(meta), mtime_ns=meta.mtime_ns,
                             start_writing=options.sync and size >= EARLY)
             return Outcome(shown, "done", output.path, found.file.size(), size, part=output.part,
-                           replace=replace, **common)
+                           replace=replace, details=details, relative=entry.relative, seen=seen)
 
     return Guarded(work, source_root, opener.begin)
 

@@ -7,9 +7,12 @@ import os
 import stat
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..objects.atomic import is_part
+
+if TYPE_CHECKING:
+    from .journal import Before
 
 #: Names of a folder that are sorted at a time.
 BLOCK = 1 << 15
@@ -30,7 +33,7 @@ class Entry(NamedTuple):
     mtime_ns: int = 0
     hard_links: int = 1
     error: str = ""
-    before: Any = None
+    before: Before | None = None
 
 
 def walk(root: str, *, fold_case: bool = False) -> Iterator[Entry]:
