@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -32,6 +33,9 @@ class _End(NamedTuple):
     file: tuple[int, int] | None  # inode and size, by which a change is seen
 
 
+_UNKNOWN = _End(-1, ORIGIN, "", -1, None)
+
+
 class AuditLog:
     """An append-only log. `with AuditLog.open(path, signer) as log: log.record(...)`.
 
@@ -54,7 +58,7 @@ class AuditLog:
         self._signer, self._heads, self._sync = signer, heads, sync
         self._every, self._limit = every, limit
         self._mutex = threading.Lock()
-        self._end: _End | None = None
+        self._end = _UNKNOWN
         self._since_head = 0
         for name, what in ((self.path, "audit log"), (heads, "heads of the audit log")):
             if name is not None and others_may(name, 0o022):
@@ -115,7 +119,7 @@ class AuditLog:
         with self._mutex:
             descriptor = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
             try:
-                if os.name == "nt":
+                if sys.platform == "win32":
                     import msvcrt
 
                     msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
@@ -129,12 +133,11 @@ class AuditLog:
 
     def _catch_up(self) -> None:
         """Learn where the log ends, if others have written since; begin or mend it."""
-        if self._end is not None and self._end.file == _mark(self.path):
+        if self._end.file is not None and self._end.file == _mark(self.path):
             return
         files = part_files(self.path)
         if not files:
-            self._end = _End(-1, ORIGIN, os.urandom(16).hex(), -1, None)
-            self._begin()
+            self._begin_anew()
             return
         last, piece = _last_record(files[-1])
         if last is None and files[-1] == self.path:
@@ -144,8 +147,7 @@ class AuditLog:
             os.truncate(self.path, 0)
             files.pop()
             if not files:
-                self._end = _End(-1, ORIGIN, os.urandom(16).hex(), -1, None)
-                self._begin()
+                self._begin_anew()
                 return
             last, piece = _last_record(files[-1])
         if last is None or (piece and files[-1] != self.path):
@@ -157,6 +159,10 @@ class AuditLog:
             self._begin()  # it was put aside, and the next one not begun
         elif piece:
             self._mend(piece)
+
+    def _begin_anew(self) -> None:
+        self._end = _UNKNOWN._replace(log=os.urandom(16).hex())
+        self._begin()
 
     def _begin(self) -> None:
         part = self._end.part + 1
@@ -175,9 +181,8 @@ class AuditLog:
         self._append("torn", {"bytes": len(piece), "digest": hashlib.sha256(piece).hexdigest()})
 
     def _append(self, kind: str, fields: Mapping[str, Any]) -> int:
-        record = chained(kind, self._end.n + 1, self._end.sum, fields)
-        self._put(record)
-        return record["n"]
+        self._put(chained(kind, self._end.n + 1, self._end.sum, fields))
+        return self._end.n
 
     def _append_head(self) -> dict[str, Any]:
         record = head(self._end.n + 1, self._end.sum, self._end.log, self._signer)

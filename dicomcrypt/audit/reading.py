@@ -71,6 +71,10 @@ def part_files(path: PathLike) -> list[str]:
     return found
 
 
+#: A line that is no record: its bytes, why, and its number.
+_Bad = tuple[bytes, str, int]
+
+
 class Walker:
     """Goes through a log and checks form, numbers and chain; yields records."""
 
@@ -90,7 +94,7 @@ class Walker:
             raise DamagedError(f"audit log {os.fspath(self.path)!r} is empty")
 
     def _part(self, file: BinaryIO, name: str, *, last: bool) -> Iterator[dict[str, Any]]:
-        bad: tuple[bytes, str, int] | None = None
+        bad: _Bad | None = None
         number = 0
         begun = False
         while line := file.readline(MAX_TORN + 2):
@@ -122,7 +126,9 @@ class Walker:
     def _next(self) -> int:
         return self._expected[0] if self._expected else 0
 
-    def _link(self, record, name: str, number: int, begun: bool, bad) -> None:
+    def _link(
+        self, record: dict[str, Any], name: str, number: int, begun: bool, bad: _Bad | None
+    ) -> None:
         report = self.report
         wrong = None
         if self._expected is None:

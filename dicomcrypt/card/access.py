@@ -68,8 +68,8 @@ class Rule:
 _A, _N, _P, _PP, _X = Condition
 _O = Operation
 _PARTNERS = ("INSU", "PHAR", "DOC", "HOSP")
-#: What no row allows is never allowed.
-TABLE = tuple(Rule(*row) for row in (
+_Row = tuple[str, Operation, Condition, Condition, Condition]
+_ROWS: tuple[_Row, ...] = (
     (MF, _O.ACTIVATE, _A, _N, _N),
     ("EF.DIR", _O.READ, _A, _A, _A),
     ("EF.DIR", _O.UPDATE, _N, _N, _N),
@@ -87,15 +87,15 @@ TABLE = tuple(Rule(*row) for row in (
     ("EF.PUK", _O.UPDATE, _N, _N, _N),
     ("EF.PUK", _O.SET, _A, _N, _N),
     ("EF.PUK", _O.CHANGE, _N, _N, _N),
-    *((f"EF.PRK.{slot}", operation, *conditions)
+    *((f"EF.PRK.{slot}", operation, first, later, later)
       for slot, own in (("SIG", _O.SIGN), ("DEC", _O.DECIPHER), ("AUT", _O.AUTHENTICATE))
-      for operation, *conditions in (
-          (_O.READ, _N, _N, _N),
-          (_O.UPDATE, _N, _N, _N),
-          (_O.GENERATE, _A, _N, _N),
-          (_O.SIGN, _P, *((_P, _P) if own is _O.SIGN else (_N, _N))),
-          (_O.DECIPHER, *((_P, _P, _P) if own is _O.DECIPHER else (_N, _N, _N))),
-          (_O.AUTHENTICATE, *((_P, _P, _P) if own is _O.AUTHENTICATE else (_N, _N, _N))),
+      for operation, first, later in (
+          (_O.READ, _N, _N),
+          (_O.UPDATE, _N, _N),
+          (_O.GENERATE, _A, _N),
+          (_O.SIGN, _P, _P if own is _O.SIGN else _N),
+          *((use, *((_P, _P) if own is use else (_N, _N)))
+            for use in (_O.DECIPHER, _O.AUTHENTICATE)),
       )),
     *((f"EF.PUB.{slot}", operation, condition, condition, condition)
       for slot in ("SIG", "DEC", "AUT")
@@ -117,7 +117,9 @@ TABLE = tuple(Rule(*row) for row in (
     ("EF.PATIENT", _O.UPDATE, _P, _X, _P),
     ("EF.NOTE", _O.READ, _A, _A, _A),
     ("EF.NOTE", _O.UPDATE, _A, _P, _PP),
-))  # fmt: skip
+)  # fmt: skip
+#: What no row allows is never allowed.
+TABLE = tuple(Rule(*row) for row in _ROWS)
 _RULES = {(rule.file, rule.operation): rule for rule in TABLE}
 
 

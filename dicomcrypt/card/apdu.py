@@ -74,27 +74,32 @@ class CommandApdu:
         together (a card answers that with 6700)."""
         if len(raw) < 4:
             raise DamagedError("a command has at least four bytes")
-        head, body = tuple(raw[:4]), bytes(raw[4:])
-        if not body:
-            return cls(*head)
-        if len(body) == 1:
-            return cls(*head, answer=body[0] or SHORT_ANSWER)
-        if body[0]:
-            length, extra = body[0], len(body) - 1 - body[0]
-            if extra not in (0, 1):
-                raise DamagedError("the length of a command's data is not what it says")
-            answer = (body[-1] or SHORT_ANSWER) if extra else 0
-            return cls(*head, body[1 : 1 + length], answer)
-        if len(body) < 3:
-            raise DamagedError("an extended length is cut short")
-        length = int.from_bytes(body[1:3], "big")
-        if len(body) == 3:
-            return cls(*head, answer=length or MOST_ANSWER, extended=True)
-        extra = len(body) - 3 - length
-        if not length or extra not in (0, 2):
+        cla, ins, p1, p2 = raw[:4]
+        return cls(cla, ins, p1, p2, *_body(bytes(raw[4:])))
+
+
+def _body(body: bytes) -> tuple[bytes, int, bool]:
+    """What stands behind the head of a command: its data, how many bytes are expected, and whether
+    it has the extended form."""
+    if not body:
+        return b"", 0, False
+    if len(body) == 1:
+        return b"", body[0] or SHORT_ANSWER, False
+    if body[0]:
+        length, extra = body[0], len(body) - 1 - body[0]
+        if extra not in (0, 1):
             raise DamagedError("the length of a command's data is not what it says")
-        answer = (int.from_bytes(body[-2:], "big") or MOST_ANSWER) if extra else 0
-        return cls(*head, body[3 : 3 + length], answer, extended=True)
+        return body[1 : 1 + length], (body[-1] or SHORT_ANSWER) if extra else 0, False
+    if len(body) < 3:
+        raise DamagedError("an extended length is cut short")
+    length = int.from_bytes(body[1:3], "big")
+    if len(body) == 3:
+        return b"", length or MOST_ANSWER, True
+    extra = len(body) - 3 - length
+    if not length or extra not in (0, 2):
+        raise DamagedError("the length of a command's data is not what it says")
+    answer = (int.from_bytes(body[-2:], "big") or MOST_ANSWER) if extra else 0
+    return body[3 : 3 + length], answer, True
 
 
 @dataclass(frozen=True, slots=True)

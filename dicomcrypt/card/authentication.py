@@ -51,7 +51,7 @@ def introduce(guest: CardSession, host: CardSession) -> names.Role:
     Raises CardStatusError if the other card refuses the certificate or the proof, TokenError."""
     certificate = _certificate(guest)
     role = names.role_of(certificate.extensions)
-    if role not in PARTNERS.values():
+    if role is None or role not in PARTNERS.values():
         raise TokenError(f"card {guest.name}: its certificate states no role that a card knows")
     algorithm = _algorithm(certificate)
     host.meet(role, certificate.public_bytes(Encoding.DER), algorithm,

@@ -60,7 +60,8 @@ class _OnCard:
 
     @property
     def key_size(self) -> int:
-        return self._public.key_size
+        size: int = self._public.key_size
+        return size
 
     def _proven(self, signature: bytes, *how: Any) -> bytes:
         """A signature that is right: a card that errs, or is made to, gives others, and a wrong one
@@ -81,7 +82,7 @@ class _OnCard:
     def __copy__(self) -> Any:
         return self
 
-    def __deepcopy__(self, memo: dict) -> Any:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self
 
     def __reduce__(self) -> NoReturn:
@@ -119,7 +120,8 @@ class CardECPrivateKey(_OnCard, ec.EllipticCurvePrivateKey):
 
     @property
     def curve(self) -> ec.EllipticCurve:
-        return self._public.curve
+        curve: ec.EllipticCurve = self._public.curve
+        return curve
 
     def sign(self, data: Any, signature_algorithm: Any) -> bytes:
         if not isinstance(signature_algorithm, ec.ECDSA):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..errors import UsageError
 from . import tlv
@@ -44,7 +45,7 @@ class PatientReferences:
     def decode(cls, data: bytes) -> PatientReferences:
         """Raises DamagedError for anything but what `encode` gives."""
         try:
-            found = json.loads(data) if len(data) <= _MOST else None
+            found: Any = json.loads(data) if len(data) <= _MOST else None
             made = cls(found["record"], tuple(found["medication"]))
             if set(found) == {"record", "medication"} and made._can_be():
                 return made

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
@@ -37,7 +38,8 @@ _ALGORITHMS = {
         KeyKind.RSA_3072: {Algorithm.RSA_OAEP}, KeyKind.P256: {Algorithm.ECDH},
     },
 }  # fmt: skip
-_MAKERS = {
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+_MAKERS: dict[KeyKind, Callable[[], PrivateKey]] = {
     KeyKind.RSA_3072: lambda: rsa.generate_private_key(65537, 3072),
     KeyKind.P256: lambda: ec.generate_private_key(ec.SECP256R1()),
 }
@@ -137,7 +139,7 @@ def _set_up(card: SoftwareCard, where: int, template: int) -> tuple[int, int]:
         raise Refused(StatusWord.CONDITIONS) from None
 
 
-def _key(card: SoftwareCard, template: int, operation: Operation) -> tuple[Algorithm, Any]:
+def _key(card: SoftwareCard, template: int, operation: Operation) -> tuple[Algorithm, PrivateKey]:
     """The card's own key that MSE chose, if the access rules let it be used now."""
     algorithm, reference = _set_up(card, profile.MSE_OWN, template)
     slot = _slot(reference)
@@ -160,8 +162,8 @@ def perform_operation(card: SoftwareCard, command: CommandApdu) -> bytes:
     return operation(card, command)
 
 
-def _signature(key: Any, algorithm: Algorithm, digest: bytes) -> bytes:
-    if algorithm is not Algorithm.ECDSA:
+def _signature(key: PrivateKey, algorithm: Algorithm, digest: bytes) -> bytes:
+    if isinstance(key, rsa.RSAPrivateKey):
         return key.sign(digest, PADDINGS[algorithm], DIGEST)
     r, s = utils.decode_dss_signature(key.sign(digest, ec.ECDSA(DIGEST)))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
@@ -181,8 +183,8 @@ def _sign_digest(card: SoftwareCard, command: CommandApdu) -> bytes:
 
 def _decipher(card: SoftwareCard, command: CommandApdu) -> bytes:
     """DECIPHER: 00 and a cryptogram of RSA-OAEP; or A6 {7F49 {86 point}} for ECDH."""
-    algorithm, key = _key(card, profile.CRT_CONFIDENTIALITY, Operation.DECIPHER)
-    if algorithm is Algorithm.RSA_OAEP:
+    _, key = _key(card, profile.CRT_CONFIDENTIALITY, Operation.DECIPHER)
+    if isinstance(key, rsa.RSAPrivateKey):
         if len(command.data) != 1 + key.key_size // 8 or command.data[0]:
             raise Refused(StatusWord.WRONG_PARAMETERS)
         try:
@@ -211,7 +213,7 @@ def _hash(card: SoftwareCard, command: CommandApdu) -> bytes:
 def _verify_certificate(card: SoftwareCard, command: CommandApdu) -> bytes:
     """VERIFY CERTIFICATE: an X.509 certificate, by the authority of EF.CERT.CA, of the role that
     MSE named, at the clock's time."""
-    _algorithm, reference = _set_up(card, profile.MSE_PARTNER, profile.CRT_SIGNATURE)
+    _, reference = _set_up(card, profile.MSE_PARTNER, profile.CRT_SIGNATURE)
     card.need("EF.CERT.CA", Operation.VERIFY)
     role = PARTNERS[reference]
     card.volatile.verified.pop(role, None)
@@ -333,7 +335,7 @@ def _new_pair(card: SoftwareCard, slot: Slot, kind: int) -> None:
     )
 
 
-def _public(key: Any) -> bytes:
+def _public(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> bytes:
     if isinstance(key, rsa.RSAPublicKey):
         numbers = key.public_numbers()
         size = key.key_size // 8

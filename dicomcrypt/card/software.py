@@ -20,6 +20,7 @@ from .state import CardData, FileStore, MemoryStore, Store
 from .status import StatusWord
 from .volatile import Refused, Volatile
 
+Clock = Callable[[], datetime.datetime]
 _HANDLERS: dict[int, Callable[[SoftwareCard, CommandApdu], bytes | ResponseApdu]] = {
     Ins.SELECT: commands.select,
     Ins.READ_BINARY: commands.read_binary,
@@ -46,11 +47,11 @@ class SoftwareCard:
     store: where it keeps its data. clock: when certificates are judged; a card has none of its own.
     """
 
-    def __init__(self, store: Store, *, clock: Callable[[], datetime.datetime] = now) -> None:
+    def __init__(self, store: Store, *, clock: Clock = now) -> None:
         self._store = store
         self._lock = threading.RLock()
         self._powered, self._closed = True, False
-        self._loaded: dict[bytes, Any] = {}
+        self._loaded: dict[bytes, security.PrivateKey] = {}
         self.clock = clock
         self.data = CardData.decode(store.load())
         self.tree = filesystem.Tree(self.data.role)
@@ -58,25 +59,27 @@ class SoftwareCard:
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str], passphrase: str, role: CardRole, **options
+        cls, path: str | os.PathLike[str], passphrase: str, role: CardRole, *, clock: Clock = now
     ) -> SoftwareCard:
         """Make a new card with a state file; errors as of `state.FileStore`."""
-        return cls(FileStore(path, passphrase, CardData(CardRole(role)).encode()), **options)
+        return cls(FileStore(path, passphrase, CardData(CardRole(role)).encode()), clock=clock)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], passphrase: str, **options) -> SoftwareCard:
+    def open(
+        cls, path: str | os.PathLike[str], passphrase: str, *, clock: Clock = now
+    ) -> SoftwareCard:
         """Open the card of a state file; errors as of `state.FileStore`."""
         store = FileStore(path, passphrase)
         try:
-            return cls(store, **options)
+            return cls(store, clock=clock)
         except BaseException:
             store.close()
             raise
 
     @classmethod
-    def in_memory(cls, role: CardRole, **options) -> SoftwareCard:
+    def in_memory(cls, role: CardRole, *, clock: Clock = now) -> SoftwareCard:
         """Make a new card that ends with the process."""
-        return cls(MemoryStore(CardData(CardRole(role)).encode()), **options)
+        return cls(MemoryStore(CardData(CardRole(role)).encode()), clock=clock)
 
     def __repr__(self) -> str:
         return f"SoftwareCard({self.role}, {'' if self.data.operational else 'not '}operational)"
@@ -183,14 +186,17 @@ class SoftwareCard:
         fixed = filesystem.fixed_content(file.name, self.role)
         return self.data.files.get(file.name, b"") if fixed is None else fixed
 
-    def private_key(self, slot: Slot) -> Any:
+    def private_key(self, slot: Slot) -> security.PrivateKey:
         """A key pair, parsed once; KeyError if there is none."""
         der = self.data.keys[slot].der
         if der not in self._loaded:
-            self._loaded[der] = serialization.load_der_private_key(der, None)
+            loaded = serialization.load_der_private_key(der, None)
+            if not isinstance(loaded, security.PrivateKey):
+                raise DamagedError(f"the card's key {slot} is of a kind that it does not make")
+            self._loaded[der] = loaded
         return self._loaded[der]
 
-    def commit(self, **changes: object) -> None:
+    def commit(self, **changes: Any) -> None:
         """Keep changed data; they count when they are on the medium. Refuses with 6581."""
         data = replace(self.data, **changes)
         try:

@@ -62,8 +62,9 @@ class StatusWord(IntEnum):
     def of(cls, status: int) -> StatusWord:
         """Return the member that says most about a status; UNKNOWN_ERROR if none does."""
         for candidate in (status, status & 0xFFF0 if status >> 8 == 0x63 else 0, status & 0xFF00):
-            if candidate in cls._value2member_map_:
-                return cls(candidate)
+            found = cls._value2member_map_.get(candidate)
+            if isinstance(found, cls):
+                return found
         return cls.WARNING if status & 0xFE00 == 0x6200 else cls.UNKNOWN_ERROR
 
 

@@ -189,7 +189,7 @@ class Terminal:
                 waits += 1
                 if waits > MOST_WAITS:
                     self._resynchronise("the card asks for more time without end")
-                block = self._grant(got)
+                block = self._grant(got.request, got.information)
                 if got.request == Supervision.ABORT:
                     self._abandon(block)
                 if got.request == Supervision.IFS and not receiving:
@@ -229,11 +229,11 @@ class Terminal:
             raise _bad("a block that is longer than was agreed")
         return got
 
-    def _grant(self, got: Block) -> Block:
+    def _grant(self, request: Supervision, information: bytes) -> Block:
         """Answer an S-request of the card's."""
-        if got.request == Supervision.IFS:
-            self._ifsc = got.information[0]
-        return s_block(got.request, got.information, answer=True)
+        if request == Supervision.IFS:
+            self._ifsc = information[0]
+        return s_block(request, information, answer=True)
 
     def _abandon(self, answer: Block) -> None:
         """The card breaks our chain off; it has the word once more, and says where we stand."""
@@ -313,7 +313,7 @@ class Card:
 
     def _answer(self, block: Block) -> Block:
         if block.request is not None:
-            return self._grant(block)
+            return self._grant(block.request, block.information)
         if self._asked is not None:
             if block.answers != self._asked.request:
                 return self._asked
@@ -327,15 +327,15 @@ class Card:
             return r_block(self._theirs, Fault.OTHER)
         return self._on_i(block)
 
-    def _grant(self, block: Block) -> Block:
-        if block.request == Supervision.RESYNCH:
+    def _grant(self, request: Supervision, information: bytes) -> Block:
+        if request == Supervision.RESYNCH:
             self.reset()
-        elif block.request == Supervision.IFS:
-            self._ifsd = block.information[0]
-        elif block.request == Supervision.ABORT:
+        elif request == Supervision.IFS:
+            self._ifsd = information[0]
+        elif request == Supervision.ABORT:
             self._message.clear()
             self._begin()
-        return s_block(block.request, block.information, answer=True)
+        return s_block(request, information, answer=True)
 
     def _on_r(self, block: Block) -> Block:
         last = self._last

@@ -40,12 +40,25 @@ class Transport(Protocol):
         """Let the reader ask for the PIN (PC/SC part 10, PIN_VERIFY_STRUCTURE); its answer."""
 
 
+class Chip(Protocol):
+    """What a card in this process does (`card.software.SoftwareCard`)."""
+
+    @property
+    def atr(self) -> bytes: ...
+
+    def transmit(self, command: bytes) -> bytes: ...
+
+    def reset(self) -> object: ...
+
+    def power_off(self) -> object: ...
+
+
 class InProcess:
-    """A card in this process: what has `transmit`, `reset`, `power_off` and `atr`."""
+    """A card in this process."""
 
     has_pad = False
 
-    def __init__(self, card: Any, name: str = "in this process") -> None:
+    def __init__(self, card: Chip, name: str = "in this process") -> None:
         self._card, self.name = card, name
         card.reset()
 
@@ -134,7 +147,9 @@ def reader_names(context: Any) -> list[str]:
     return list(names)
 
 
-def reader_states(context: Any, known: dict[str, int], milliseconds: int) -> dict[str, tuple]:
+def reader_states(
+    context: Any, known: dict[str, int], milliseconds: int
+) -> dict[str, tuple[int, list[int]]]:
     """Return {reader: (state, ATR)} once it is other than `known`, or the time is over: {}."""
     s = library()
     code, found = s.SCardGetStatusChange(context, milliseconds, list(known.items()))

@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from ..errors import TokenError
 from .software import SoftwareCard
@@ -160,16 +160,20 @@ def _receive(connection: socket.socket, length: int) -> bytes:
     return bytes(data)
 
 
+#: What pulls the first and the second card; Windows has no such signals.
+_PULLING = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+
+
 @contextlib.contextmanager
-def _on_signals(slots: list[Slot]):
+def _on_signals(slots: list[Slot]) -> Iterator[None]:
     """SIGUSR1 and SIGUSR2 pull the first and the second card, and put it in again; SIGTERM ends."""
-    def toggle(slot: Slot):
+    def toggle(slot: Slot) -> Callable[..., None]:
         return lambda *_: threading.Thread(target=slot.toggle).start()
 
     def end(*_: object) -> None:
         raise KeyboardInterrupt
 
-    actions = dict(zip((signal.SIGUSR1, signal.SIGUSR2), map(toggle, slots), strict=False))
+    actions = dict(zip(_PULLING, map(toggle, slots), strict=False))
     before = {number: signal.signal(number, act)
               for number, act in {**actions, signal.SIGTERM: end}.items()}
     try:

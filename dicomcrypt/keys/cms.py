@@ -33,6 +33,7 @@ from .cms_structures import (
     WithNull,
     encode_attributes,
     encoded,
+    issuer_and_serial,
     moment_of,
     oid,
     parse_attributes,
@@ -40,6 +41,7 @@ from .cms_structures import (
     time_now,
     tlv,
 )
+from .spki import public_der
 
 MAX_CERTIFICATES = 16
 _RSA_BITS = range(2048, 8193)
@@ -197,13 +199,6 @@ def certificate_key(certificate: x509.Certificate) -> Any:
         raise DamagedError("the certificate's public key is malformed") from None
 
 
-def public_der(key: Any) -> bytes:
-    """Return a public key's SubjectPublicKeyInfo."""
-    return key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-
-
 # ---- verifying -------------------------------------------------------------------
 
 
@@ -302,7 +297,7 @@ def _verify(manifest: bytes, cms: bytes) -> Signature:
     return signature
 
 
-def _attributes(der: bytes) -> dict[x509.ObjectIdentifier, Any]:
+def _attributes(der: bytes) -> dict[x509.ObjectIdentifier, asn1.TLV]:
     """The four signed attributes, each with its one value."""
     found = parse_attributes(der, _wrong)
     if set(found) != {CONTENT_TYPE, MESSAGE_DIGEST, SIGNING_TIME, SIGNING_CERTIFICATE}:
@@ -326,8 +321,7 @@ def build_cms(
     })
     info = _SignerInfo(
         version=1,
-        sid=IssuerAndSerial(issuer=tlv(certificate.issuer.public_bytes()),
-                             serial=certificate.serial_number),
+        sid=issuer_and_serial(certificate),
         digest_algorithm=tlv(algorithm.digest_identifier),
         signed_attributes=tlv(b"\xa0" + attributes[1:]),
         signature_algorithm=tlv(algorithm.identifier),

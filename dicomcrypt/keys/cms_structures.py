@@ -56,6 +56,12 @@ class IssuerAndSerial:
     serial: int
 
 
+def issuer_and_serial(certificate: x509.Certificate) -> IssuerAndSerial:
+    """How a message names a certificate."""
+    return IssuerAndSerial(issuer=tlv(certificate.issuer.public_bytes()),
+                           serial=certificate.serial_number)
+
+
 @asn1.sequence
 class Attributes:
     """What stands for a SET OF that is no field: X.690 encodes both alike but for the tag."""
@@ -67,7 +73,7 @@ def encoded(value: Any) -> bytes:
     return asn1.encode_der(value)
 
 
-def tlv(der: bytes) -> Any:
+def tlv(der: bytes) -> asn1.TLV:
     return asn1.decode_der(asn1.TLV, der)
 
 
@@ -79,12 +85,13 @@ def length(size: int) -> bytes:
     return bytes((0x80 | len(data),)) + data
 
 
-def moment_of(value: Any) -> datetime.datetime:
+def moment_of(value: asn1.TLV) -> datetime.datetime:
     kind = asn1.UTCTime if value.tag_bytes == b"\x17" else asn1.GeneralizedTime
-    return value.parse(kind).as_datetime().astimezone(datetime.UTC)
+    found: asn1.UTCTime | asn1.GeneralizedTime = value.parse(kind)
+    return found.as_datetime().astimezone(datetime.UTC)
 
 
-def time_now() -> Any:
+def time_now() -> asn1.UTCTime | asn1.GeneralizedTime:
     """The moment now, as RFC 5652 section 11.3 wants it written."""
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     return asn1.UTCTime(now) if now.year < 2050 else asn1.GeneralizedTime(now)
@@ -106,7 +113,7 @@ def encode_attributes(values: Mapping[x509.ObjectIdentifier, Any]) -> bytes:
 
 def parse_attributes(
     der: bytes, wrong: Callable[[str], Exception]
-) -> dict[x509.ObjectIdentifier, Any]:
+) -> dict[x509.ObjectIdentifier, asn1.TLV]:
     """Return the attributes of a field [0] IMPLICIT, each with its one value.
 
     wrong: makes what is raised; ValueError for bad ASN.1."""

@@ -24,25 +24,29 @@ class Group(NamedTuple):
     """A KEM of RFC 9180 section 7.1: its id, hash, length of secrets and of points."""
 
     kem_id: int
-    digest: type[hashes.HashAlgorithm]
+    digest: hashes.HashAlgorithm
     secret: int
     point: int
 
 
 GROUPS = {
-    P256: Group(0x0010, hashes.SHA256, 32, 65),
-    P384: Group(0x0011, hashes.SHA384, 48, 97),
-    P521: Group(0x0012, hashes.SHA512, 64, 133),
+    P256: Group(0x0010, hashes.SHA256(), 32, 65),
+    P384: Group(0x0011, hashes.SHA384(), 48, 97),
+    P521: Group(0x0012, hashes.SHA512(), 64, 133),
 }
 
 
-def _extract(suite: bytes, digest, salt: bytes, label: bytes, data: bytes) -> bytes:
-    return HKDF.extract(digest(), salt, _VERSION + suite + label + data)
+def _extract(
+    suite: bytes, digest: hashes.HashAlgorithm, salt: bytes, label: bytes, data: bytes
+) -> bytes:
+    return HKDF.extract(digest, salt, _VERSION + suite + label + data)
 
 
-def _expand(suite: bytes, digest, key: bytes, label: bytes, info: bytes, size: int) -> bytes:
+def _expand(
+    suite: bytes, digest: hashes.HashAlgorithm, key: bytes, label: bytes, info: bytes, size: int
+) -> bytes:
     labelled = struct.pack(">H", size) + _VERSION + suite + label + info
-    return HKDFExpand(digest(), size, labelled).derive(key)
+    return HKDFExpand(digest, size, labelled).derive(key)
 
 
 def shared_secret(group: Group, dh: bytes, enc: bytes, public: bytes) -> bytes:
@@ -58,7 +62,7 @@ def open_sealed(group: Group, dh: bytes, public: bytes, sealed: bytes, info: byt
     enc, ciphertext = sealed[: group.point], sealed[group.point :]
     secret = shared_secret(group, dh, enc, public)
     suite = b"HPKE" + struct.pack(">HHH", group.kem_id, _KDF, _AEAD)
-    sha256 = hashes.SHA256
+    sha256 = hashes.SHA256()
     context = b"\0" + _extract(suite, sha256, b"", b"psk_id_hash", b"")
     context += _extract(suite, sha256, b"", b"info_hash", info)
     secret = _extract(suite, sha256, secret, b"secret", b"")

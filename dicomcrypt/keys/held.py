@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -11,6 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ..container.stanza import RSA, Stanza, stanza_info
 from . import dhkem, home
+
+if TYPE_CHECKING:
+    from .hpke import HpkeRecipient
+    from .rsa import RsaRecipient
 
 
 class HeldIdentity:
@@ -21,7 +25,7 @@ class HeldIdentity:
 
     costly = True  # tried after all others
 
-    def __init__(self, recipient: Any) -> None:
+    def __init__(self, recipient: HpkeRecipient | RsaRecipient) -> None:
         self.recipient = recipient
 
     @property
@@ -40,14 +44,14 @@ class HeldIdentity:
         return f"{type(self).__name__}(hint={self.hint.hex()})"
 
     def matches(self, stanza: Stanza) -> bool:
-        recipient = self.recipient
-        if stanza.type != recipient.stanza_type or stanza.hint != recipient.hint:
+        if stanza.type != self.stanza_type or stanza.hint != self.hint:
             return False
         if stanza.type == RSA:
-            return len(stanza.body) == (recipient.key_bits + 7) // 8
+            bits: int = self.recipient.public_key.key_size
+            return len(stanza.body) == (bits + 7) // 8
         return len(stanza.body) == dhkem.GROUPS[stanza.type].point + 48
 
-    def _bare_recipient(self) -> Any:
+    def _bare_recipient(self) -> HpkeRecipient | RsaRecipient:
         """The public half without its certificate: what goes to other processes."""
         return type(self.recipient)(self.recipient.public_bytes)
 
@@ -56,7 +60,8 @@ class HeldIdentity:
     ) -> bytes | None:
         """Open an HPKE stanza. exchange: from a point to the x coordinate of the shared one, in
         full length."""
-        group, public = dhkem.GROUPS[stanza.type], self.recipient._key
+        group = dhkem.GROUPS[stanza.type]
+        public: ec.EllipticCurvePublicKey = self.recipient.public_key
         sent = stanza.body[: group.point]
         try:  # a point that is not on the curve never gets to the token
             ec.EllipticCurvePublicKey.from_encoded_point(public.curve, sent)
@@ -76,11 +81,11 @@ class StayingIdentity(HeldIdentity):
     """An identity that never leaves the job's process: pickled for a worker, it becomes one that
     asks. So a card is used by one process, under one PIN, and once a stanza."""
 
-    def __init__(self, recipient: Any) -> None:
+    def __init__(self, recipient: HpkeRecipient | RsaRecipient) -> None:
         super().__init__(recipient)
         self._opened: dict[tuple[Stanza, bytes], bytes | None] = {}
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         home.HOME[id(self)] = self
         return AskingIdentity, (id(self), self._bare_recipient())
 
@@ -106,7 +111,7 @@ class StayingIdentity(HeldIdentity):
 class AskingIdentity(HeldIdentity):
     """A staying identity as a worker has it."""
 
-    def __init__(self, number: int, recipient: Any) -> None:
+    def __init__(self, number: int, recipient: HpkeRecipient | RsaRecipient) -> None:
         super().__init__(recipient)
         self._number = number
 

@@ -5,12 +5,20 @@ Nothing else is imported here: every worker imports this."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-#: {number: identity or signer}: in the job's process, those that workers were told of.
-HOME: dict[int, Any] = {}
+
+class Holder(Protocol):
+    """An identity or signer whose key stays; answers with the arguments of a `Question`."""
+
+    @property
+    def answer(self) -> Callable[..., bytes | None]: ...
+
+
+#: {number: holder}: in the job's process, those that workers were told of.
+HOME: dict[int, Holder] = {}
 #: In a worker: asks the job's process.
-ask: Callable[[Any], Any] | None = None
+ask: Callable[[Question], bytes | None] | None = None
 
 
 class Question:
@@ -21,7 +29,7 @@ class Question:
     def __init__(self, number: int, *arguments: Any) -> None:
         self.number, self.arguments = number, arguments
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return Question, (self.number, *self.arguments)
 
     def answer(self) -> bytes | None:

@@ -4,7 +4,7 @@ section 4.2)."""
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, Suite
@@ -14,6 +14,8 @@ from ..errors import PolicyError
 
 if TYPE_CHECKING:
     from cryptography import x509
+
+    from .rsa import RsaRecipient
 
 
 class HpkeRecipient:
@@ -39,6 +41,11 @@ class HpkeRecipient:
     def _load(public_bytes: bytes) -> Any:
         raise TypeError("an abstract recipient has no key")
 
+    @property
+    def public_key(self) -> Any:
+        """The key as the library has it."""
+        return self._key
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(hint={self.hint.hex()})"
 
@@ -48,7 +55,7 @@ class HpkeRecipient:
     def __hash__(self) -> int:
         return hash(self.public_bytes)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.public_bytes,)
 
     def wrap(self, key: bytes, scope: int, binding: bytes) -> Stanza:
@@ -64,7 +71,10 @@ class HpkeRecipient:
         return Stanza(self.stanza_type, scope, self.hint, body)
 
 
-def usable(recipient: Any) -> Any:
+AnyRecipient = TypeVar("AnyRecipient", bound="HpkeRecipient | RsaRecipient")
+
+
+def usable(recipient: AnyRecipient) -> AnyRecipient:
     """Return a recipient; raises PolicyError if nothing can be encrypted to its key."""
     recipient.wrap(bytes(32), FULL, bytes(16))
     return recipient
@@ -110,7 +120,7 @@ class HpkeIdentity:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(hint={self.recipient.hint.hex()})"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._private_bytes,)
 
     def matches(self, stanza: Stanza) -> bool:

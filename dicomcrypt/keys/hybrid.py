@@ -31,7 +31,7 @@ class HybridRecipient(HpkeRecipient):
     kem = KEM.MLKEM768_X25519
 
     @staticmethod
-    def _load(public_bytes: bytes):
+    def _load(public_bytes: bytes) -> MLKEM768X25519PublicKey:
         if len(public_bytes) != _MLKEM_PUBLIC + 32:
             raise ValueError("a hybrid public key is 1216 bytes long")
         return MLKEM768X25519PublicKey(
@@ -50,7 +50,7 @@ class HybridIdentity(HpkeIdentity):
         return cls(os.urandom(32))
 
     @staticmethod
-    def _load(private_bytes: bytes):
+    def _load(private_bytes: bytes) -> tuple[MLKEM768X25519PrivateKey, bytes]:
         material = hashlib.shake_256(private_bytes).digest(96)
         mlkem = MLKEM768PrivateKey.from_seed_bytes(material[:64])
         x25519 = X25519PrivateKey.from_private_bytes(material[64:])

@@ -18,7 +18,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ..container.layout import looks_like_object
 from ..errors import DamagedError, NoIdentityError, OutputExistsError, PolicyError, UsageError
@@ -26,6 +26,10 @@ from .hpke import HpkeIdentity, HpkeRecipient, usable
 from .hybrid import HybridIdentity
 from .x25519 import X25519Identity
 
+if TYPE_CHECKING:
+    from .references import FindEmail
+
+Made = TypeVar("Made")
 ALGORITHMS: dict[str, type[HpkeIdentity]] = {
     kind.recipient_type.algorithm: kind for kind in (HybridIdentity, X25519Identity)
 }
@@ -92,15 +96,18 @@ def _lines(text: str, first: int) -> Iterator[tuple[int, str]]:
 
 def parse_identities(text: str) -> list[HpkeIdentity]:
     """Parse an identity file's text; raises UsageError, never showing what it read."""
-    return _keys(text, _IDENTITY, lambda kind: kind, "identity")
+    return _keys(text, _IDENTITY, lambda kind, key: kind(key), "identity")
 
 
-def _keys(text: str, prefix: str, maker: Callable, what: str, first: int = 1) -> list:
+def _keys(
+    text: str, prefix: str, make: Callable[[type[HpkeIdentity], bytes], Made], what: str,
+    first: int = 1,
+) -> list[Made]:
     found = []
     for number, line in _lines(text, first):
         try:
             kind, key = _parse_line(line, prefix)
-            found.append(maker(kind)(key))
+            found.append(make(kind, key))
         except (UsageError, PolicyError) as error:
             raise type(error)(f"line {number}: {error}") from None
         except ValueError:
@@ -112,7 +119,7 @@ def _keys(text: str, prefix: str, maker: Callable, what: str, first: int = 1) ->
 
 def parse_recipients(text: str, first: int = 1) -> list[HpkeRecipient]:
     """Parse a recipient file's text; one recipient a line. first: the number of its first line."""
-    return _keys(text, _RECIPIENT, lambda kind: lambda key: usable(kind.recipient_type(key)),
+    return _keys(text, _RECIPIENT, lambda kind, key: usable(kind.recipient_type(key)),
                  "recipient", first)
 
 
@@ -155,7 +162,7 @@ def looks_foreign(data: bytes) -> bool:
 
 def load_recipients(
     path: str | os.PathLike[str], *, passphrase: Callable[[], str] | None = None,
-    find_email: Callable[[str], list] | None = None,
+    find_email: FindEmail | None = None,
 ) -> list[Any]:
     """Read the recipients of a file: lines of ours, PEM, DER, or PKCS #12.
 

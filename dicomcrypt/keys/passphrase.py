@@ -6,6 +6,8 @@ import hmac
 import os
 import struct
 import unicodedata
+from collections.abc import Callable
+from typing import Any
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
@@ -57,21 +59,22 @@ class Passphrase:
                 self._parameters = bytes((log2_n,))
         except (struct.error, ValueError):
             self._parameters = b"\0" * _ARGON.size
-        if _parse(self.stanza_type, self._parameters) is None:
+        derive = _parse(self.stanza_type, self._parameters)
+        if derive is None:
             raise UsageError("the key derivation's parameters are out of range")
+        self._derive = derive
 
     def __repr__(self) -> str:
         return "Passphrase(...)"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         kdf, log2_n, memory, passes, lanes = self._settings
         return _rebuild, (self._secret.decode("utf-8"), kdf, log2_n, memory, passes, lanes)
 
     def wrap(self, key: bytes, scope: int, binding: bytes) -> Stanza:
         """Wrap 32 bytes of key into a stanza; takes as long as the parameters say."""
         salt = os.urandom(16)
-        derive = _parse(self.stanza_type, self._parameters)
-        kek, commitment = self._keys(derive(salt), self.stanza_type, scope, binding)
+        kek, commitment = self._keys(self._derive(salt), self.stanza_type, scope, binding)
         body = self._parameters + salt + commitment + aes_key_wrap(kek, key)
         return Stanza(self.stanza_type, scope, NO_HINT, body)
 
@@ -100,18 +103,22 @@ class Passphrase:
         except (InvalidUnwrap, ValueError):
             raise DamagedError("the passphrase stanza of the header is damaged") from None
 
-    def _keys(self, kdf, kind: int, scope: int, binding: bytes) -> tuple[bytes, bytes]:
+    def _keys(
+        self, kdf: Argon2id | Scrypt, kind: int, scope: int, binding: bytes
+    ) -> tuple[bytes, bytes]:
         keys = expand(kdf.derive(self._secret), stanza_info(kind, scope, binding), 64)
         return keys[:32], keys[32:]
 
 
-def _rebuild(passphrase: str, kdf: str, log2_n: int, memory: int, passes: int, lanes: int):
+def _rebuild(
+    passphrase: str, kdf: str, log2_n: int, memory: int, passes: int, lanes: int
+) -> Passphrase:
     return Passphrase(
         passphrase, kdf=kdf, log2_n=log2_n, memory_kib=memory, passes=passes, lanes=lanes
     )
 
 
-def _parse(kind: int, parameters: bytes):
+def _parse(kind: int, parameters: bytes) -> Callable[[bytes], Argon2id | Scrypt] | None:
     """Return salt -> KDF for a stanza's parameters, None if they are out of range."""
     if kind == SCRYPT:
         if not 15 <= parameters[0] <= 20:

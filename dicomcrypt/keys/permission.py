@@ -34,7 +34,8 @@ def algorithm_of(who: Recipient | Identity, kind: int | None = None) -> tuple[st
     give themselves."""
     if kind is None:
         kind = getattr(who, "stanza_type", None)
-    name = ALGORITHMS.get(kind) or getattr(who, "algorithm", None) or f"type-{kind}"
+    known = None if kind is None else ALGORITHMS.get(kind)
+    name: str = known or getattr(who, "algorithm", None) or f"type-{kind}"
     bits = getattr(who, "key_bits", None)
     if bits is None:
         bits = getattr(getattr(who, "recipient", None), "key_bits", None)

@@ -17,13 +17,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import config
 from ..container.header import MAX_STANZAS
 from ..container.layout import looks_like_object
 from ..errors import PolicyError, UsageError
 from .keyfile import looks_foreign, naming, parse_recipients, read_key_file
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    #: Gives the certificates that directories have for an address.
+    FindEmail = Callable[[str], list[x509.Certificate]]
 
 MOST_DEPTH, MOST_FILES, MOST_RECIPIENTS = 8, 256, MAX_STANZAS
 _WORDS = ("file", "email", "group")
@@ -45,13 +51,12 @@ def _is_name(text: str) -> bool:
 class References:
     """Resolves references to recipients; remembers how deep and how many.
 
-    passphrase: gives that of a PKCS #12 file which needs one. find_email: the certificates that
-    directories have for an address.
+    passphrase: gives that of a PKCS #12 file which needs one. find_email: as `FindEmail` says.
     """
 
     def __init__(
         self, *, passphrase: Callable[[], str] | None = None,
-        find_email: Callable[[str], list] | None = None,
+        find_email: FindEmail | None = None,
     ) -> None:
         self._passphrase, self._find_email = passphrase, find_email
         self._inside: list[tuple[str, str | None]] = []
@@ -124,22 +129,20 @@ class References:
                 continue
             word, _, rest = line.partition(" ")
             rest = rest.strip()
-            if word not in _WORDS:
-                made = lambda line=line, n=number: self._counted(  # noqa: E731
-                    parse_recipients(line, n))
-            elif not rest:
+            if word in _WORDS and not rest:
                 raise UsageError(f"a line {word!r} without what it means")
-            elif word == "group":
+            if word == "group":
                 if not _is_name(rest):
                     raise UsageError("a group's name is made of letters, digits, dots, _ and -")
                 here, seen = rest, seen or rest == group
+            elif group is not None and here != group:
                 continue
             elif word == "file":
-                made = lambda rest=rest: self._included(folder, rest)  # noqa: E731
+                found += self._included(folder, rest)
+            elif word == "email":
+                found += self.email(rest)
             else:
-                made = lambda rest=rest: self.email(rest)  # noqa: E731
-            if group is None or here == group:
-                found += made()
+                found += self._counted(parse_recipients(line, number))
         if not seen:
             raise UsageError(f"no group {group!r} in it")
         if not found:

@@ -4,7 +4,7 @@ and no label."""
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
@@ -54,6 +54,11 @@ class RsaRecipient:
                 f"an RSA key of {self.key_bits} bits: {LEAST_BITS} at least, {MOST_BITS} at most"
             )
 
+    @property
+    def public_key(self) -> Any:
+        """The key as the library has it."""
+        return self._key
+
     def __repr__(self) -> str:
         return f"RsaRecipient(hint={self.hint.hex()}, key_bits={self.key_bits})"
 
@@ -63,7 +68,7 @@ class RsaRecipient:
     def __hash__(self) -> int:
         return hash(self.public_bytes)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.public_bytes,)
 
     def wrap(self, key: bytes, scope: int, binding: bytes) -> Stanza:
@@ -113,7 +118,7 @@ class RsaIdentity:
     def __repr__(self) -> str:
         return f"RsaIdentity(hint={self.hint.hex()}, key_bits={self.key_bits})"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._private_bytes,)
 
     def matches(self, stanza: Stanza) -> bool:

@@ -16,7 +16,8 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ..errors import DamagedError, MissingExtraError, UsageError
 from .hpke import HpkeIdentity
@@ -33,7 +34,8 @@ _COUNT = re.compile(r"^# .*\bshare (\d{1,2}) of (\d{1,2})\b", re.MULTILINE)
 _IDENTITY = re.compile(r"^# identity ([0-9a-f]{16})\b", re.MULTILINE)
 
 
-class Share(NamedTuple):
+@dataclass(frozen=True)
+class Share:
     """One share. name: what messages call it; count and hint: None if only words are known."""
 
     name: str
@@ -80,9 +82,8 @@ def split_identity(identity: HpkeIdentity, threshold: int, count: int) -> list[S
         1, [(threshold, count)], head + identity.private_bytes(), iteration_exponent=0
     )[0]
     shares = [
-        _parse_words(text.split(), f"share {n}")._replace(
-            count=count, hint=identity.recipient.hint
-        )
+        replace(_parse_words(text.split(), f"share {n}"), count=count,
+                hint=identity.recipient.hint)
         for n, text in enumerate(texts, 1)
     ]
     again = combine_shares(shares[-threshold:])
@@ -149,10 +150,10 @@ def parse_share(text: str, name: str) -> Share:
         raise UsageError(f"{name}: the page for people: the .txt file beside it is meant")
     share = _parse_words(words, name)
     counted, known = _COUNT.search(text), _IDENTITY.search(text)
-    return share._replace(
-        count=int(counted[2]) if counted else None,
+    return replace(
+        share, count=int(counted[2]) if counted else None,
         hint=bytes.fromhex(known[1]) if known else None,
-    )
+    )  # fmt: skip
 
 
 def load_share(path: str | os.PathLike[str]) -> Share:
@@ -183,7 +184,8 @@ def combine_shares(shares: Sequence[Share]) -> HpkeIdentity:
     library = _library()
     if not shares:
         raise UsageError("no shares: give the share files, or - to type the words")
-    first, seen = shares[0], {}
+    first = shares[0]
+    seen: dict[int, Share] = {}
     for share in shares:
         if (share.set_id, share.threshold) != (first.set_id, first.threshold):
             raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -15,8 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from .. import policy
 from ..errors import DamagedError, PolicyError, TokenError, UsageError
 from . import home
-from .cms import MAX_CERTIFICATES, build_cms, certificate_key, public_der, signature_algorithm
+from .cms import MAX_CERTIFICATES, build_cms, certificate_key, signature_algorithm
 from .keyfile import looks_foreign, naming, read_key_file
+from .spki import public_der
+
+if TYPE_CHECKING:
+    from .x509 import Found
 
 _DER = serialization.Encoding.DER
 
@@ -50,7 +54,7 @@ class Signer:
     def __repr__(self) -> str:
         return f"Signer({self.subject!r}, {self.algorithm})"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         private = self._key.private_bytes(
             _DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -76,16 +80,15 @@ class Signer:
     def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm) -> bytes:
         """Return a signature of a digest as other standards want it: RSA by PKCS#1 v1.5, ECDSA
         in DER. Raises PolicyError if the policy does not permit it, UsageError for other keys."""
-        if isinstance(self._key, rsa.RSAPrivateKey):
-            named, how = f"rsa-pkcs1v15-{algorithm.name}", (padding.PKCS1v15(),)
-        elif isinstance(self._key, ec.EllipticCurvePrivateKey):
-            named, how = f"ecdsa-{algorithm.name}", ()
-        else:
-            raise UsageError(f"{self.algorithm} cannot sign here: use RSA or ECDSA")
-        policy.current().require(named, "sign", getattr(self._key, "key_size", None))
-        if how:
-            return self._key.sign(digest, *how, Prehashed(algorithm))
-        return self._key.sign(digest, ec.ECDSA(Prehashed(algorithm)))
+        key, given = self._key, Prehashed(algorithm)
+        require = policy.current().require
+        if isinstance(key, rsa.RSAPrivateKey):
+            require(f"rsa-pkcs1v15-{algorithm.name}", "sign", key.key_size)
+            return key.sign(digest, padding.PKCS1v15(), given)
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            require(f"ecdsa-{algorithm.name}", "sign", key.key_size)
+            return key.sign(digest, ec.ECDSA(given))
+        raise UsageError(f"{self.algorithm} cannot sign here: use RSA or ECDSA")
 
     @classmethod
     def load(
@@ -153,7 +156,7 @@ class StayingSigner(Signer):
 
     operations = 0
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         home.HOME[id(self)] = self
         return _asking, (id(self), *self._encoded())
 
@@ -187,7 +190,10 @@ class AskingSigner(Signer):
         """Raises TokenError."""
         if home.ask is None:
             raise TokenError("the signing key is in another process, which cannot be asked here")
-        return home.ask(home.Question(self._number, manifest))
+        signature = home.ask(home.Question(self._number, manifest))
+        if signature is None:
+            raise TokenError("the signing key gave no signature")
+        return signature
 
 
 def _asking(number: int, certificate: bytes, chain: Sequence[bytes]) -> AskingSigner:
@@ -195,9 +201,9 @@ def _asking(number: int, certificate: bytes, chain: Sequence[bytes]) -> AskingSi
     return AskingSigner(number, load(certificate), [load(c) for c in chain])
 
 
-def _read(path: str | os.PathLike[str], ask: Callable[[], str] | None = None) -> Any:
-    """What a file of keys and certificates holds (`keys.x509.Found`); DER other than PKCS #12 is
-    one certificate. Raises as `keys.x509.read`."""
+def _read(path: str | os.PathLike[str], ask: Callable[[], str] | None = None) -> Found:
+    """What a file of keys and certificates holds; DER other than PKCS #12 is one certificate.
+    Raises as `keys.x509.read`."""
     from .x509 import Found, is_pkcs12, read
 
     data = read_key_file(path)

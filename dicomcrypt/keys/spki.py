@@ -6,7 +6,7 @@ same recipient wherever it comes from. `recipient_of` and `identity_of` choose.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, rsa, x25519
@@ -26,13 +26,17 @@ from .hpke import HpkeIdentity, HpkeRecipient, usable
 from .rsa import RsaIdentity, RsaRecipient
 from .x25519 import X25519Identity, X25519Recipient
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+
 WHICH = "RSA, P-256, P-384, P-521, X25519, ML-KEM-768 and ML-KEM-1024 keys can be encrypted to"
 
 
-def spki(key: Any) -> bytes:
-    """Return the one DER form of a public key that hints are made of: named curves, points
-    uncompressed."""
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+def public_der(key: Any) -> bytes:
+    """Return the SubjectPublicKeyInfo of a public key in the one form that hints are made of: named
+    curves, points uncompressed."""
+    der: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return der
 
 
 class SpkiRecipient(HpkeRecipient):
@@ -44,14 +48,14 @@ class SpkiRecipient(HpkeRecipient):
     @classmethod
     def fits(cls, key: Any) -> bool:
         """Whether a library's public key is of this kind."""
-        return isinstance(key, cls.key_type) and (
-            cls.curve is None or isinstance(key.curve, cls.curve)
-        )
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            return cls.curve is not None and isinstance(key.curve, cls.curve)
+        return isinstance(key, cls.key_type)
 
     @classmethod
-    def _load(cls, public_bytes: bytes):
+    def _load(cls, public_bytes: bytes) -> PublicKeyTypes:
         key = load_der_public_key(public_bytes)
-        if not cls.fits(key) or spki(key) != public_bytes:
+        if not cls.fits(key) or public_der(key) != public_bytes:
             raise ValueError("a public key of another kind or form")
         return key
 
@@ -94,14 +98,15 @@ class Mlkem1024Recipient(SpkiRecipient):
 class SpkiIdentity(HpkeIdentity):
     """A private key in PKCS #8 whose public half is the recipient of `recipient_type`."""
 
+    recipient_type: ClassVar[type[SpkiRecipient]]
     private_size = None
 
     @classmethod
-    def _load(cls, private_bytes: bytes):
+    def _load(cls, private_bytes: bytes) -> tuple[PrivateKeyTypes, bytes]:
         key = load_der_private_key(private_bytes, None)
         if not cls.recipient_type.fits(key.public_key()):
             raise ValueError("a private key of another kind")
-        return key, spki(key.public_key())
+        return key, public_der(key.public_key())
 
 
 class P256Identity(SpkiIdentity):
@@ -124,7 +129,9 @@ class Mlkem1024Identity(SpkiIdentity):
     recipient_type = Mlkem1024Recipient
 
 
-IDENTITIES = (P256Identity, P384Identity, P521Identity, Mlkem768Identity, Mlkem1024Identity)
+IDENTITIES: tuple[type[SpkiIdentity], ...] = (
+    P256Identity, P384Identity, P521Identity, Mlkem768Identity, Mlkem1024Identity,
+)  # fmt: skip
 
 
 def recipient_of(key: Any) -> HpkeRecipient | RsaRecipient:
@@ -134,12 +141,12 @@ def recipient_of(key: Any) -> HpkeRecipient | RsaRecipient:
     that cannot be encrypted to.
     """
     if isinstance(key, rsa.RSAPublicKey):
-        return usable(RsaRecipient(spki(key)))
+        return usable(RsaRecipient(public_der(key)))
     if isinstance(key, x25519.X25519PublicKey):
         return usable(X25519Recipient(key.public_bytes_raw()))
     for kind in IDENTITIES:
         if kind.recipient_type.fits(key):
-            return usable(kind.recipient_type(spki(key)))
+            return usable(kind.recipient_type(public_der(key)))
     refused = PolicyError if isinstance(key, ec.EllipticCurvePublicKey) else UsageError
     raise refused(f"the key is {kind_of(key)}: {WHICH}")
 

@@ -10,15 +10,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ..container.stanza import RSA, Stanza
 from ..errors import MissingExtraError, TokenError, UsageError
+from . import spki
+from .cms_structures import length
 from .held import HeldIdentity
 from .keyfile import read_secret_line
 from .tokenuri import TokenUri, parse
+
+if TYPE_CHECKING:
+    from .hpke import HpkeRecipient
+    from .rsa import RsaRecipient
 
 #: Asks for the PIN of the token that is named.
 AskPin = Callable[[str], str]
@@ -64,12 +72,14 @@ class TokenIdentity(HeldIdentity):
     itself when it first needs the key.
     """
 
-    def __init__(self, uri: TokenUri, pin: str | None, recipient: Any) -> None:
+    def __init__(
+        self, uri: TokenUri, pin: str | None, recipient: HpkeRecipient | RsaRecipient
+    ) -> None:
         super().__init__(recipient)
         self._uri, self._pin = uri, pin
         self._key: Any = None
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._uri, self._pin, self._bare_recipient())
 
     def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
@@ -92,7 +102,7 @@ class TokenIdentity(HeldIdentity):
 
     def exchange(self, point: bytes) -> bytes:
         """Return the x coordinate that ECDH gives with a point; raises TokenError."""
-        size = (self.recipient._key.curve.key_size + 7) // 8
+        size = (self.recipient.public_key.key_size + 7) // 8
         with self._used() as key:
             return _ecdh(key, point, size)
 
@@ -104,7 +114,7 @@ class TokenIdentity(HeldIdentity):
                 self._key = _private_key(session, self._uri)
             yield self._key
 
-    def certificates(self) -> list[Any]:
+    def certificates(self) -> list[x509.Certificate]:
         """Return the certificates that the token has beside the key. Raises TokenError."""
         with self._used() as key:
             session, _ = _session(self._uri, lambda _: self._pin or "")
@@ -244,10 +254,8 @@ def _private_key(session: Any, uri: TokenUri) -> Any:
     return found[0]
 
 
-def _public_half(session: Any, key: Any) -> Any:
+def _public_half(session: Any, key: Any) -> HpkeRecipient | RsaRecipient:
     """Return the recipient of a private key, from the public key or certificate beside it."""
-    from . import spki
-
     p11 = library()
     if key.key_type == p11.KeyType.RSA:
         numbers = [int.from_bytes(key[a], "big") for a in
@@ -265,10 +273,8 @@ def _public_half(session: Any, key: Any) -> Any:
                      "key (with the same id)")
 
 
-def _certificates(session: Any, key: Any) -> Iterator[Any]:
+def _certificates(session: Any, key: Any) -> Iterator[x509.Certificate]:
     """Yield the certificates with a key's id."""
-    from cryptography import x509
-
     p11 = library()
     identifier = key[p11.Attribute.ID]
     for entry in _objects(session, p11.ObjectClass.CERTIFICATE, identifier, None):
@@ -276,14 +282,16 @@ def _certificates(session: Any, key: Any) -> Iterator[Any]:
             yield x509.load_der_x509_certificate(entry[p11.Attribute.VALUE])
 
 
-def _ec_public(public: Any) -> Any:
-    from cryptography.hazmat.primitives.serialization import load_der_public_key
+def _ec_public(public: Any) -> ec.EllipticCurvePublicKey:
     from pkcs11.util.ec import encode_ec_public_key
 
     try:
-        return load_der_public_key(encode_ec_public_key(public))
+        found = load_der_public_key(encode_ec_public_key(public))
+        if isinstance(found, ec.EllipticCurvePublicKey):
+            return found
     except ValueError:
-        raise TokenError("the public key in the token is malformed") from None
+        pass
+    raise TokenError("the public key in the token is malformed")
 
 
 def _open_oaep(key: Any, body: bytes) -> bytes | None:
@@ -291,10 +299,11 @@ def _open_oaep(key: Any, body: bytes) -> bytes | None:
     if not hasattr(key, "decrypt"):
         raise TokenError("the key in the token may not decrypt (CKA_DECRYPT is not set)")
     try:
-        return key.decrypt(
+        opened: bytes = key.decrypt(
             body, mechanism=p11.Mechanism.RSA_PKCS_OAEP,
             mechanism_param=(p11.Mechanism.SHA256, p11.MGF.SHA256, None),
         )  # fmt: skip
+        return opened
     except (p11.EncryptedDataInvalid, p11.EncryptedDataLenRange):
         return None
     except (p11.MechanismInvalid, p11.MechanismParamInvalid, p11.ArgumentsBad):
@@ -312,13 +321,14 @@ def _ecdh(key: Any, point: bytes, size: int) -> bytes:
     template = {p11.Attribute.SENSITIVE: False, p11.Attribute.EXTRACTABLE: True,
                 p11.Attribute.TOKEN: False}
     last: Exception | None = None
-    for encoded in (point, _octets(point)):  # PKCS #11 2.20 wants it in DER, later ones raw
+    in_der = b"\x04" + length(len(point)) + point  # OCTET STRING
+    for encoded in (point, in_der):  # PKCS #11 2.20 wants it in DER, later ones raw
         try:
             derived = key.derive_key(
                 p11.KeyType.GENERIC_SECRET, 8 * size, mechanism=p11.Mechanism.ECDH1_DERIVE,
                 mechanism_param=(p11.KDF.NULL, None, encoded), template=template,
             )
-            value = derived[p11.Attribute.VALUE]
+            value: bytes = derived[p11.Attribute.VALUE]
         except (p11.MechanismParamInvalid, p11.ArgumentsBad, p11.DataInvalid) as error:
             last = error
             continue
@@ -327,9 +337,3 @@ def _ecdh(key: Any, point: bytes, size: int) -> bytes:
         derived.destroy()
         return value
     raise last if last is not None else TokenError("the token cannot do ECDH")
-
-
-def _octets(data: bytes) -> bytes:
-    """An OCTET STRING in DER of at most 255 bytes."""
-    head = b"\x04" + (bytes([len(data)]) if len(data) < 128 else bytes([0x81, len(data)]))
-    return head + data

@@ -22,7 +22,7 @@ class TokenSigningKey:
         with _LOCK, _said(self._uri):
             session, _ = _session(self._uri, ask_pin)
             self._key = _private_key(session, self._uri)
-            public = _public_half(session, self._key)._key
+            public = _public_half(session, self._key).public_key
         if not isinstance(public, rsa.RSAPublicKey):
             raise TokenError("the key in the token is not an RSA key")
         if not hasattr(self._key, "sign"):
@@ -43,4 +43,5 @@ class TokenSigningKey:
         if not isinstance(padding, PKCS1v15) or not isinstance(algorithm, hashes.SHA256):
             raise TokenError("the token is asked for PKCS#1 v1.5 with SHA-256 alone")
         with _LOCK, _said(self._uri):
-            return self._key.sign(data, mechanism=library().Mechanism.SHA256_RSA_PKCS)
+            signature: bytes = self._key.sign(data, mechanism=library().Mechanism.SHA256_RSA_PKCS)
+            return signature

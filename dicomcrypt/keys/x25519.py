@@ -19,7 +19,7 @@ class X25519Recipient(HpkeRecipient):
     kem = KEM.X25519
 
     @staticmethod
-    def _load(public_bytes: bytes):
+    def _load(public_bytes: bytes) -> X25519PublicKey:
         return X25519PublicKey.from_public_bytes(public_bytes)
 
 
@@ -33,6 +33,6 @@ class X25519Identity(HpkeIdentity):
         return cls(os.urandom(32))
 
     @staticmethod
-    def _load(private_bytes: bytes):
+    def _load(private_bytes: bytes) -> tuple[X25519PrivateKey, bytes]:
         key = X25519PrivateKey.from_private_bytes(private_bytes)
         return key, key.public_key().public_bytes_raw()

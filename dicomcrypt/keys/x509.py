@@ -12,7 +12,7 @@ import base64
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -28,7 +28,13 @@ from cryptography.utils import CryptographyDeprecationWarning
 
 from ..errors import DamagedError, DicomcryptError, NoIdentityError, PolicyError, UsageError
 from . import guarded
-from .spki import WHICH, identity_of, recipient_of, spki
+from .spki import WHICH, identity_of, public_der, recipient_of
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+    from .hpke import HpkeIdentity, HpkeRecipient
+    from .rsa import RsaIdentity, RsaRecipient
 
 #: Asks for the passphrase of a file.
 Ask = Callable[[], str]
@@ -56,7 +62,7 @@ class Found(NamedTuple):
     meant: x509.Certificate | None = None
 
 
-def recipients_in(data: bytes, ask: Ask | None = None) -> list[Any]:
+def recipients_in(data: bytes, ask: Ask | None = None) -> list[HpkeRecipient | RsaRecipient]:
     """Return the recipients of a file of certificates or public keys.
 
     ask: gives the passphrase of a PKCS #12 file that needs one. Of several certificates those of
@@ -76,7 +82,7 @@ def recipients_in(data: bytes, ask: Ask | None = None) -> list[Any]:
     return recipients
 
 
-def identities_in(data: bytes, ask: Ask | None = None) -> list[Any]:
+def identities_in(data: bytes, ask: Ask | None = None) -> list[HpkeIdentity | RsaIdentity]:
     """Return the identities of a file of private keys; a certificate beside a key becomes its
     recipient's `certificate`, whatever it says; one that is malformed is passed over, since the key
     is what decrypts. Raises as `recipients_in`."""
@@ -85,12 +91,12 @@ def identities_in(data: bytes, ask: Ask | None = None) -> list[Any]:
         raise UsageError("no private key in it")
     identities = [identity_of(key) for key in found.private_keys]
     for identity, key in zip(identities, found.private_keys, strict=True):
-        own = spki(key.public_key())
+        own = public_der(key.public_key())
         for certificate in found.certificates:
-            if _spki_of(certificate) == own:
+            if _public_der(certificate) == own:
                 identity.recipient.certificate = certificate
                 identity.recipient.chain = tuple(
-                    c for c in found.certificates if _spki_of(c) != own
+                    c for c in found.certificates if _public_der(c) != own
                 )
     return identities
 
@@ -98,7 +104,9 @@ def identities_in(data: bytes, ask: Ask | None = None) -> list[Any]:
 # ---- certificates ---------------------------------------------------------
 
 
-def from_certificates(certificates: Sequence[x509.Certificate]) -> list[Any]:
+def from_certificates(
+    certificates: Sequence[x509.Certificate],
+) -> list[HpkeRecipient | RsaRecipient]:
     """Return the recipients that a list of certificates means, in its order.
 
     Certificates of CAs are passed over unless one stands alone; so is one that forbids
@@ -119,7 +127,7 @@ def from_certificates(certificates: Sequence[x509.Certificate]) -> list[Any]:
 
 def from_certificate(
     certificate: x509.Certificate, chain: Iterable[x509.Certificate] = ()
-) -> Any:
+) -> HpkeRecipient | RsaRecipient:
     """Return the recipient of a certificate; raises PolicyError if it forbids encryption."""
     refusal = usage_refusal(certificate)
     if refusal is not None:
@@ -188,9 +196,9 @@ def _key_of(certificate: x509.Certificate) -> Any:
         raise DamagedError(f"{named(certificate)}: its key is malformed") from None
 
 
-def _spki_of(certificate: x509.Certificate) -> bytes | None:
+def _public_der(certificate: x509.Certificate) -> bytes | None:
     try:
-        return spki(certificate.public_key())
+        return public_der(certificate.public_key())
     except _FAULTS:
         return None
 
@@ -214,18 +222,20 @@ def _read(data: bytes, ask: Ask | None, private: bool, lenient: bool) -> Found:
     if _BEGIN in data:
         return _read_pem(data, ask, private, lenient)
     shape = _shape(data)
-    for load, place in ((x509.load_der_x509_certificate, 0), (load_der_public_key, 1)):
+    loaders: tuple[Callable[[bytes], x509.Certificate | PublicKeyTypes], ...] = (
+        x509.load_der_x509_certificate, load_der_public_key,
+    )  # fmt: skip
+    for load in loaders:
         try:
             made = load(data)
         except UnsupportedAlgorithm:
             raise PolicyError(f"the key is of a kind that is not known here: {WHICH}") from None
         except _FAULTS:
             continue
-        if place:
-            _refuse_pss(data)
-        found = Found([], [], [])
-        found[place].append(sound(made))
-        return found
+        if isinstance(made, x509.Certificate):
+            return Found([sound(made)], [], [])
+        _refuse_pss(data)
+        return Found([], [made], [])
     if shape == "pkcs12":
         return _read_pkcs12(data, ask, lenient)
     if shape == "certificate":
@@ -275,17 +285,17 @@ def _refuse_pss(der: bytes) -> None:
         raise PolicyError("the key is for RSA-PSS signatures alone")
 
 
-def sound(made: Any) -> Any:
+def sound(certificate: x509.Certificate) -> x509.Certificate:
     """Have all of a certificate parsed now: the library does some of it when it is asked.
 
     Raises DamagedError."""
-    if isinstance(made, x509.Certificate):
-        try:
-            _ = made.extensions, made.not_valid_after_utc, made.not_valid_before_utc
-            _ = made.subject.rfc4514_string(), made.issuer.rfc4514_string()
-        except _FAULTS:
-            raise DamagedError(f"{named(made)} is malformed") from None
-    return made
+    try:
+        _ = certificate.extensions
+        _ = certificate.not_valid_after_utc, certificate.not_valid_before_utc
+        _ = certificate.subject.rfc4514_string(), certificate.issuer.rfc4514_string()
+    except _FAULTS:
+        raise DamagedError(f"{named(certificate)} is malformed") from None
+    return certificate
 
 
 def _read_pem(data: bytes, ask: Ask | None, private: bool, lenient: bool) -> Found:
@@ -328,7 +338,7 @@ def _read_pem(data: bytes, ask: Ask | None, private: bool, lenient: bool) -> Fou
     return found
 
 
-def _private_key(load: Callable, data: bytes, ask: Ask | None) -> Any:
+def _private_key(load: Callable[..., Any], data: bytes, ask: Ask | None) -> Any:
     try:
         return guarded.call(load, data, None)
     except UsageError:

@@ -32,9 +32,9 @@ class Changes:
             head = self._read_head()
             self._check_roster(head)
             count = self._store.count(ENTRIES)
-            if count != head.count:
+            if count != head.entries:
                 raise DamagedError(
-                    f"the key table has {count} of its {head.count} entries: rows were removed "
+                    f"the key table has {count} of its {head.entries} entries: rows were removed "
                     "or added without its key"
                 )
             self._counter = head.counter
@@ -57,7 +57,7 @@ class Changes:
                     yield
                     if self._changed:
                         head = head._replace(
-                            counter=self._generation, count=head.count + self._added,
+                            counter=self._generation, entries=head.entries + self._added,
                             roster=self._roster() if self._roster_changed else head.roster,
                         )  # fmt: skip
                         self._store.put(HEAD, HEAD_KEY, self._seals.seal_head(head))
@@ -66,8 +66,15 @@ class Changes:
             self._counter = head.counter
 
     @property
+    def _begun(self) -> Head:
+        """The head with which the change began that is being made."""
+        if self._pending is None:
+            raise RuntimeError("no change of the key table has begun")
+        return self._pending
+
+    @property
     def _generation(self) -> int:
-        return self._pending.counter + 1
+        return self._begun.counter + 1
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:

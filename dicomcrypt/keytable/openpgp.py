@@ -128,10 +128,10 @@ def decrypt(message: bytes, *, password: str | None, key: bytes | None) -> bytes
     if password is None and key is None:
         raise UsageError("give the password of the OpenPGP message, or an OpenPGP secret key")
     try:
-        if key is None:
-            return library.decrypt(message, passwords=[password]).bytes
-        decryptor = _decryptor(library, key, password)
-        return library.decrypt(message, decryptor=decryptor).bytes
+        how = {"passwords": [password]} if key is None else \
+            {"decryptor": _decryptor(library, key, password)}
+        content: bytes = library.decrypt(message, **how).bytes
+        return content
     except RuntimeError as error:
         reason = _reason(error)
         if "key to decrypt" in reason or "password" in reason.lower():

@@ -25,7 +25,7 @@ class Head(NamedTuple):
 
     table_id: bytes
     counter: int
-    count: int
+    entries: int
     roster: bytes
 
 
@@ -48,7 +48,7 @@ class Seals:
 
     def derive(self, purpose: bytes, name: bytes, length: int = 32) -> bytes:
         info = b"dcmx/1 keytable %s\0" % purpose + self.table_id + name
-        return expand(self._key, info, length)
+        return expand(self._key, info, length)  # type: ignore[arg-type]  # no copy is left behind
 
     def seal(self, purpose: bytes, name: bytes, head: bytes, content: bytes) -> bytes:
         """Return nonce and ciphertext of a row; head is what stands before them, in clear."""

@@ -200,7 +200,8 @@ class SqliteStore:
 
     def count(self, space: str) -> int:
         with _translated(self.path):
-            return self._connection.execute(_COUNT[space]).fetchone()[0]
+            count: int = self._connection.execute(_COUNT[space]).fetchone()[0]
+        return count
 
     @contextlib.contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[None]:

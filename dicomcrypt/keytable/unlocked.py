@@ -196,8 +196,8 @@ class UnlockedKeyTable(Changes):
             for count, (info, _) in enumerate(self._entries(), 1):  # noqa: B007
                 if info.generation > head.counter:
                     raise DamagedError(f"key {info.id.hex()} is newer than the key table's head")
-            if count != head.count:
-                raise DamagedError(f"the key table has {count} of its {head.count} entries")
+            if count != head.entries:
+                raise DamagedError(f"the key table has {count} of its {head.entries} entries")
             for name in self.documents():
                 self.get_document(name)
         return count
@@ -270,7 +270,7 @@ class UnlockedKeyTable(Changes):
         if len(data) > _LONGEST_DOCUMENT:
             raise UsageError("a document in the key table is 1 MiB at most")
         with self.transaction():
-            self._check_roster(self._pending)
+            self._check_roster(self._begun)
             if self._store.get(DOCUMENTS, key) is None and (
                 self._store.count(DOCUMENTS) >= _MOST_DOCUMENTS
             ):
@@ -298,7 +298,7 @@ class UnlockedKeyTable(Changes):
     def delete_document(self, name: str) -> None:
         """Remove a document; raises UnknownKeyError if there is none."""
         with self.transaction():
-            self._check_roster(self._pending)
+            self._check_roster(self._begun)
             if not self._store.delete(DOCUMENTS, _document_name(name)):
                 raise UnknownKeyError(f"the key table has no document {name!r}")
             self._changed = self._roster_changed = True
@@ -322,7 +322,7 @@ class UnlockedKeyTable(Changes):
         name is taken and replace is not set."""
         key = access_name(name)
         with self.transaction():
-            self._check_roster(self._pending)
+            self._check_roster(self._begun)
             taken = self._store.get(ACCESS, key) is not None
             if taken and not replace:
                 raise UsageError(f"the key table has an access {name!r} already")
@@ -338,7 +338,7 @@ class UnlockedKeyTable(Changes):
         see docs/keytable.md. Raises UnknownKeyError, UsageError.
         """
         with self.transaction():
-            self._check_roster(self._pending)
+            self._check_roster(self._begun)
             key = access_name(name)
             if self._store.get(ACCESS, key) is None:
                 raise UnknownKeyError(f"the key table has no access {name!r}")

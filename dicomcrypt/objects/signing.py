@@ -95,7 +95,8 @@ def signature_policy(
         if isinstance(signer, bytes):
             keys.append(signer)
         else:
-            from ..keys.cms import certificate_key, public_der
+            from ..keys.cms import certificate_key
+            from ..keys.spki import public_der
 
             keys.append(public_der(certificate_key(signer)))
     return SignaturePolicy(require, tuple(keys), check)

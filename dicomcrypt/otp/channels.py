@@ -132,8 +132,8 @@ class SmtpChannel:
             raise DeliveryError("the mail server's certificate is not trusted, or TLS failed: "
                                 "nothing was sent") from None
         except (OSError, smtplib.SMTPException) as error:
-            code = getattr(error, "smtp_code", None)
-            number = f" ({code})" if isinstance(code, int) else ""
+            status = getattr(error, "smtp_code", None)
+            number = f" ({status})" if isinstance(status, int) else ""
             raise DeliveryError(f"the mail server {said}{number}") from None
 
 

@@ -113,7 +113,8 @@ class CodeKey:
         return f"CodeKey(RSA, {self.bits} bits)"
 
     def _sign(self, message: bytes) -> bytes:
-        return self._key.sign(message, *self._parameters)
+        signature: bytes = self._key.sign(message, *self._parameters)
+        return signature
 
     def code(self, purpose: str, link: str, person: str, nonce: bytes, issued: int) -> Code:
         """Return the code. nonce: 16 bytes; issued: Unix time in milliseconds."""

@@ -29,7 +29,9 @@ class Factor(Protocol):
 
     name: str
 
-    def begin(self, subject: Subject, purpose: str, **options: Any) -> Mapping[str, Any]:
+    def begin(
+        self, subject: Subject, purpose: str, *_: Any, **options: Any
+    ) -> Mapping[str, Any]:
         """Begin; return what the person's side needs, such as a challenge."""
 
     def spend(self, tx: Transaction, subject: Subject, purpose: str) -> Any:

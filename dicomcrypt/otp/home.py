@@ -106,10 +106,9 @@ def check_base(url: str) -> str:
 def card_name(key: Any) -> str:
     """Return what the settings call a card's key: SHA-256 of its public half, in hexadecimal
     digits. A card with another key is refused then."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    from ..keys.spki import public_der
 
-    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return _CARD + hashlib.sha256(public).hexdigest()
+    return _CARD + hashlib.sha256(public_der(key.public_key())).hexdigest()
 
 
 def _new_key(bits: int) -> bytes:
@@ -173,8 +172,7 @@ class Home:
 
     @cached_property
     def service(self) -> LinkService:
-        factors = {factor.name: factor for factor in (self.codes, self.totp)}
-        return LinkService(self.context, self.links, factors)
+        return LinkService(self.context, self.links, self.codes, [self.totp])
 
     @cached_property
     def handler(self) -> Handler:
@@ -212,9 +210,10 @@ class Home:
         return Secret.load(self._place / "secret.key")
 
     def _limits(self) -> Limits:
+        told: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
+                                for key, value in self._section("limits").items()}
         try:
-            return Limits(**{key: tuple(value) if isinstance(value, list) else value
-                             for key, value in self._section("limits").items()})
+            return Limits(**told)
         except (TypeError, UsageError) as error:
             said = str(error) if isinstance(error, UsageError) else "a limit that is not known"
             raise UsageError(f"{self._where}: [limits]: {said}") from None

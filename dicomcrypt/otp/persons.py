@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..errors import UsageError
 from .context import Context
@@ -60,8 +62,6 @@ class Persons:
             raise UsageError("a mobile number is international, such as +491701234567")
         if language not in LANGUAGES:
             raise UsageError(f"messages are written in {' or '.join(LANGUAGES)}")
-        import secrets
-
         person = Person(secrets.token_hex(16), name.strip(), email, mobile, language)
         secret = self._context.secret
         sealed = secret.seal("person", person.id, json.dumps(asdict(person)).encode())
@@ -114,5 +114,5 @@ class Persons:
         self._context.note("otp.forget", person=person)
         return person
 
-    def _opened(self, row: sa.Row) -> Person:
+    def _opened(self, row: sa.Row[Any]) -> Person:
         return Person(**json.loads(self._context.secret.open("person", row.id, row.sealed)))

@@ -101,4 +101,6 @@ class Requests:
         return found
 
     def _asked(self, row: Any) -> dict[str, Any]:
-        return json.loads(self._context.secret.open("request", row.id, row.sealed))
+        asked: dict[str, Any] = json.loads(
+            self._context.secret.open("request", row.id, row.sealed))
+        return asked

@@ -3,7 +3,7 @@ behind paths."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,12 +19,13 @@ _PROOFS = (("email", "email"), ("mobile", "mobile"))
 
 
 class LinkService:
-    """factors: by name, the code's among them (`code`)."""
+    """codes: the factor by which persons are bound to links; others: further ones to open with."""
 
-    def __init__(self, context: Context, links: Links, factors: Mapping[str, Factor]) -> None:
-        self._context, self._links = context, links
-        self._factors = dict(factors)
-        self._codes: CodeFactor = self._factors["code"]  # type: ignore[assignment]
+    def __init__(
+        self, context: Context, links: Links, codes: CodeFactor, others: Iterable[Factor] = ()
+    ) -> None:
+        self._context, self._links, self._codes = context, links, codes
+        self._factors: dict[str, Factor] = {factor.name: factor for factor in (codes, *others)}
 
     # Each takes `token=` as who has the link, or `link=`, its id, as who administers.
 

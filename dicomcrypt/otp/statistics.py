@@ -15,7 +15,8 @@ def statistics(context: Context) -> dict[str, Any]:
     Codes are those of about a day; those for nobody are among them, as nothing marks them."""
     with context.store.transaction() as tx:
         def count(*where: Any) -> int:
-            return tx.execute(sa.select(sa.func.count()).where(*where)).scalar_one()
+            number: int = tx.execute(sa.select(sa.func.count()).where(*where)).scalar_one()
+            return number
 
         def states(column: Any) -> dict[str, int]:
             rows = tx.execute(sa.select(column, sa.func.count()).group_by(column))

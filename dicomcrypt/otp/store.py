@@ -50,7 +50,8 @@ class Transaction(NamedTuple):
 
     def changed(self, statement: Any) -> bool:
         """Whether a statement changed any row."""
-        return self.connection.execute(statement).rowcount > 0
+        count: int = self.connection.execute(statement).rowcount
+        return count > 0
 
 
 class Store:
@@ -101,7 +102,7 @@ class Store:
         connection.execute(
             tables.clock.update().values(latest=sa.case((latest < now, now), else_=latest))
         )
-        found = connection.execute(sa.select(latest)).scalar_one()
+        found: int = connection.execute(sa.select(latest)).scalar_one()
         if now < found - TOLERANCE_MS:
             raise PolicyError(
                 f"this machine's clock is {(found - now) // 1000} s behind a time that was stored "
@@ -112,8 +113,8 @@ class Store:
     def behind(self) -> int:
         """Return by how many milliseconds the clock is behind the latest time stored."""
         with _said(), self._engine.begin() as connection:
-            return max(0, connection.execute(sa.select(tables.clock.c.latest)).scalar_one()
-                       - self._clock())
+            latest: int = connection.execute(sa.select(tables.clock.c.latest)).scalar_one()
+            return max(0, latest - self._clock())
 
     def reset_clock(self) -> None:
         """Take the machine's time for right, though a later one was stored.
@@ -136,7 +137,9 @@ class Store:
         with self._engine.begin() as connection:
             if not sa.inspect(connection).has_table("alembic_version"):
                 return None
-            return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+            found: str | None = connection.execute(
+                sa.text("SELECT version_num FROM alembic_version")).scalar()
+            return found
 
     def _check_version(self) -> None:
         found = self._version()

@@ -7,6 +7,8 @@ Nothing here tells a code, a token, a name, an address or a telephone number wit
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ..errors import MissingExtraError
 
 try:
@@ -16,6 +18,15 @@ except ImportError:
         "one-time passwords need SQLAlchemy: pip install 'dicomcrypt[otp]'"
     ) from None
 
+if TYPE_CHECKING:
+    from sqlalchemy.schema import SchemaItem
+    from sqlalchemy.types import TypeEngine
+
+__all__ = [
+    "clock", "codes", "deliveries", "events", "grants", "links", "metadata", "persons", "requests",
+    "sa", "totp",
+]  # fmt: skip
+
 metadata = sa.MetaData(naming_convention={
     "ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_name)s",
     "pk": "pk_%(table_name)s", "fk": "fk_%(table_name)s_%(column_0_name)s",
@@ -23,11 +34,13 @@ metadata = sa.MetaData(naming_convention={
 _ID, _DIGEST = sa.String(32), sa.String(64)
 
 
-def _table(name: str, *columns: sa.SchemaItem) -> sa.Table:
+def _table(name: str, *columns: SchemaItem) -> sa.Table:
     return sa.Table(name, metadata, *columns)
 
 
-def _column(name: str, kind: object, **options: object) -> sa.Column:
+def _column(
+    name: str, kind: TypeEngine[Any] | type[TypeEngine[Any]], **options: Any
+) -> sa.Column[Any]:
     return sa.Column(name, kind, **{"nullable": False, **options})
 
 

@@ -82,7 +82,7 @@ class Form:
             raise UsageError("that is no JSON") from None
         if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
             raise UsageError("that is no JSON object of texts")
-        self._found = found
+        self._found: dict[str, str] = found
 
     def text(self, name: str) -> str:
         return self._found.get(name, "")

@@ -19,7 +19,7 @@ from ..errors import CertificateRefusedError, MissingExtraError, UsageError
 from . import files, names
 from .checking import CheckedCertificate, Trust, check_certificate
 from .revocation import day
-from .signatures import sign, verify
+from .signatures import issuing_key, sign, verify
 
 ROLE_URI = "urn:dicomcrypt:role:"
 _ROLE, _PERMISSIONS = "2.5.4.72", names.PERMISSIONS.dotted_string
@@ -78,7 +78,8 @@ class AttributeCertificate:
 
 def name_text(der: bytes) -> str:
     """A distinguished name for people."""
-    return _asn1()[2].Name.load(der).human_friendly
+    text: str = _asn1()[2].Name.load(der).human_friendly
+    return text
 
 
 # ---- issuing -----------------------------------------------------------------
@@ -142,7 +143,7 @@ def issue(
         "att_cert_validity_period": {"not_before_time": begin, "not_after_time": end},
         "attributes": attributes,
     })  # fmt: skip
-    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key())
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing_key(authority))
     info["extensions"] = [{"extn_id": "authority_key_identifier", "critical": False,
                            "extn_value": core.ParsableOctetString(identifier.public_bytes())}]
     signed = info.dump()
@@ -244,7 +245,8 @@ def _take(whole: Any, der: bytes) -> AttributeCertificate:
 def _directory(general_names: Any) -> bytes:
     if len(general_names) != 1 or general_names[0].name != "directory_name":
         raise ValueError("a name that is no distinguished name")
-    return general_names[0].chosen.untag().dump()
+    der: bytes = general_names[0].chosen.untag().dump()
+    return der
 
 
 def _utf8(der: bytes) -> str:

@@ -32,6 +32,7 @@ from ..errors import (
     UsageError,
 )
 from ..keys.keyfile import write_private
+from ..keys.spki import public_der
 from ..regular import others_may
 from . import files, lists, names, profiles, sealing
 from .database import Database, stamp
@@ -128,11 +129,11 @@ class Authority:
 
     def of_key(self, public: Any) -> Iterator[dict[str, Any]]:
         """Yield the rows of all certificates of a public key, whatever their status."""
-        wanted = files.public_der(public)
+        wanted = public_der(public)
         for row in self.database.certificates(
             "kind <> 'attributes' AND instr(der, ?) > 0", [wanted]
         ):
-            if files.public_der(self.database.certificate_of(row).public_key()) == wanted:
+            if public_der(self.database.certificate_of(row).public_key()) == wanted:
                 yield row
 
     def require_unbroken(self, public: Any) -> None:
@@ -348,7 +349,7 @@ class Authority:
         with self.database.change():
             last = self.database.last_list(issuer)
             kept = number_of(before) if before is not None else None
-            if kept is not None and kept > last:
+            if before is not None and kept is not None and kept > last:
                 # Another process may have made it meanwhile; it is the database that tells.
                 if not force:
                     raise PolicyError(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SECTION = "directories"
 DEADLINE = 10.0  # seconds for all of them together
 _MOST = 32
-_KEYS = {
+_KEYS: dict[str, type | tuple[type, ...]] = {
     "url": str, "base": str, "ca": str, "priority": int, "timeout": (int, float),
     "start_tls": bool, "bind_dn": str, "password_file": str, "attribute_certificates": str,
 }  # fmt: skip
@@ -315,7 +315,7 @@ class Directories:
 
 
 def _run(
-    results: queue.SimpleQueue, directory: Directory, query: queries.Query,
+    results: queue.SimpleQueue[tuple[Directory, Any]], directory: Directory, query: queries.Query,
     context: ssl.SSLContext | None, check: Check | None, allow_stale: bool, deadline: float,
 ) -> None:
     """Ask one directory in a thread of its own; what is nobody's fault but the program's is
@@ -338,7 +338,7 @@ def ask(
     check: Check | None = None, allow_stale: bool = False,
 ) -> tuple[Answer, list[bytes]]:
     """Ask one directory; returns its answer and the values in DER. Raises LdapFailure."""
-    answer, fitting = Answer(directory, "nothing", "has none"), []
+    answer, fitting = Answer(directory, "nothing", "has none"), list[bytes]()
     limit = queries.ANSWER_BYTES[query.kind]
     for number, wanted_filter in enumerate(query.filters, 1):
         with directory.connect(deadline, limit, context) as connection:

@@ -168,8 +168,10 @@ def encode(parsed: Any) -> bytes:
     if hasattr(parsed, "public_bytes"):
         from cryptography.hazmat.primitives.serialization import Encoding
 
-        return parsed.public_bytes(Encoding.DER)
-    return parsed.dump()
+        der: bytes = parsed.public_bytes(Encoding.DER)
+    else:
+        der = parsed.dump()
+    return der
 
 
 def sift(

@@ -106,7 +106,7 @@ def examine(certificate: x509.Certificate, where: str = "the certificate") -> x5
     return certificate
 
 
-def _whole_signature(signed: Any) -> bool:
+def _whole_signature(signed: x509.Certificate | x509.CertificateRevocationList) -> bool:
     """Whether the last BIT STRING leaves no bit over: nothing is signed that says so."""
     der = signed.public_bytes(serialization.Encoding.DER)
     return der[-len(signed.signature) - 1] == 0
@@ -259,10 +259,3 @@ def parse_private_key(
         return load(data, words.encode())
     except PARSE_ERRORS:
         raise NoIdentityError(f"{where}: the passphrase is wrong") from None
-
-
-def public_der(key: Any) -> bytes:
-    """SubjectPublicKeyInfo of a public key."""
-    return key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )

@@ -9,6 +9,7 @@ from typing import Any
 from cryptography import x509
 
 from ..errors import CertificateRefusedError
+from ..keys.spki import public_der
 from . import files, names
 from .checking import CheckedCertificate, Trust, check_certificate
 
@@ -16,7 +17,7 @@ from .checking import CheckedCertificate, Trust, check_certificate
 def matches(key: Any, certificate: x509.Certificate) -> bool:
     """Whether a private or public key is that of a certificate."""
     public = key.public_key() if hasattr(key, "public_key") else key
-    own, told = files.public_der(public), files.public_der(certificate.public_key())
+    own, told = public_der(public), public_der(certificate.public_key())
     return hmac.compare_digest(own, told)
 
 

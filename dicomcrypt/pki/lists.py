@@ -14,6 +14,7 @@ from ..errors import CertificateRefusedError, DamagedError
 from ..keys.keyfile import write_private
 from . import files, names, profiles
 from .database import Database, moment
+from .signatures import issuing_key
 
 REASONS = {
     flag.value: flag
@@ -32,7 +33,7 @@ def kept(
     try:
         crl = files.load_crls(path)[0]
         with files.quiet():
-            if crl.is_signature_valid(certificate.public_key()):  # type: ignore[arg-type]
+            if crl.is_signature_valid(issuing_key(certificate)):
                 return crl
     except (CertificateRefusedError, *files.PARSE_ERRORS):
         pass
@@ -55,7 +56,7 @@ def sign(
 
     before: a list whose entries are kept if the database does not know their certificates."""
     made = names.now()
-    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(certificate.public_key())
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing_key(certificate))
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(certificate.subject)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from cryptography import x509
 
+from ..keys.spki import public_der
 from . import names
-from .files import public_der
 from .revocation import Problem
 from .signatures import signed_by
 

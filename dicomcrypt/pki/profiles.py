@@ -59,10 +59,12 @@ def key_name(key: Any) -> str:
     return name.replace("MLKEM", "ML-KEM-").replace("MLDSA", "ML-DSA-")
 
 
-def signing_hash(key: Any) -> hashes.HashAlgorithm | None:
+def signing_hash(key: Any) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None:
     """The hash that a key signs certificates with; None if its kind has its own."""
     if isinstance(key, (ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey)):
-        return {256: hashes.SHA256(), 384: hashes.SHA384()}.get(key.curve.key_size, hashes.SHA512())
+        if key.curve.key_size == 256:
+            return hashes.SHA256()
+        return hashes.SHA384() if key.curve.key_size == 384 else hashes.SHA512()
     return hashes.SHA256() if isinstance(key, (rsa.RSAPrivateKey, rsa.RSAPublicKey)) else None
 
 
@@ -74,10 +76,9 @@ def require_signing(key: Any) -> None:
     chosen = signing_hash(public)
     rules = policy.current()
     rules.require(named.algorithm, "sign", named.bits)
-    if isinstance(public, rsa.RSAPublicKey):
-        rules.require(f"rsa-pkcs1v15-{chosen.name}", "sign", named.bits)
-    elif chosen is not None:
-        rules.require(f"ecdsa-{chosen.name}", "sign")
+    if chosen is not None:
+        scheme = "rsa-pkcs1v15" if isinstance(public, rsa.RSAPublicKey) else "ecdsa"
+        rules.require(f"{scheme}-{chosen.name}", "sign", named.bits)
 
 
 def require_kind(key: Any) -> None:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from cryptography import x509
 
+from ..keys.spki import public_der
 from . import names
 from .files import PARSE_ERRORS, quiet
-from .signatures import is_taken
+from .signatures import is_taken, issuing_key
 
 #: How far a list's date may be ahead of this machine's clock.
 SKEW = datetime.timedelta(minutes=5)
@@ -84,15 +85,15 @@ class Lists:
             return
         newest = []
         for lists in _by_scope(found):
-            crl = _newest(lists)
-            if crl is None:
+            counting = _newest(lists)
+            if counting is None:
                 yield Problem(
                     "crl-conflict",
                     f"of the revocation lists of {name} one has the higher number, and another the "
                     "later date: fetch them again, or ask the authority which one counts",
                 )
                 return
-            newest.append(crl)
+            newest.append(counting)
         for crl in newest:
             revoked = crl.get_revoked_certificate_by_serial_number(serial)
             problem = None if revoked is None else _judge(revoked, what, moment)
@@ -124,8 +125,6 @@ class Lists:
     def _usable(
         self, crl: x509.CertificateRevocationList, issuer: x509.Certificate, name: str
     ) -> Problem | None:
-        from .files import public_der
-
         key = id(crl), public_der(issuer.public_key())
         if key not in self._verified:
             self._verified[key] = _examine(crl, issuer, name)
@@ -154,7 +153,7 @@ def _examine(
                        "algorithm that is not taken: ask for one signed with SHA-256")
     try:
         with quiet():
-            if not crl.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]
+            if not crl.is_signature_valid(issuing_key(issuer)):
                 return forged
             return _unsupported(crl, name)
     except PARSE_ERRORS:

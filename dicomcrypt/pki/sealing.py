@@ -84,8 +84,11 @@ def private_pem(key: Any, passphrase: str | None) -> bytes:
     Raises UsageError for a passphrase that is empty or too long, PolicyError where the policy does
     not let PBKDF2 encrypt."""
     if passphrase is None:
-        return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                 serialization.NoEncryption())
+        pem: bytes = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )  # fmt: skip
+        return pem
     words = _words(passphrase)
     plain = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8,
                               serialization.NoEncryption())

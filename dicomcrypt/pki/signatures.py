@@ -7,19 +7,33 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, mldsa, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import (
+    ec,
+    mldsa,
+    mlkem,
+    padding,
+    rsa,
+    x448,
+    x25519,
+)
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
 
 from .files import PARSE_ERRORS, quiet
 
-_HASHES = {"256": hashes.SHA256, "384": hashes.SHA384, "512": hashes.SHA512}
+Signed = x509.Certificate | x509.CertificateRevocationList | x509.CertificateSigningRequest
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512(),
+}  # fmt: skip
 _RSA = {"1.2.840.113549.1.1.11": "256", "1.2.840.113549.1.1.12": "384",
         "1.2.840.113549.1.1.13": "512"}  # fmt: skip
 _ECDSA = {"1.2.840.10045.4.3.2": "256", "1.2.840.10045.4.3.3": "384", "1.2.840.10045.4.3.4": "512"}
-_MLDSA = {
+_MldsaPrivate = mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey | mldsa.MLDSA87PrivateKey
+_MldsaPublic = mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey | mldsa.MLDSA87PublicKey
+_MLDSA: dict[str, tuple[type[_MldsaPrivate], type[_MldsaPublic]]] = {
     "2.16.840.1.101.3.4.3.17": (mldsa.MLDSA44PrivateKey, mldsa.MLDSA44PublicKey),
     "2.16.840.1.101.3.4.3.18": (mldsa.MLDSA65PrivateKey, mldsa.MLDSA65PublicKey),
     "2.16.840.1.101.3.4.3.19": (mldsa.MLDSA87PrivateKey, mldsa.MLDSA87PublicKey),
-}  # fmt: skip
+}
 _PSS = "1.2.840.113549.1.1.10"
 _NAMES = {
     "1.2.840.113549.1.1.4": "MD5", "1.2.840.113549.1.1.5": "SHA-1", "1.2.840.10045.4.1": "SHA-1",
@@ -28,7 +42,7 @@ _NAMES = {
 }  # fmt: skip
 
 
-def is_taken(signed: Any) -> bool:
+def is_taken(signed: Signed) -> bool:
     """Whether the signature of a certificate or a list is of an algorithm that is taken: RSA
     (PKCS#1 v1.5 or PSS) and ECDSA with SHA-256, 384 or 512, ML-DSA."""
     oid = signed.signature_algorithm_oid.dotted_string
@@ -37,11 +51,20 @@ def is_taken(signed: Any) -> bool:
             hash_algorithm = signed.signature_hash_algorithm
         except PARSE_ERRORS:
             return False
-        return isinstance(hash_algorithm, tuple(_HASHES.values()))
+        return isinstance(hash_algorithm, hashes.SHA256 | hashes.SHA384 | hashes.SHA512)
     return oid in _RSA or oid in _ECDSA or oid in _MLDSA
 
 
-def algorithm_name(signed: Any) -> str:
+def issuing_key(certificate: x509.Certificate) -> CertificateIssuerPublicKeyTypes:
+    """Return an issuer's public key; raises ValueError for one of a kind that signs nothing."""
+    key = certificate.public_key()
+    if isinstance(key, x25519.X25519PublicKey | x448.X448PublicKey | mlkem.MLKEM768PublicKey
+                  | mlkem.MLKEM1024PublicKey):
+        raise ValueError("a key that signs nothing")
+    return key
+
+
+def algorithm_name(signed: Signed) -> str:
     """What a signature's algorithm is called, for a message."""
     oid = signed.signature_algorithm_oid.dotted_string
     return _NAMES.get(oid, oid)
@@ -87,9 +110,9 @@ def verify(key: Any, oid: str, signature: bytes, data: bytes) -> bool | None:
     """Whether a signature by `sign` is right; None for an algorithm that is not taken."""
     try:
         if oid in _RSA and isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, data, padding.PKCS1v15(), _HASHES[_RSA[oid]]())
+            key.verify(signature, data, padding.PKCS1v15(), _HASHES[_RSA[oid]])
         elif oid in _ECDSA and isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, data, ec.ECDSA(_HASHES[_ECDSA[oid]]()))
+            key.verify(signature, data, ec.ECDSA(_HASHES[_ECDSA[oid]]))
         elif oid in _MLDSA and isinstance(key, _MLDSA[oid][1]):
             key.verify(signature, data)
         else:

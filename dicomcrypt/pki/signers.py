@@ -49,9 +49,8 @@ class SignerCheck:
 def _rebuilt(
     roots: list[bytes], intermediates: list[bytes], crls: list[bytes], require_crl: bool
 ) -> SignerCheck:
-    certificates = (
-        tuple(x509.load_der_x509_certificate(der) for der in found)
-        for found in (roots, intermediates)
-    )
-    lists = tuple(x509.load_der_x509_crl(der) for der in crls)
-    return SignerCheck(Trust(*certificates, lists, require_crl))
+    load = x509.load_der_x509_certificate
+    return SignerCheck(Trust(
+        tuple(load(der) for der in roots), tuple(load(der) for der in intermediates),
+        tuple(x509.load_der_x509_crl(der) for der in crls), require_crl,
+    ))  # fmt: skip

@@ -64,12 +64,14 @@ def registry() -> dict[str, Any]:
     import json
 
     with open(os.path.join(os.path.dirname(__file__), "registry.json"), "rb") as file:
-        return json.load(file)
+        found: dict[str, Any] = json.load(file)
+    return found
 
 
 def kind_of(algorithm: str) -> str:
     """Return what an algorithm is for, as text; "" if the registry does not have it."""
-    return registry()["kinds"].get(algorithm, "")
+    kind: str = registry()["kinds"].get(algorithm, "")
+    return kind
 
 
 class Policy:

@@ -42,7 +42,7 @@ def algorithm_of(public_key: Any) -> tuple[str, int | None]:
                      "are taken")
 
 
-def _parameters(algorithm: str) -> tuple:
+def _parameters(algorithm: str) -> tuple[Any, ...]:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, padding
 
@@ -103,7 +103,8 @@ class Signer:
         return self.verifier.key_id
 
     def sign(self, data: bytes) -> bytes:
-        return self._key.sign(data, *_parameters(self.verifier.algorithm))
+        signature: bytes = self._key.sign(data, *_parameters(self.verifier.algorithm))
+        return signature
 
 
 def parse_public(data: bytes) -> Any:

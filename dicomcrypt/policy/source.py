@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .. import config
 from ..errors import PolicyError, UsageError
@@ -19,7 +20,7 @@ from .rules import Policy, preset
 FILE_NAME = "policy.json"
 
 _told: Policy | None = None
-_found: tuple[tuple, Policy] | None = None
+_found: tuple[tuple[Any, ...], Policy] | None = None
 _listener: tuple[int, Callable[[str], None]] | None = None
 _said: set[str] = set()
 

@@ -11,7 +11,7 @@ from ..card.keys import card_key
 from ..card.profile import Slot
 from ..card.session import CardSession
 from ..errors import PolicyError, TokenError
-from ..pki.files import public_der
+from ..keys.spki import public_der
 from .agent import Agent
 from .holders import Holder
 from .opening import Sources

@@ -9,59 +9,47 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 from cryptography import x509
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives import hashes, keywrap, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives import keywrap
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 
 from .. import policy
 from ..card.status import StatusWord
 from ..errors import CardStatusError, DamagedError, NoIdentityError, UsageError
+from ..keys import cms_enveloping
 from ..keys.cms import certificate_key
-from ..keys.cms_structures import (
-    DATA,
-    IssuerAndSerial,
-    Plain,
-    WithNull,
-    encoded,
-    length,
-    oid,
-    tlv,
+from ..keys.cms_enveloping import (
+    CURVES,
+    ECDH_SHA256,
+    KEY_SIZE,
+    OAEP,
+    OAEP_SHA256,
+    KeyAgreement,
+    KeyIdentifier,
+    KeyTransport,
+    WithParameters,
+    exchanged,
+    point_of,
+    wrapping_key,
 )
+from ..keys.cms_structures import DATA, IssuerAndSerial, encoded, issuer_and_serial, oid, tlv
 from ..pki import names
 from ..pki.files import PARSE_ERRORS
-from ..pki.profiles import CURVES
-from ..policy.names import of_key
 from .holders import Holder
 from .signed import MAX_MESSAGE, subject_key_identifier
 
 _MAX_RECIPIENTS = 16
-_KEY, _NONCE, _TAG = 32, 12, 16
+_NONCE, _TAG = 12, 16
 AUTH_ENVELOPED = oid("1.2.840.113549.1.9.16.1.23")
-_AES_GCM, _AES_WRAP = oid("2.16.840.1.101.3.4.1.46"), oid("2.16.840.1.101.3.4.1.45")
-_OAEP, _MGF1 = oid("1.2.840.113549.1.1.7"), oid("1.2.840.113549.1.1.8")
-_SHA256, _ECDH = oid("2.16.840.1.101.3.4.2.1"), oid("1.3.132.1.11.1")
-_EC_KEY = oid("1.2.840.10045.2.1")
+_AES_GCM = oid("2.16.840.1.101.3.4.1.46")
 
 
-# ---- RFC 5652, 5083, 5084, 5753 --------------------------------------------------
-
-
-@asn1.sequence
-class _WithParameters:
-    algorithm: x509.ObjectIdentifier
-    parameters: asn1.TLV
-
-
-@asn1.sequence
-class _OaepParameters:
-    digest: Annotated[WithNull, asn1.Explicit(0)]
-    mask: Annotated[_WithParameters, asn1.Explicit(1)]
+# ---- RFC 5652, 5083, 5084 --------------------------------------------------------
 
 
 @asn1.sequence
@@ -71,64 +59,16 @@ class _GcmParameters:
 
 
 @asn1.sequence
-class _KeyTransport:
-    version: int
-    rid: IssuerAndSerial | Annotated[bytes, asn1.Implicit(0)]
-    algorithm: asn1.TLV
-    key: bytes
-
-
-@asn1.sequence
-class _EphemeralKey:
-    algorithm: Plain
-    key: asn1.BitString
-
-
-@asn1.sequence
-class _Originator:
-    """OriginatorIdentifierOrKey, of which the key is made and taken."""
-
-    key: Annotated[_EphemeralKey, asn1.Implicit(1)]
-
-
-@asn1.sequence
-class _KeyIdentifier:
-    identifier: bytes
-
-
-@asn1.sequence
-class _WrappedKey:
-    rid: IssuerAndSerial | Annotated[_KeyIdentifier, asn1.Implicit(0)]
-    key: bytes
-
-
-@asn1.sequence
-class _KeyAgreement:
-    version: int
-    originator: Annotated[asn1.TLV, asn1.Explicit(0)]
-    algorithm: _WithParameters
-    keys: list[_WrappedKey]
-
-
-@asn1.sequence
-class _SharedInfo:
-    """ECC-CMS-SharedInfo of RFC 5753 section 7.2."""
-
-    algorithm: Plain
-    size: Annotated[bytes, asn1.Explicit(2)]
-
-
-@asn1.sequence
 class _Encrypted:
     type: x509.ObjectIdentifier
-    algorithm: _WithParameters
+    algorithm: WithParameters
     content: Annotated[bytes, asn1.Implicit(0)]
 
 
 @asn1.sequence
 class _AuthEnveloped:
     version: int
-    recipients: asn1.SetOf[_KeyTransport | Annotated[_KeyAgreement, asn1.Implicit(1)]]
+    recipients: asn1.SetOf[KeyTransport | Annotated[KeyAgreement, asn1.Implicit(1)]]
     encrypted: _Encrypted
     tag: bytes
 
@@ -137,20 +77,6 @@ class _AuthEnveloped:
 class _ContentInfo:
     type: x509.ObjectIdentifier
     content: Annotated[_AuthEnveloped, asn1.Explicit(0)]
-
-
-_DIGEST = WithNull(algorithm=_SHA256, parameters=asn1.Null())
-_OAEP_IDENTIFIER = asn1.encode_der(_WithParameters(
-    algorithm=_OAEP, parameters=tlv(asn1.encode_der(_OaepParameters(
-        digest=_DIGEST,
-        mask=_WithParameters(algorithm=_MGF1, parameters=tlv(asn1.encode_der(_DIGEST))),
-    )))))  # fmt: skip
-_WRAP = Plain(algorithm=_AES_WRAP)
-_ECDH_IDENTIFIER = asn1.encode_der(
-    _WithParameters(algorithm=_ECDH, parameters=tlv(asn1.encode_der(_WRAP)))
-)
-_SHARED = asn1.encode_der(_SharedInfo(algorithm=_WRAP, size=(8 * _KEY).to_bytes(4, "big")))
-_PADDING = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 
 
 # ---- making --------------------------------------------------------------------
@@ -165,59 +91,32 @@ def seal(content: bytes, recipients: Iterable[x509.Certificate]) -> bytes:
     if not 1 <= len(certificates) <= _MAX_RECIPIENTS:
         raise UsageError(f"from 1 to {_MAX_RECIPIENTS} recipients are needed")
     policy.current().require("aes-256-gcm", "encrypt")
-    key, nonce = AESGCM.generate_key(8 * _KEY), os.urandom(_NONCE)
+    key, nonce = AESGCM.generate_key(8 * KEY_SIZE), os.urandom(_NONCE)
     sealed = AESGCM(key).encrypt(nonce, content, None)
     parameters = tlv(asn1.encode_der(_GcmParameters(nonce=nonce, tag=_TAG)))
     return asn1.encode_der(_ContentInfo(type=AUTH_ENVELOPED, content=_AuthEnveloped(
         version=0, recipients=asn1.SetOf([_wrap(key, c) for c in certificates]),
         encrypted=_Encrypted(
-            type=DATA, algorithm=_WithParameters(algorithm=_AES_GCM, parameters=parameters),
+            type=DATA, algorithm=WithParameters(algorithm=_AES_GCM, parameters=parameters),
             content=sealed[:-_TAG],
         ),
         tag=sealed[-_TAG:],
     )))  # fmt: skip
 
 
-def _wrap(key: bytes, certificate: x509.Certificate) -> Any:
+def _wrap(key: bytes, certificate: x509.Certificate) -> KeyTransport | KeyAgreement:
     public = certificate_key(certificate)
-    named = of_key(public, signs=False)
-    if named.algorithm.startswith(("rsa-", "hpke-")):  # hpke-p256 stands for ECDH on P-256
-        policy.current().require(named.algorithm, "encrypt", named.bits)
-    identifier = subject_key_identifier(certificate)
-    issuer = IssuerAndSerial(issuer=tlv(certificate.issuer.public_bytes()),
-                             serial=certificate.serial_number)
     if isinstance(public, rsa.RSAPublicKey):
-        return _KeyTransport(
-            version=0 if identifier is None else 2,
-            rid=issuer if identifier is None else identifier,
-            algorithm=tlv(_OAEP_IDENTIFIER), key=public.encrypt(key, _PADDING),
-        )
-    if isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name in CURVES:
-        ephemeral = ec.generate_private_key(public.curve)
-        point = ephemeral.public_key().public_bytes(
-            serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
-        )
-        originator = asn1.encode_der(_Originator(key=_EphemeralKey(
-            algorithm=Plain(algorithm=_EC_KEY), key=asn1.BitString(point, 0))))
-        return _KeyAgreement(
-            version=3, originator=tlv(_content_of(originator)),
-            algorithm=asn1.decode_der(_WithParameters, _ECDH_IDENTIFIER),
-            keys=[_WrappedKey(
-                rid=issuer if identifier is None else _KeyIdentifier(identifier=identifier),
-                key=keywrap.aes_key_wrap(_derive(ephemeral.exchange(ec.ECDH(), public)), key),
-            )],
-        )
-    raise UsageError(f"the key of certificate {names.label(certificate)} is of a kind that "
-                     "prescriptions are not wrapped to: RSA, P-256, P-384 or P-521 is meant")
-
-
-def _content_of(sequence: bytes) -> bytes:
-    """What stands in a short SEQUENCE of one element."""
-    return sequence[2 if sequence[1] < 0x80 else 3 :]
-
-
-def _derive(secret: bytes) -> bytes:
-    return X963KDF(hashes.SHA256(), _KEY, _SHARED).derive(secret)
+        policy.current().require("rsa-oaep-sha256", "encrypt", public.key_size)
+    elif isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name in CURVES:
+        policy.current().require(f"cms-ecdh-{CURVES[public.curve.name]}", "encrypt")
+    else:
+        raise UsageError(f"the key of certificate {names.label(certificate)} is of a kind that "
+                         "prescriptions are not wrapped to: RSA, P-256, P-384 or P-521 is meant")
+    identifier = subject_key_identifier(certificate)
+    return cms_enveloping.wrap(
+        key, public, issuer_and_serial(certificate) if identifier is None else identifier
+    )
 
 
 # ---- opening -------------------------------------------------------------------
@@ -255,7 +154,7 @@ def open_envelope(der: bytes, holder: Holder) -> bytes:
             raise
         raise _wrong("its key does not unwrap") from None
     parameters = asn1.decode_der(_GcmParameters, encoded(enveloped.encrypted.algorithm.parameters))
-    if len(key) != _KEY:
+    if len(key) != KEY_SIZE:
         raise _wrong("its key is of another size")
     try:
         return AESGCM(key).decrypt(
@@ -269,8 +168,8 @@ def recipients_of(der: bytes) -> list[bytes]:
     """Return the identifiers of the keys that an envelope is wrapped to, as everybody sees them."""
     found = []
     for recipient in _parse(der).recipients.as_list():
-        rids = [recipient.rid] if isinstance(recipient, _KeyTransport) else [
-            one.rid.identifier for one in recipient.keys if isinstance(one.rid, _KeyIdentifier)]
+        rids = [recipient.rid] if isinstance(recipient, KeyTransport) else [
+            one.rid.identifier for one in recipient.keys if isinstance(one.rid, KeyIdentifier)]
         found += [rid for rid in rids if isinstance(rid, bytes)]
     return found
 
@@ -293,18 +192,20 @@ def _parse(der: bytes) -> _AuthEnveloped:
     return enveloped
 
 
-def _for(enveloped: _AuthEnveloped, certificate: x509.Certificate) -> Any:
+def _for(
+    enveloped: _AuthEnveloped, certificate: x509.Certificate
+) -> KeyTransport | tuple[KeyAgreement, bytes] | None:
     """Return what was wrapped for a certificate; of a key agreement, (it, the wrapped key)."""
     own = subject_key_identifier(certificate)
 
-    def fits(rid: Any) -> bool:
+    def fits(rid: IssuerAndSerial | KeyIdentifier | bytes) -> bool:
         if isinstance(rid, IssuerAndSerial):
             return (encoded(rid.issuer), rid.serial) == (
                 certificate.issuer.public_bytes(), certificate.serial_number)
         return own is not None and own == (rid if isinstance(rid, bytes) else rid.identifier)
 
     for recipient in enveloped.recipients.as_list():
-        if isinstance(recipient, _KeyTransport):
+        if isinstance(recipient, KeyTransport):
             if fits(recipient.rid):
                 return recipient
         else:
@@ -314,23 +215,19 @@ def _for(enveloped: _AuthEnveloped, certificate: x509.Certificate) -> Any:
     return None
 
 
-def _unwrap(wrapped: Any, holder: Holder) -> bytes:
-    if isinstance(wrapped, _KeyTransport):
+def _unwrap(wrapped: KeyTransport | tuple[KeyAgreement, bytes], holder: Holder) -> bytes:
+    if isinstance(wrapped, KeyTransport):
         named = isinstance(wrapped.rid, IssuerAndSerial)
-        if (encoded(wrapped.algorithm) != _OAEP_IDENTIFIER or wrapped.version != (0 if named else 2)
+        if (encoded(wrapped.algorithm) != OAEP_SHA256 or wrapped.version != (0 if named else 2)
                 or not isinstance(holder.key, rsa.RSAPrivateKey)):
             raise _wrong("its key is wrapped in a way that is not taken")
         policy.current().require("rsa-oaep-sha256", "decrypt", holder.key.key_size)
-        return holder.key.decrypt(wrapped.key, _PADDING)
+        return holder.key.decrypt(wrapped.key, OAEP)
     agreement, key = wrapped
-    inner = encoded(agreement.originator)
-    originator = asn1.decode_der(_Originator, b"\x30" + length(len(inner)) + inner)
-    if (encoded(agreement.algorithm) != _ECDH_IDENTIFIER or agreement.version != 3
-            or originator.key.algorithm.algorithm != _EC_KEY or originator.key.key.padding_bits()
-            or not isinstance(holder.key, ec.EllipticCurvePrivateKey)):
+    if (encoded(agreement.algorithm) != ECDH_SHA256 or agreement.version != 3
+            or not isinstance(holder.key, ec.EllipticCurvePrivateKey)
+            or holder.key.curve.name not in CURVES):
         raise _wrong("its key is wrapped in a way that is not taken")
-    public = ec.EllipticCurvePublicKey.from_encoded_point(
-        holder.key.curve, originator.key.key.as_bytes()
-    )
-    return keywrap.aes_key_unwrap(_derive(holder.key.exchange(ec.ECDH(), public)), key)
-
+    policy.current().require(f"cms-ecdh-{CURVES[holder.key.curve.name]}", "decrypt")
+    secret = exchanged(holder.key, point_of(agreement))
+    return keywrap.aes_key_unwrap(wrapping_key(secret), key)

@@ -51,7 +51,9 @@ def read(folder: str | os.PathLike[str], holder: Holder, sources: Sources) -> Hi
     Raises UsageError for what is no folder."""
     if not os.path.isdir(folder):
         raise UsageError(f"{os.fspath(folder)!r} is no folder")
-    history, receipts, serials = History([], 0, []), {}, {}
+    history = History([], 0, [])
+    receipts: dict[str, list[tuple[str, OpenedReceipt]]] = {}
+    pasts: dict[bytes, Past] = {}
     paths = sorted(p for p in Path(folder).iterdir()
                    if p.suffix in (".p7m", ".p7s") and p.is_file())
     for path in paths[:_MOST]:
@@ -62,21 +64,21 @@ def read(folder: str | os.PathLike[str], holder: Holder, sources: Sources) -> Hi
                 receipts.setdefault(told.receipt.digest, []).append((path.name, told))
             else:
                 past = Past(path.name, check_document(inner, sources))
-                serials.setdefault(past.opened.digest, past)
+                pasts.setdefault(past.opened.digest, past)
         except NoIdentityError:
             history.others += 1
         except TokenError:  # the card is gone, or does not take the PIN: no file's fault
             raise
         except DicomcryptError as error:
             history.refused.append((path.name, str(error)))
-    for past in serials.values():
+    for past in pasts.values():
         for name, told in receipts.get(past.opened.digest.hex(), ()):
             try:
                 require_of(told, past.opened)
                 past.receipt = told
             except PolicyError as error:
                 history.refused.append((name, str(error)))
-    history.found = sorted(serials.values(), key=lambda p: p.opened.moment)
+    history.found = sorted(pasts.values(), key=lambda p: p.opened.moment)
     return history
 
 

@@ -11,9 +11,9 @@ from cryptography import x509
 
 from ..errors import UsageError
 from ..keys.keyfile import naming, read_key_file
+from ..keys.spki import public_der
 from ..keys.x509 import addresses, read
 from ..pki import names, profiles
-from ..pki.files import public_der
 
 
 @dataclass(frozen=True, eq=False)

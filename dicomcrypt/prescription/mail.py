@@ -190,7 +190,7 @@ def _open_mail(data: bytes, sources: Sources, recipient: str | None) -> Mail:
     checks = [("mail", f"the mail is signed by its sender, {taken.sentence}"),
               ("sender", f"the sender's certificate is that of {where}")]
     return Mail(sender, to, _header(inner, "Message-ID"), certificate,
-                attached[0].get_payload(decode=True) or b"", checks)
+                _content(attached[0]), checks)
 
 
 def _parts(data: bytes, boundary: str) -> tuple[bytes, bytes]:
@@ -203,7 +203,13 @@ def _parts(data: bytes, boundary: str) -> tuple[bytes, bytes]:
     if second.get_content_type() not in ("application/pkcs7-signature",
                                          "application/x-pkcs7-signature"):
         raise UnsignedError("the mail's signature was taken away")
-    return parts[1][2:], second.get_payload(decode=True) or b""
+    return parts[1][2:], _content(second)
+
+
+def _content(part: Message) -> bytes:
+    """What a part holds, decoded; nothing of one that has parts itself."""
+    found = part.get_payload(decode=True)
+    return found if isinstance(found, bytes) else b""
 
 
 class Seen:

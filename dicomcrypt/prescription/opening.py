@@ -298,7 +298,8 @@ def _patient_of(
                          "give --patient-certificate FILE, or record --identity-document TEXT")
     email = opened.prescription.patient.email
     check = functools.partial(_must_be_of, outer)
-    return sources.directories.find_by_email(email, check).require().found[0]
+    found: x509.Certificate = sources.directories.find_by_email(email, check).require().found[0]
+    return found
 
 
 def _check_reader(opened: Opened, holder: Holder) -> None:

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 from cryptography import x509
 
 from ..errors import DamagedError, DicomcryptError, PolicyError, UsageError
+from ..keys.spki import public_der
 from ..pki import names, rights
-from ..pki.files import public_der
 from ..pki.revocation import day
 from . import signed, wire
 from .holders import Holder

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from .document import Medication, Prescription
 
-_SUBSTITUTION = {True: "may be replaced", False: "must not be replaced"}
+_SUBSTITUTION: dict[bool | None, str] = {True: "may be replaced", False: "must not be replaced"}
 
 
 def _rows(prescription: Prescription) -> Iterator[tuple[str, str]]:

@@ -110,9 +110,7 @@ def sign(
         **({} if kind is None else {KIND: kind}), **(attributes or {}),
     })
     identifier = None if named else subject_key_identifier(certificate)
-    sid = identifier if identifier is not None else IssuerAndSerial(
-        issuer=tlv(certificate.issuer.public_bytes()), serial=certificate.serial_number
-    )
+    sid = structures.issuer_and_serial(certificate) if identifier is None else identifier
     version = 1 if identifier is None else 3
     info = _SignerInfo(
         version=version, sid=sid, digest_algorithm=tlv(algorithm.digest_identifier),
@@ -235,11 +233,13 @@ def _parse(der: bytes, detached: bytes | None) -> SignedMessage:
         raise _wrong("it is of another type")
     if len(signers) != 1:
         raise _wrong(f"{len(signers)} signers, where one is meant")
-    if (inside is None) == (detached is None):
-        raise _wrong("its content is missing" if inside is None else "it has a content of its own")
+    content = detached if inside is None else inside
+    if content is None:
+        raise _wrong("its content is missing")
+    if inside is not None and detached is not None:
+        raise _wrong("it has a content of its own")
     signer = signers[0]
-    named = isinstance(signer.sid, IssuerAndSerial)
-    if not data.version == signer.version == (1 if named else 3):
+    if not data.version == signer.version == (1 if isinstance(signer.sid, IssuerAndSerial) else 3):
         raise _wrong("its version is another")
     certificates = [] if data.certificates is None else data.certificates.as_list()
     crls = [] if data.crls is None else data.crls.as_list()
@@ -256,19 +256,24 @@ def _parse(der: bytes, detached: bytes | None) -> SignedMessage:
         structures.SigningCertificate
     ).certificates
     (digest_algorithm,) = data.digest_algorithms.as_list()
-    texts = [attributes[o].parse(str) if o in attributes else "" for o in _TEXTS]
-    sid = (x509.Name.from_bytes(encoded(signer.sid.issuer)), signer.sid.serial, None) if named \
-        else (None, 0, signer.sid)
+    kind, way = (attributes[o].parse(str) if o in attributes else "" for o in _TEXTS)
+    by_number = signer.sid if isinstance(signer.sid, IssuerAndSerial) else None
     with quiet():
         loaded = [x509.load_der_x509_certificate(encoded(c)) for c in certificates]
     return SignedMessage(
-        detached if inside is None else inside,  # type: ignore[arg-type]
-        tuple(examine(c, "a certificate in it") for c in loaded),
-        tuple(crl for c in crls for crl in parse_crls(encoded(c), "a revocation list in it")),
-        *sid, structures.moment_of(attributes[structures.SIGNING_TIME]),
-        *texts, {o: attributes[o].parse(bytes) for o in _DIGESTS if o in attributes},
-        attributes[structures.MESSAGE_DIGEST].parse(bytes), ess.digest, b"\x31" + whole[1:],
-        (encoded(digest_algorithm), encoded(signer.digest_algorithm),
-         encoded(signer.signature_algorithm)), signer.signature,
+        content=content,
+        certificates=tuple(examine(c, "a certificate in it") for c in loaded),
+        crls=tuple(crl for c in crls for crl in parse_crls(encoded(c), "a revocation list in it")),
+        issuer=x509.Name.from_bytes(encoded(by_number.issuer)) if by_number else None,
+        serial=by_number.serial if by_number else 0,
+        identifier=signer.sid if isinstance(signer.sid, bytes) else None,
+        moment=structures.moment_of(attributes[structures.SIGNING_TIME]),
+        kind=kind, way=way,
+        digests={o: attributes[o].parse(bytes) for o in _DIGESTS if o in attributes},
+        _digest=attributes[structures.MESSAGE_DIGEST].parse(bytes),
+        _certificate_digest=ess.digest, _attributes=b"\x31" + whole[1:],
+        _algorithms=(encoded(digest_algorithm), encoded(signer.digest_algorithm),
+                     encoded(signer.signature_algorithm)),
+        _signature=signer.signature,
     )  # fmt: skip
 

@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives.padding import PKCS7, PaddingContext
 
 from .. import policy
 from ..errors import DamagedError, PolicyError, UsageError
+from ..keys.cms_enveloping import KEY_SIZE
 from . import ber
 from .ber import Element, damaged, integer, octets, oid, sequence, set_of, tlv
 from .cms_recipients import (
-    KEY_SIZE,
     CertificateKey,
     CertificateRecipient,
     Opening,

@@ -1,6 +1,7 @@
 """Recipients of CMS messages (RFC 5652 section 6.2) and who can open them: content keys are wrapped
-for certificates by RSAES-OAEP (RFC 4056, RFC 3560) or, where it is asked for, PKCS #1 v1.5, or by
-ECDH (RFC 5753), and unwrapped with their private keys. `cms_password` has passwords.
+for certificates as `keys.cms_enveloping` does or, where it is asked for, by PKCS #1 v1.5, and
+unwrapped with their private keys as other writers may have wrapped them. `cms_password` has
+passwords.
 """
 
 from __future__ import annotations
@@ -15,52 +16,45 @@ from typing import Any, NamedTuple, Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
-from cryptography.hazmat.primitives.keywrap import (
-    InvalidUnwrap,
-    aes_key_unwrap,
-    aes_key_wrap,
-)
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_der_private_key,
 )
 
 from .. import policy
 from ..errors import NoIdentityError, PolicyError, UsageError
+from ..keys import cms_enveloping
+from ..keys.cms_enveloping import CURVES, exchanged, wrapping_key
+from ..keys.cms_structures import issuer_and_serial
+from ..keys.spki import public_der
 from . import ber
-from .ber import Element, damaged, integer, octets, oid, sequence, tlv
+from .ber import Element, damaged, integer, octets, oid, sequence
 
-KEY_SIZE = 32
 #: Of a message: each costs whoever opens it up to `cms_password.MOST_ITERATIONS`.
 MAX_PASSWORDS = 4
 _WRAPS = {oid(f"2.16.840.1.101.3.4.1.{n}"): size for n, size in ((5, 16), (25, 24), (45, 32))}
-_AES256_WRAP = oid("2.16.840.1.101.3.4.1.45")
 _RSA, _OAEP, _MGF1 = (oid(f"1.2.840.113549.1.1.{n}") for n in (1, 7, 8))
 _P_SPECIFIED = oid("1.2.840.113549.1.1.9")
-_DIGESTS: dict[bytes, Any] = {
+_Hash = type[hashes.HashAlgorithm]
+_DIGESTS: dict[bytes, _Hash] = {
     oid("1.3.14.3.2.26"): hashes.SHA1,
     **{oid(f"2.16.840.1.101.3.4.2.{n}"): kind for n, kind in
        ((1, hashes.SHA256), (2, hashes.SHA384), (3, hashes.SHA512), (4, hashes.SHA224))},
 }  # fmt: skip
-_SHA256 = oid("2.16.840.1.101.3.4.2.1")
 #: dhSinglePass-stdDH with the KDF of X9.63 (RFC 5753 section 7.1.4, RFC 8551 for SHA-1).
-_ECDH: dict[bytes, Any] = {
+_ECDH: dict[bytes, _Hash] = {
     oid("1.3.133.16.840.63.0.2"): hashes.SHA1,
     **{oid(f"1.3.132.1.11.{n}"): kind for n, kind in
        ((0, hashes.SHA224), (1, hashes.SHA256), (2, hashes.SHA384), (3, hashes.SHA512))},
 }  # fmt: skip
-_ECDH_SHA256 = oid("1.3.132.1.11.1")
-_EC_KEY = oid("1.2.840.10045.2.1")
-_CURVES = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}
 
 
 @functools.cache
-def _oaep(digest: Any, label: bytes | None = None, mask: Any = None) -> padding.OAEP:
-    return padding.OAEP(padding.MGF1((mask or digest)()), digest(), label)
+def _oaep(digest: _Hash, label: bytes | None, mask: _Hash) -> padding.OAEP:
+    return padding.OAEP(padding.MGF1(mask()), digest(), label)
 
 
 class Recipient(Protocol):
@@ -85,74 +79,36 @@ class CertificateRecipient:
 
     def __init__(self, certificate: x509.Certificate, *, classic: bool = False) -> None:
         self.certificate, self._classic = certificate, classic
-        self._key = certificate.public_key()
-        self._name = _issuer_and_serial(certificate)
-        if isinstance(self._key, rsa.RSAPublicKey):
+        key = certificate.public_key()
+        if isinstance(key, rsa.RSAPublicKey):
             self.version = 0
             name = "cms-rsa-pkcs1v15" if classic else "rsa-oaep-sha256"
-            policy.current().require(name, "encrypt", self._key.key_size, kind="CMS")
-        elif (
-            isinstance(self._key, ec.EllipticCurvePublicKey) and self._key.curve.name in _CURVES
-        ):
+            policy.current().require(name, "encrypt", key.key_size, kind="CMS")
+        elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in CURVES:
             self.version = 3
-            policy.current().require(f"cms-ecdh-{_CURVES[self._key.curve.name]}", "encrypt",
-                                     kind="CMS")
+            policy.current().require(f"cms-ecdh-{CURVES[key.curve.name]}", "encrypt", kind="CMS")
         else:
             raise UsageError(f"certificate {certificate.serial_number:x}: CMS needs an RSA key or "
                              "one on P-256, P-384 or P-521")
+        self._key = key
 
     def __repr__(self) -> str:
         return f"CertificateRecipient({self.certificate.serial_number:x})"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return _recipient_again, (self.certificate.public_bytes(Encoding.DER), self._classic)
 
     def info(self, key: bytes) -> bytes:
-        if isinstance(self._key, rsa.RSAPublicKey):
-            return self._transported(key)
-        return self._agreed(key)
-
-    def _transported(self, key: bytes) -> bytes:
-        """KeyTransRecipientInfo."""
-        if self._classic:
-            how = _RSA_CLASSIC
-            wrapped = self._key.encrypt(key, padding.PKCS1v15())
-        else:
-            how, wrapped = _OAEP_SHA256, self._key.encrypt(key, _oaep(hashes.SHA256))
-        return sequence(integer(0), self._name, how, octets(wrapped))
-
-    def _agreed(self, key: bytes) -> bytes:
-        """KeyAgreeRecipientInfo with a key pair for this message alone."""
-        once = ec.generate_private_key(self._key.curve)
-        point = once.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        wrap = sequence(_AES256_WRAP)
-        kek = _kek(once.exchange(ec.ECDH(), self._key), hashes.SHA256, wrap, KEY_SIZE, None)
-        return tlv(
-            0xA1, integer(3),
-            tlv(0xA0, tlv(0xA1, sequence(_EC_KEY), tlv(0x03, b"\0", point))),
-            sequence(_ECDH_SHA256, wrap),
-            sequence(sequence(self._name, octets(aes_key_wrap(kek, key)))),
-        )  # fmt: skip
-
-
-_RSA_CLASSIC = sequence(_RSA, ber.NULL_DER)
-_OAEP_SHA256 = sequence(_OAEP, sequence(
-    tlv(0xA0, sequence(_SHA256, ber.NULL_DER)),
-    tlv(0xA1, sequence(_MGF1, sequence(_SHA256, ber.NULL_DER))),
-))  # fmt: skip
+        if self._classic and isinstance(self._key, rsa.RSAPublicKey):
+            wrapped = octets(self._key.encrypt(key, padding.PKCS1v15()))
+            name = _issuer_and_serial(self.certificate)
+            return sequence(integer(0), name, sequence(_RSA, ber.NULL_DER), wrapped)
+        return cms_enveloping.recipient_info(
+            cms_enveloping.wrap(key, self._key, issuer_and_serial(self.certificate)))
 
 
 def _recipient_again(der: bytes, classic: bool) -> CertificateRecipient:
     return CertificateRecipient(x509.load_der_x509_certificate(der), classic=classic)
-
-
-def _kek(shared: bytes, digest: Any, wrap: bytes, size: int, ukm: bytes | None) -> bytes:
-    """The key that ECDH gives to wrap with: ECC-CMS-SharedInfo, RFC 5753 section 7.2."""
-    info = sequence(
-        wrap, *([] if ukm is None else [tlv(0xA0, octets(ukm))]),
-        tlv(0xA2, octets((8 * size).to_bytes(4, "big"))),
-    )  # fmt: skip
-    return X963KDF(digest(), size, info).derive(shared)
 
 
 # ---- opening -------------------------------------------------------------------
@@ -165,7 +121,7 @@ class CertificateKey(NamedTuple):
     private: Any
     certificate: x509.Certificate | None = None
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         der = self.certificate and self.certificate.public_bytes(Encoding.DER)
         return _key_again, (self.private.private_bytes(
             Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), der)
@@ -173,7 +129,7 @@ class CertificateKey(NamedTuple):
 
 def _key_again(private: bytes, der: bytes | None) -> CertificateKey:
     return CertificateKey(load_der_private_key(private, None),
-                          der and x509.load_der_x509_certificate(der))
+                          None if der is None else x509.load_der_x509_certificate(der))
 
 
 class Opening(NamedTuple):
@@ -245,7 +201,7 @@ def _from_transport(info: Element, size: int, keys: Iterable[CertificateKey]) ->
         name, padded = _transport(how)
         policy.current().require(name, "decrypt", key.private.key_size)
         try:
-            found = key.private.decrypt(wrapped.content, padded)
+            found: bytes = key.private.decrypt(wrapped.content, padded)
         except ValueError:
             found = b""
         if len(found) == size:
@@ -257,14 +213,15 @@ def _from_transport(info: Element, size: int, keys: Iterable[CertificateKey]) ->
     return None
 
 
-def _transport(how: Element) -> tuple[str, Any]:
+def _transport(how: Element) -> tuple[str, padding.AsymmetricPadding]:
     """The name and padding of an RSA key transport; raises DamagedError."""
     identifier, *rest = how.children()
     if identifier.whole == _RSA:
         return "cms-rsa-pkcs1v15", padding.PKCS1v15()
     if identifier.whole != _OAEP or len(rest) > 1:
         raise PolicyError("the CMS message's key is wrapped in a way that is not known here")
-    digest = mask = hashes.SHA1
+    digest: _Hash | None = hashes.SHA1
+    mask: _Hash | None = hashes.SHA1
     label = None
     for part in rest[0].children() if rest else ():
         (inner,) = exactly(part.children(), 1)
@@ -278,8 +235,8 @@ def _transport(how: Element) -> tuple[str, Any]:
             mask = _DIGESTS.get(masks[0].whole) if masks else None
         elif part.tag == 0xA2 and len(names) == 2 and names[0].whole == _P_SPECIFIED:
             label = names[1].content
-        if digest is None or mask is None:
-            raise damaged("its digest is not known here")
+    if digest is None or mask is None:
+        raise damaged("its digest is not known here")
     name = "rsa-oaep-sha1" if hashes.SHA1 in (digest, mask) else "rsa-oaep-sha256"
     return name, _oaep(digest, label or None, mask)
 
@@ -291,7 +248,8 @@ def _from_agreement(info: Element, size: int, keys: Iterable[CertificateKey]) ->
     parts.pop(0)
     originator, ukm = parts.pop(0), None
     if parts[0].tag == 0xA1:
-        ukm = parts.pop(0).children()[0].octets()
+        (inside,) = exactly(parts.pop(0).children(), 1)
+        ukm = inside.octets()
     how, wrapped_keys = exactly(parts, 2)
     identifier, wrap = exactly(how.children(), 2)
     digest = _ECDH.get(identifier.whole)
@@ -305,21 +263,18 @@ def _from_agreement(info: Element, size: int, keys: Iterable[CertificateKey]) ->
     _, point = exactly(origin[0].children(), 2)
     for wrapped in wrapped_keys.children():
         recipient, sealed = exactly(wrapped.children(), 2)
+        if recipient.tag == 0xA0:  # RecipientKeyIdentifier, perhaps with more behind
+            recipient, *_ = recipient.children() or [recipient]
         for key in keys:
             if not isinstance(key.private.public_key(), ec.EllipticCurvePublicKey):
                 continue
-            if recipient.tag == 0xA0:  # RecipientKeyIdentifier
-                recipient = recipient.children()[0]
             if _named(recipient, key) is False:
                 continue
-            curve = _CURVES.get(key.private.curve.name, "other")
+            curve = CURVES.get(key.private.curve.name, "other")
             policy.current().require(f"cms-ecdh-{curve}", "decrypt")
             try:
-                public = ec.EllipticCurvePublicKey.from_encoded_point(
-                    key.private.curve, point.content[1:]
-                )
-                shared = key.private.exchange(ec.ECDH(), public)
-                kek = _kek(shared, digest, wrap.whole, wrap_size, ukm)
+                secret = exchanged(key.private, point.content[1:])
+                kek = wrapping_key(secret, digest(), wrap.whole, wrap_size, ukm)
                 found = aes_key_unwrap(kek, sealed.content)
             except (ValueError, InvalidUnwrap):
                 continue
@@ -331,16 +286,13 @@ def _from_agreement(info: Element, size: int, keys: Iterable[CertificateKey]) ->
 def opening_of(keys: Iterable[Any], certificates: Iterable[x509.Certificate],
                passwords: Iterable[bytes] = ()) -> Opening:
     """Put private keys and the certificates that belong to them together."""
-    def spki(key: Any) -> bytes:
-        return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
     known: dict[bytes, list[x509.Certificate]] = {}
     for certificate in certificates:
-        known.setdefault(hashlib.sha256(spki(certificate.public_key())).digest(), []).append(
+        known.setdefault(hashlib.sha256(public_der(certificate.public_key())).digest(), []).append(
             certificate)
     found = []
     for key in keys:
-        own = known.get(hashlib.sha256(spki(key.public_key())).digest(), [None])
+        own = known.get(hashlib.sha256(public_der(key.public_key())).digest(), [None])
         found += [CertificateKey(key, certificate) for certificate in own]
     return Opening(tuple(found), tuple(passwords))
 

@@ -245,6 +245,13 @@ def test_rotation_carries_the_chain_on(path, tmp_path, signer):
     assert report.heads_before > 0
 
 
+def test_the_number_told_is_the_one_that_stands_in_the_log(path, signer):
+    with AuditLog.open(path, signer, every=10**6, sync=False, limit=65536) as log:
+        told = [log.record("read", actor="uid:1", outcome="ok") for _ in range(400)]
+    assert len(part_files(path)) > 1
+    assert told == [event["n"] for event in read(path)]
+
+
 def test_power_fails_between_two_files(path, signer):
     fill(path, 300, signer, limit=65536)
     aside, count = part_files(path)[0], verify(path).last

@@ -1,6 +1,7 @@
 """Any k of n shares give the identity back; fewer, foreign and mistyped ones do not."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -110,7 +111,7 @@ def test_shares_of_different_sets_are_refused(identity, shares):
 
 
 def test_a_key_with_another_hint_than_recorded_is_refused(shares):
-    lying = [share._replace(hint=b"\1" * 8) for share in shares[:3]]
+    lying = [replace(share, hint=b"\1" * 8) for share in shares[:3]]
     with pytest.raises(DamagedError, match="not the one that was split"):
         combine_shares(lying)
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from practice import clinic, key_pem
 
+from dicomcrypt import policy
 from dicomcrypt.errors import (
     CertificateRefusedError,
     DamagedError,
@@ -151,6 +152,29 @@ def test_no_changed_byte_of_an_envelope_passes(data):
     changed[data.draw(st.integers(0, len(der) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises((DamagedError, NoIdentityError)):
         envelope.open_envelope(bytes(changed), clinic().anna)
+
+
+@pytest.mark.parametrize(("name", "algorithm"), [
+    ("anna", "cms-ecdh-p256"), ("max", "cms-ecdh-p384"), ("paul", "rsa-oaep-sha256"),
+])  # fmt: skip
+def test_the_policy_is_asked_for_sealing_and_for_opening(name, algorithm):
+    who, base = holder(name), policy.preset("default")
+    der = envelope.seal(b"secret", [who.certificate])
+
+    def demand(state):
+        rules = {**dict(base), algorithm: policy.rules.Rule(state)}
+        policy.use(policy.Policy("strict", "test", rules, base.other))
+
+    try:
+        demand("decrypt-only")
+        assert envelope.open_envelope(der, who) == b"secret"
+        with pytest.raises(PolicyError, match=f"{algorithm}.* is not permitted to encrypt"):
+            envelope.seal(b"secret", [who.certificate])
+        demand("refused")
+        with pytest.raises(PolicyError, match=f"{algorithm}.* is not permitted to decrypt"):
+            envelope.open_envelope(der, who)
+    finally:
+        policy.use(None)
 
 
 def test_keys_that_nothing_can_be_wrapped_to_are_refused():

@@ -93,6 +93,21 @@ def _message():
     return _MADE[0]
 
 
+@pytest.mark.parametrize("hollow", ["entropy", "recipient"])
+def test_an_empty_element_of_a_key_agreement_is_not_for_us(hollow):
+    info = cms.CertificateRecipient(holder("p256").certificate).info(bytes(32))
+    version, originator, how, keys = ber.read(info).children()
+    ((_, wrapped),) = [one.children() for one in keys.children()]
+    parts = [version.whole, originator.whole]
+    if hollow == "entropy":
+        parts += [ber.tlv(0xA1), how.whole, keys.whole]
+    else:
+        parts += [how.whole, ber.sequence(ber.sequence(ber.tlv(0xA0), wrapped.whole))]
+    hollowed = ber.read(ber.tlv(0xA1, *parts))
+    with pytest.raises((DamagedError, NoIdentityError)):
+        cms.content_key([hollowed], 32, opening(holder("p256")))
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_raise_what_is_ours(data):

@@ -1,5 +1,7 @@
 """The first tables."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -8,19 +10,19 @@ revision, down_revision, branch_labels, depends_on = "0001", None, None, None
 ID, DIGEST, TIME = sa.String(32), sa.String(64), sa.BigInteger()
 
 
-def column(name, kind, nullable=False, **options):
+def column(name: str, kind: Any, nullable: bool = False, **options: Any) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=nullable, **options)
 
 
-def key(table, name="id"):
+def key(table: str, name: str = "id") -> sa.PrimaryKeyConstraint:
     return sa.PrimaryKeyConstraint(name, name=f"pk_{table}")
 
 
-def reference(table, name, to):
+def reference(table: str, name: str, to: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint([name], [to], name=f"fk_{table}_{name}")
 
 
-def upgrade():
+def upgrade() -> None:
     op.create_table("clock", column("id", sa.Integer(), autoincrement=False),
                     column("latest", TIME), key("clock"))
     op.execute("INSERT INTO clock (id, latest) VALUES (1, 0)")
