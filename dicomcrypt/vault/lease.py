@@ -32,6 +32,8 @@ def _gone(host: str, process: int, started: int) -> bool:
         return False
     if started:
         return _started(process) != started
+    if os.name != "posix":  # there a signal would end it
+        return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:

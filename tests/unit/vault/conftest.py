@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from vault_trees import FEW
+from vault_world import World
 
 import dicomcrypt as dc
 from dicomcrypt.vault.vault import Vault
@@ -39,3 +40,12 @@ def made(tmp_path, identity):
 def opened(made, identity):
     with Vault.open(made, identities=[identity]) as vault:
         yield vault
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A small vault of a small tree, filled (`vault_world`)."""
+    made = World(tmp_path)
+    with made.open() as vault:
+        made.add(vault)
+    return made

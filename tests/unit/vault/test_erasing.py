@@ -6,7 +6,7 @@ import time
 
 import pytest
 from vault_crash import Crasher
-from vault_world import World, write_dicom
+from vault_world import write_dicom
 
 from dicomcrypt.container.reader import Container
 from dicomcrypt.errors import DamagedError, NoIdentityError, PolicyError, UsageError
@@ -19,14 +19,6 @@ from dicomcrypt.vault.merging import merge
 from dicomcrypt.vault.repairing import repair
 from dicomcrypt.vault.selecting import find_record
 from dicomcrypt.vault.vault import Vault
-
-
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    with made.open() as vault:
-        made.add(vault)
-    return made
 
 
 def erase_patient(vault, patient, **how):

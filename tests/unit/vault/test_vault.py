@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import platform
 import shutil
 
 import pytest
@@ -16,6 +17,7 @@ from dicomcrypt.errors import (
     UsageError,
 )
 from dicomcrypt.trees.tree import DecryptOptions
+from dicomcrypt.vault import lease
 from dicomcrypt.vault.adding import AddOptions, add_tree
 from dicomcrypt.vault.getting import get, verify
 from dicomcrypt.vault.lease import Lease
@@ -178,6 +180,19 @@ def test_a_lease_is_taken_over_when_its_holder_is_gone_or_silent(opened, monkeyp
     with Lease(opened.keys, "three"):
         pass
     assert opened.keys.document("leases") == {}
+
+
+def test_a_holder_is_not_signalled_where_signals_end_processes(opened, monkeypatch):
+    def kill(process, signal):
+        raise AssertionError("it would be dead")
+
+    with Lease(opened.keys, "one"):
+        monkeypatch.setattr(lease, "_started", lambda process: 0)
+        monkeypatch.setattr(lease.os, "kill", kill)
+        monkeypatch.setattr(lease.os, "name", "nt")
+        found = lease._gone(platform.node(), os.getpid(), 0)
+        monkeypatch.undo()
+        assert not found
 
 
 @pytest.mark.parametrize("where", ["objects", "rows"])
