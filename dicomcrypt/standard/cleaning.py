@@ -301,4 +301,3 @@ def clean_text(value: bytes, names: frozenset[bytes] = frozenset()) -> bytes:
     none of these names, in small letters."""
     known = vocabulary() - names
     return b" ".join(word for word in _WORD.findall(value) if word.lower() in known)
-

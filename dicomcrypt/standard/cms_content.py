@@ -47,23 +47,18 @@ def frame(size: int, digest: bytes, signer: Any | None, *, bare: bool) -> tuple[
     ContentInfo around it."""
     kind = _DIGESTED if signer is None else _SIGNED
     behind = octets(digest) if signer is None else _signers(digest, signer)
-    string = _open(ber.OCTETS, size)
-    explicit = _open(0xA0, len(string) + size)
-    encapsulated = _open(ber.SEQUENCE, len(_DATA) + len(explicit) + len(string) + size)
+    string = ber.begin(ber.OCTETS, size)
+    explicit = ber.begin(0xA0, len(string) + size)
+    encapsulated = ber.begin(ber.SEQUENCE, len(_DATA) + len(explicit) + len(string) + size)
     algorithms = _SHA256 if signer is None else set_of(_SHA256)
     start = integer(0 if signer is None else 1) + algorithms
     before = start + encapsulated + _DATA + explicit + string
-    before = _open(ber.SEQUENCE, len(before) + size + len(behind)) + before
+    before = ber.begin(ber.SEQUENCE, len(before) + size + len(behind)) + before
     if not bare:
         whole = len(before) + size + len(behind)
-        outer = kind + _open(0xA0, whole)
-        before = _open(ber.SEQUENCE, len(outer) + whole) + outer + before
+        outer = kind + ber.begin(0xA0, whole)
+        before = ber.begin(ber.SEQUENCE, len(outer) + whole) + outer + before
     return before, behind
-
-
-def _open(tag: int, size: int) -> bytes:
-    """The head of an element whose content comes later."""
-    return bytes((tag,)) + ber.length(size)
 
 
 def _signers(digest: bytes, signer: Any) -> bytes:

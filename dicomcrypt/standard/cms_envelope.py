@@ -28,6 +28,8 @@ from ..keys.cms_enveloping import KEY_SIZE
 from . import ber
 from .ber import Element, damaged, integer, octets, oid, sequence, set_of, tlv
 from .cms_recipients import (
+    AES256_CBC,
+    CBC_SIZES,
     CertificateKey,
     CertificateRecipient,
     Opening,
@@ -46,9 +48,8 @@ MAX_RECIPIENTS = 256
 GCM, CBC = "aes-256-gcm", "aes-256-cbc"
 CIPHERS = (GCM, CBC)
 
-_CBC_SIZES = {oid(f"2.16.840.1.101.3.4.1.{n}"): size for n, size in ((2, 16), (22, 24), (42, 32))}
 _GCM_SIZES = {oid(f"2.16.840.1.101.3.4.1.{n}"): size for n, size in ((6, 16), (26, 24), (46, 32))}
-_AES256_CBC, _AES256_GCM = (oid(f"2.16.840.1.101.3.4.1.{n}") for n in (42, 46))
+_AES256_GCM = oid("2.16.840.1.101.3.4.1.46")
 _DES3_CBC = oid("1.2.840.113549.3.7")
 
 
@@ -75,7 +76,7 @@ def content_algorithm(cipher: str, nonce: bytes) -> bytes:
     """The AlgorithmIdentifier of a content cipher; nonce: of GCM, or the first block of CBC."""
     if cipher == GCM:
         return sequence(_AES256_GCM, sequence(octets(nonce), integer(TAG_SIZE)))
-    return sequence(_AES256_CBC, octets(nonce))
+    return sequence(AES256_CBC, octets(nonce))
 
 
 def seal(
@@ -192,7 +193,7 @@ def algorithm_of(named: Element) -> Algorithm:
             raise damaged()
         found = Algorithm("gcm", size, parts[0].content, tag_size)
         sound = 8 <= len(found.nonce) <= 64
-    elif (size := _CBC_SIZES.get(identifier.whole)) is not None:
+    elif (size := CBC_SIZES.get(identifier.whole)) is not None:
         found = Algorithm("cbc", size, parameters.content)
         sound = len(found.nonce) == BLOCK
     elif identifier.whole == _DES3_CBC:

@@ -36,6 +36,9 @@ from .ber import Element, damaged, integer, octets, oid, sequence
 #: Of a message: each costs whoever opens it up to `cms_password.MOST_ITERATIONS`.
 MAX_PASSWORDS = 4
 _WRAPS = {oid(f"2.16.840.1.101.3.4.1.{n}"): size for n, size in ((5, 16), (25, 24), (45, 32))}
+#: Key sizes of AES in CBC, for contents and for passwords.
+CBC_SIZES = {oid(f"2.16.840.1.101.3.4.1.{n}"): size for n, size in ((2, 16), (22, 24), (42, 32))}
+AES256_CBC = oid("2.16.840.1.101.3.4.1.42")
 _RSA, _OAEP, _MGF1 = (oid(f"1.2.840.113549.1.1.{n}") for n in (1, 7, 8))
 _P_SPECIFIED = oid("1.2.840.113549.1.1.9")
 _Hash = type[hashes.HashAlgorithm]

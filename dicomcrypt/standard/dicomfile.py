@@ -277,4 +277,3 @@ def meta_bytes(
         size = sum(map(len, parts[length_at + 1 :]))
         parts[length_at] = encode(META_LENGTH, b"UL", struct.pack("<I", size), LITTLE)
     return b"".join(parts)
-

@@ -214,4 +214,3 @@ def sequence(
         header(ITEM, b"", len(content), Syntax(True, inner.big)) + content for content in contents
     )
     return header(tag, vr, len(body), syntax) + body
-

@@ -111,19 +111,15 @@ def _head(
 ) -> bytes:
     """Everything in front of the encrypted content."""
     gcm = cipher == envelope.GCM
-    content = kind + envelope.content_algorithm(cipher, nonce) + _open(0x80, sealed)
+    content = kind + envelope.content_algorithm(cipher, nonce) + ber.begin(0x80, sealed)
     version = integer(0 if gcm else envelope.version_of(recipients))
     inner = version + envelope.recipient_infos(recipients, key)
-    inner += _open(ber.SEQUENCE, len(content) + sealed) + content
+    inner += ber.begin(ber.SEQUENCE, len(content) + sealed) + content
     behind = len(attributes) + len(octets(bytes(envelope.TAG_SIZE))) if gcm else 0
-    inner = _open(ber.SEQUENCE, len(inner) + sealed + behind) + inner
+    inner = ber.begin(ber.SEQUENCE, len(inner) + sealed + behind) + inner
     outer = envelope.AUTH_ENVELOPED if gcm else envelope.ENVELOPED
-    outer += _open(0xA0, len(inner) + sealed + behind)
-    return _open(ber.SEQUENCE, len(outer) + len(inner) + sealed + behind) + outer + inner
-
-
-def _open(tag: int, size: int) -> bytes:
-    return bytes((tag,)) + ber.length(size)
+    outer += ber.begin(0xA0, len(inner) + sealed + behind)
+    return ber.begin(ber.SEQUENCE, len(outer) + len(inner) + sealed + behind) + outer + inner
 
 
 # ---- reading -------------------------------------------------------------------
@@ -228,4 +224,3 @@ def _decrypted(message: _Message, key: bytes) -> Iterator[bytes]:
         raise damaged("its content does not decrypt") from None
     if plain:
         yield plain
-

@@ -37,22 +37,17 @@ from .reading import (
     worker_identity,
 )
 from .rows import Row
+from .stanza import StanzaKeys
 from .store import Store
 from .vault import Vault
 
-Keys = tuple[bytes, list[bytes]]
-
-
-def _keys(vault: Vault) -> Keys:
-    return vault.keys.vault_id, vault.stanza_keys()
-
 
 def _getter(
-    store: Store, out: bytes, keys: Keys, options: DecryptOptions, run_id: str, tell: Progress,
-    ask: Ask,
+    store: Store, out: bytes, keys: StanzaKeys, options: DecryptOptions, run_id: str,
+    tell: Progress, ask: Ask,
 ) -> Worker:
     buffers = Buffers()
-    opener = VaultOpener(store, [worker_identity(*keys, ask)], decrypt=not options.resume)
+    opener = VaultOpener(store, [worker_identity(keys, ask)], decrypt=not options.resume)
     checked: bytes | None = None
 
     def place(relative: bytes) -> bytes:
@@ -128,7 +123,8 @@ def get(
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force)
         links: list[Outcome] = []
         whole = True
-        arguments = (vault.store, os.fsencode(out), _keys(vault), options, output.journal.run)
+        arguments = (vault.store, os.fsencode(out), vault.stanza_keys(), options,
+                     output.journal.run)
         for outcome in run(survey, output.tasks(survey, mirror=False), _getter, arguments, jobs,
                            checkpoints=checkpoints, watch=watch, start_method=start_method,
                            answer=vault.keys.record_key):
@@ -145,8 +141,8 @@ def get(
             output.finish(sync=options.sync, keep_journal=not whole)
 
 
-def _verifier(store: Store, keys: Keys, tell: Progress, ask: Ask) -> Worker:
-    buffers, opener = Buffers(), VaultOpener(store, [worker_identity(*keys, ask)])
+def _verifier(store: Store, keys: StanzaKeys, tell: Progress, ask: Ask) -> Worker:
+    buffers, opener = Buffers(), VaultOpener(store, [worker_identity(keys, ask)])
 
     def work(task: Wanted) -> Outcome:
         found = opener.take(task)
@@ -164,8 +160,8 @@ def verify(
     """Authenticate every byte of objects, and that they are what the catalogue says; yield an
     outcome an object."""
     survey = Listed(each_object(rows))
-    yield from run(survey, iter(survey), _verifier, (vault.store, _keys(vault)),
-                   jobs, watch=watch, start_method=start_method, answer=vault.keys.record_key)
+    yield from run(survey, iter(survey), _verifier, (vault.store, vault.stanza_keys()), jobs,
+                   watch=watch, start_method=start_method, answer=vault.keys.record_key)
 
 
 def cat(vault: Vault, rows: Iterable[Row], out: BinaryIO) -> int:

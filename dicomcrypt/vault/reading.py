@@ -16,7 +16,7 @@ from ..trees.opening import Opened, Opener
 from ..trees.pool import Outcome
 from .query import Query
 from .rows import Row
-from .stanza import VaultIdentity
+from .stanza import StanzaKeys, VaultIdentity
 from .store import BlobSource, Store, open_blob
 from .vault import OBJECTS, Vault, object_name
 
@@ -161,7 +161,7 @@ class VaultOpener(Opener):
 Ask = Callable[[bytes], bytes | None]
 
 
-def worker_identity(vault_id: bytes, stanza_keys: Sequence[bytes], ask: Ask) -> VaultIdentity:
+def worker_identity(keys: StanzaKeys, ask: Ask) -> VaultIdentity:
     """Return a worker's identity: record keys come from the job's process, each once."""
     known: dict[bytes, bytes | None] = {}
 
@@ -172,10 +172,4 @@ def worker_identity(vault_id: bytes, stanza_keys: Sequence[bytes], ask: Ask) -> 
             known[key_id] = ask(key_id)
         return known[key_id]
 
-    def stanza_key(g: int) -> bytes:
-        if not 1 <= g <= len(stanza_keys):
-            raise DamagedError("the object is of a newer generation than the key table: is that "
-                               "an old copy?")
-        return stanza_keys[g - 1]
-
-    return VaultIdentity(vault_id, stanza_key, record_key)
+    return keys.identity(record_key)

@@ -129,5 +129,3 @@ class Records:
 
 def _place(object_id: bytes, path: bytes) -> bytes:
     return hashlib.blake2b(object_id + path, digest_size=12).digest()
-
-

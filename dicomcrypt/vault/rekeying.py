@@ -25,7 +25,6 @@ from ..trees.tree import EARLY
 from ..trees.walk import Listing
 from .adding import unfinished
 from .doubles import Doubles
-from .getting import Keys
 from .holds import holds, rename_records, retentions
 from .merging import merges, rename_merged
 from .placing import ObjectCheckpoints, journal_of, object_mtime, working
@@ -33,7 +32,7 @@ from .reading import Listed, VaultOpener, Wanted, blob_path, wanted, worker_iden
 from .rows import Row
 from .sealing import Hasher, keyed_hasher
 from .selecting import identities_of, whole_record
-from .stanza import VaultRecipient
+from .stanza import StanzaKeys, VaultRecipient
 from .store import Store
 from .vault import OBJECTS, REWRAP, Vault, object_name
 
@@ -64,15 +63,14 @@ class _Question:
 
 
 def _rekeyer(
-    store: Store, objects: bytes, keys: Keys, generation: int, run_id: str, tell: Progress,
+    store: Store, objects: bytes, keys: StanzaKeys, generation: int, run_id: str, tell: Progress,
     ask: Callable[[tuple[int, bytes]], Any],
 ) -> Worker:  # fmt: skip
     def record_key(key_id: bytes) -> bytes | None:
         key: bytes | None = ask((_Question.RECORD, key_id))
         return key
 
-    vault_id, stanza_keys = keys
-    opener = VaultOpener(store, [worker_identity(vault_id, stanza_keys, record_key)])
+    opener = VaultOpener(store, [worker_identity(keys, record_key)])
     buffers = Buffers()
     supplies: dict[bytes, Iterator[Material]] = {}
 
@@ -84,8 +82,8 @@ def _rekeyer(
         if record_id not in supplies:
             if len(supplies) >= 1024:
                 supplies.clear()
-            recipient = VaultRecipient(vault_id, generation, stanza_keys[generation - 1], record_id,
-                                       new_key)
+            recipient = VaultRecipient(keys.vault_id, generation, keys.keys[generation - 1],
+                                       record_id, new_key)
             supplies[record_id] = Envelope({FULL: [recipient]}).supply()
         material = next(supplies[record_id])
         core = material.keys.core
@@ -232,7 +230,7 @@ def rewrap_deep(
                 watch(survey, done)
 
         checkpoints = ObjectCheckpoints(vault, output.journal)
-        arguments = (vault.store, os.fsencode(objects), (vault.keys.vault_id, vault.stanza_keys()),
+        arguments = (vault.store, os.fsencode(objects), vault.stanza_keys(),
                      vault.keys.generation, output.journal.run)
         entries = unfinished(output.tasks(survey, mirror=False), vault)
         whole, waiting = True, []

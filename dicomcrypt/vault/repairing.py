@@ -48,7 +48,7 @@ class Repaired:
     left: list[Finding] = field(default_factory=list)
 
 
-class _Head:
+class _Beginning:
     """Takes the beginning of a stream, and no more."""
 
     class Enough(Exception):
@@ -77,8 +77,8 @@ def beginning(opened: OpenContainer, most: int = MOST) -> bytes:
     sid = TAGS if TAGS in opened.streams else OPAQUE
     if sid not in opened.streams:
         sid = next(sid for sid in STREAM_ORDER if sid in opened.streams)
-    head = _Head(most)
-    with contextlib.suppress(_Head.Enough):
+    head = _Beginning(most)
+    with contextlib.suppress(_Beginning.Enough):
         decode_stream(opened, sid, head, bytearray())
     return bytes(head.data)
 

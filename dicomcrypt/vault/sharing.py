@@ -21,7 +21,6 @@ from ..trees.checkpoint import Checkpoints
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import ENCRYPTED_BEFORE
-from .getting import Keys
 from .reading import (
     Ask,
     Listed,
@@ -32,6 +31,7 @@ from .reading import (
     worker_identity,
 )
 from .rows import Row
+from .stanza import StanzaKeys
 from .store import Store
 from .vault import Vault
 
@@ -82,10 +82,10 @@ def write_copy(
 
 
 def _sharer(
-    store: Store, out: bytes, keys: Keys, recipients: Sequence[Recipient], force: bool,
+    store: Store, out: bytes, keys: StanzaKeys, recipients: Sequence[Recipient], force: bool,
     run_id: str, tell: Progress, ask: Ask,
 ) -> Worker:
-    identity = worker_identity(*keys, ask)
+    identity = worker_identity(keys, ask)
 
     def work(task: Wanted) -> Outcome:
         shown = os.fsdecode(task.relative)
@@ -124,8 +124,7 @@ def share(
     with Output(vault.workplace, out, [b"vault share", vault.keys.vault_id, *who]) as output:
         checkpoints = Checkpoints(out, output.journal, sync=sync, force=force)
         whole = True
-        arguments = (vault.store, os.fsencode(out),
-                     (vault.keys.vault_id, vault.stanza_keys()), tuple(recipients), force,
+        arguments = (vault.store, os.fsencode(out), vault.stanza_keys(), tuple(recipients), force,
                      output.journal.run)
         for outcome in run(survey, output.tasks(survey, mirror=False), _sharer, arguments, jobs,
                            checkpoints=checkpoints, watch=watch, start_method=start_method,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.keywrap import (
 )
 
 from ..container.stanza import FULL, VAULT, Stanza, stanza_info
-from ..errors import NoIdentityError, UsageError
+from ..errors import DamagedError, NoIdentityError, UsageError
 from .keys import object_wrapping_key
 
 _HEAD = struct.Struct("<I12s")
@@ -52,6 +53,28 @@ class VaultRecipient:
             nonce, self._record_id + wrapped, stanza_info(VAULT, scope, binding)
         )
         return Stanza(VAULT, scope, self.hint, _HEAD.pack(self._generation, nonce) + sealed)
+
+
+class StanzaKeys(NamedTuple):
+    """What opens a vault's objects in another process, besides their record keys.
+
+    keys: the stanza keys of all generations; the first is generation 1."""
+
+    vault_id: bytes
+    keys: list[bytes]
+
+    def __repr__(self) -> str:
+        return f"StanzaKeys({self.vault_id.hex()})"
+
+    def identity(self, record_key: Callable[[bytes], bytes | None]) -> VaultIdentity:
+        """Return who opens them. record_key: as of VaultIdentity."""
+        def stanza_key(g: int) -> bytes:
+            if not 1 <= g <= len(self.keys):
+                raise DamagedError("the object is of a newer generation than the key table: is "
+                                   "that an old copy?")
+            return self.keys[g - 1]
+
+        return VaultIdentity(self.vault_id, stanza_key, record_key)
 
 
 class VaultIdentity:

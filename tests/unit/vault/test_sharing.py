@@ -26,7 +26,7 @@ from dicomcrypt.vault.getting import verify
 from dicomcrypt.vault.reading import select
 from dicomcrypt.vault.rekeying import DOCUMENT, rewrap_deep
 from dicomcrypt.vault.sharing import share
-from dicomcrypt.vault.stanza import VaultIdentity, VaultRecipient
+from dicomcrypt.vault.stanza import StanzaKeys, VaultIdentity, VaultRecipient
 from dicomcrypt.vault.vault import Vault, object_name
 
 QUICK = {"memory_kib": 64, "passes": 1, "lanes": 1}  # guessing does not matter
@@ -54,6 +54,18 @@ def test_the_stanza_is_bound_to_object_vault_generation_and_record():
         who(record=None).unwrap(stanza, core)
     with pytest.raises(UsageError):
         VaultRecipient(vault_id, 1, stanza_key, b"r" * 16, record).wrap(key, 2, core)
+
+
+def test_what_workers_get_tells_no_key_and_opens_nothing_of_a_later_generation():
+    core, vault_id, first, record = (os.urandom(n) for n in (64, 16, 32, 32))
+    keys = StanzaKeys(vault_id, [first])
+    assert repr(keys) == f"StanzaKeys({vault_id.hex()})"
+    who = keys.identity(lambda record_id: record)
+    now, later = (VaultRecipient(vault_id, g, first, b"r" * 16, record).wrap(bytes(32), FULL, core)
+                  for g in (1, 2))
+    assert who.unwrap(now, core) == bytes(32)
+    with pytest.raises(DamagedError, match="newer generation"):
+        who.unwrap(later, core)
 
 
 @pytest.mark.parametrize("kernel_copy", [True, False])
