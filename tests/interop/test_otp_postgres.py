@@ -1,21 +1,33 @@
-"""The rules of one-time passwords on PostgreSQL: a server that DICOMCRYPT_TEST_POSTGRES names, such
-as postgresql+psycopg://otp@127.0.0.1:5432/postgres, by somebody who may make databases."""
+"""The rules of one-time passwords on PostgreSQL: a server of the tests' own, or one that
+DICOMCRYPT_TEST_POSTGRES names, such as postgresql+psycopg://otp@127.0.0.1:5432/postgres, by
+somebody who may make databases."""
 
 import os
 import secrets
 
+import postgres
 import pytest
 from otp_world import World
 
-from tests.conftest import require_module
+from tests.conftest import absent, require_module
 from tests.unit.otp.test_race import *  # noqa: F403  the same races
 from tests.unit.otp.test_rules import *  # noqa: F403  the same rules
 
-require_module("sqlalchemy", "otp")
-import sqlalchemy as sa  # noqa: E402  if it is there
 
-URL = os.environ.get("DICOMCRYPT_TEST_POSTGRES")
-pytestmark = pytest.mark.skipif(not URL, reason="DICOMCRYPT_TEST_POSTGRES names no server")
+@pytest.fixture(scope="session")
+def server():
+    """Return the URL of a server."""
+    require_module("sqlalchemy", "otp")
+    require_module("psycopg", "test")
+    url = os.environ.get("DICOMCRYPT_TEST_POSTGRES")
+    if url:
+        yield url
+        return
+    folder = postgres.programs()
+    if folder is None:
+        absent("initdb missing: apt-get install postgresql")
+    with postgres.serve(folder) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -28,13 +40,15 @@ def template(tmp_path_factory):
 
 
 @pytest.fixture
-def database():
+def database(server):
     """Return the URL of a new database."""
+    import sqlalchemy as sa
+
     name = f"otp_{secrets.token_hex(8)}"
-    engine = sa.create_engine(URL, isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    yield sa.make_url(URL).set(database=name).render_as_string(hide_password=False)
+    yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
     with engine.connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
