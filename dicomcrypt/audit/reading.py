@@ -43,7 +43,6 @@ class Report:
     heads_checked: int = 0
     heads_before: int = 0
     backwards: int = 0
-    last_sum: str = ORIGIN
     last_at: str = ""
     keys: set[str] = field(default_factory=set)
 
@@ -158,7 +157,7 @@ class Walker:
         if wrong:
             raise _damaged(name, number, self._next, wrong)
         report.backwards += record["at"] < report.last_at
-        report.last, report.last_sum, report.last_at = record["n"], record["sum"], record["at"]
+        report.last, report.last_at = record["n"], record["at"]
         self._expected = record["n"] + 1, record["sum"]
 
 

@@ -5,6 +5,7 @@ Whoever needs another word adds it here, where it is seen.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -99,8 +100,6 @@ def _check_detail(key: Any, value: Any) -> None:
 
 def present_actor() -> str:
     """Return who this process is to the system: uid:NUMBER; elsewhere a digest of the login."""
-    import os
-
     if hasattr(os, "getuid"):
         return f"uid:{os.getuid()}"
     import getpass

@@ -55,7 +55,8 @@ def personalise(
     if session.is_operational():
         raise UsageError(f"card {session.name} is in operation already: it cannot be personalised "
                          "again")
-    profile.reference_block(pin), profile.reference_block(puk, PUK)  # before anything is written
+    profile.reference_block(pin)  # refused before anything is written
+    profile.reference_block(puk, PUK)
     told("number, name, PIN and PUK")
     session.describe(iccsn, subject.common_name)
     session.set_reference(PIN, pin)

@@ -308,4 +308,3 @@ class CardSession:
         """End the initialisation, for good."""
         self.select(profile.MF)
         self._send(Ins.ACTIVATE, 0, to="put the card into operation")
-

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import hmac
 import json
 import os
@@ -152,7 +151,7 @@ class FileStore:
             raise OutputExistsError(f"{self.path!r} exists: a card's state is never overwritten")
         if first is None and not os.path.isfile(self.path):
             raise UsageError(f"cannot read the card's state {self.path!r}: there is no such file")
-        self._lock = _locked(self._place, self.path)
+        self._lock: int | None = _locked(self._place, self.path)
         try:
             if first is not None:
                 self._key = os.urandom(32)
@@ -230,7 +229,12 @@ class FileStore:
             self._lock = None
 
 
-def _locked(place: str, path: str) -> int | None:
+def _locked(place: str, path: str) -> int:
+    try:
+        import fcntl
+    except ImportError:
+        raise UsageError(f"the card's state {path!r} cannot be locked on this system: software "
+                         "cards are for Linux and macOS") from None
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(place + ".lock", flags, 0o600)

@@ -119,7 +119,7 @@ def verify(log, trust, heads, as_json, quiet):
     kept = [head for path in heads for head in read_heads(path)]
     report = verify_log(_log_path(log), [load_verifier(path) for path in trust], kept)
     if as_json:
-        facts = {k: v for k, v in vars(report).items() if k not in ("keys", "last_sum")}
+        facts = {k: v for k, v in vars(report).items() if k != "keys"}
         print_json({**facts, "unsigned": report.unsigned, "signers": sorted(report.keys)})
         return
     if report.unfinished:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -11,37 +11,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ..container.stanza import RSA, Stanza, stanza_info
 from . import dhkem, home
-
-if TYPE_CHECKING:
-    from .hpke import HpkeRecipient
-    from .rsa import RsaRecipient
+from .keypair import PrivateHalf, PublicHalf
 
 
-class HeldIdentity:
+class HeldIdentity(PrivateHalf):
     """What is known of such a key: RSA (type 3), P-256, P-384 or P-521 (types 2, 12, 13).
-
-    recipient: its public half.
     """
 
     costly = True  # tried after all others
-
-    def __init__(self, recipient: HpkeRecipient | RsaRecipient) -> None:
-        self.recipient = recipient
-
-    @property
-    def algorithm(self) -> str:
-        return self.recipient.algorithm
-
-    @property
-    def stanza_type(self) -> int:
-        return self.recipient.stanza_type
-
-    @property
-    def hint(self) -> bytes:
-        return self.recipient.hint
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(hint={self.hint.hex()})"
 
     def matches(self, stanza: Stanza) -> bool:
         if stanza.type != self.stanza_type or stanza.hint != self.hint:
@@ -50,10 +27,6 @@ class HeldIdentity:
             bits: int = self.recipient.public_key.key_size
             return len(stanza.body) == (bits + 7) // 8
         return len(stanza.body) == dhkem.GROUPS[stanza.type].point + 48
-
-    def _bare_recipient(self) -> HpkeRecipient | RsaRecipient:
-        """The public half without its certificate: what goes to other processes."""
-        return type(self.recipient)(self.recipient.public_bytes)
 
     def _open_hpke(
         self, stanza: Stanza, binding: bytes, exchange: Callable[[bytes], bytes]
@@ -81,13 +54,13 @@ class StayingIdentity(HeldIdentity):
     """An identity that never leaves the job's process: pickled for a worker, it becomes one that
     asks. So a card is used by one process, under one PIN, and once a stanza."""
 
-    def __init__(self, recipient: HpkeRecipient | RsaRecipient) -> None:
+    def __init__(self, recipient: PublicHalf) -> None:
         super().__init__(recipient)
         self._opened: dict[tuple[Stanza, bytes], bytes | None] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         home.HOME[id(self)] = self
-        return AskingIdentity, (id(self), self._bare_recipient())
+        return AskingIdentity, (id(self), self.recipient)
 
     def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
         """Return the wrapped key, or None if the stanza is not for this key; raises TokenError.
@@ -111,7 +84,7 @@ class StayingIdentity(HeldIdentity):
 class AskingIdentity(HeldIdentity):
     """A staying identity as a worker has it."""
 
-    def __init__(self, number: int, recipient: HpkeRecipient | RsaRecipient) -> None:
+    def __init__(self, number: int, recipient: PublicHalf) -> None:
         super().__init__(recipient)
         self._number = number
 

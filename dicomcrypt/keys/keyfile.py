@@ -22,8 +22,9 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ..container.layout import looks_like_object
 from ..errors import DamagedError, NoIdentityError, OutputExistsError, PolicyError, UsageError
-from .hpke import HpkeIdentity, HpkeRecipient, usable
+from .hpke import HpkeIdentity, HpkeRecipient
 from .hybrid import HybridIdentity
+from .keypair import usable
 from .x25519 import X25519Identity
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..container.stanza import FOREIGN
 from ..errors import DicomcryptError, UsageError
-from .hpke import HpkeIdentity, HpkeRecipient
+from .keypair import PrivateHalf, PublicHalf
 
 GROUP = "dicomcrypt.keys"
 
@@ -65,9 +65,7 @@ def _ask(reference: str, method: str, needed: str) -> list[Any]:
 def _checked(found: Any, name: str, needed: str) -> Any:
     """Refuse what is no recipient or identity, or takes a stanza type that is not a third
     party's."""
-    from .rsa import RsaIdentity, RsaRecipient
-
-    if isinstance(found, HpkeRecipient | HpkeIdentity | RsaRecipient | RsaIdentity):
+    if isinstance(found, PublicHalf if needed == "wrap" else PrivateHalf):
         return found
     kind, hint = getattr(found, "stanza_type", None), getattr(found, "hint", None)
     if not callable(getattr(found, needed, None)) or type(kind) is not int or \

@@ -3,8 +3,7 @@ and no label."""
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
@@ -18,9 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ..container.stanza import RSA, Stanza
 from ..errors import PolicyError
-
-if TYPE_CHECKING:
-    from cryptography import x509
+from .keypair import PrivateHalf, PublicHalf
 
 LEAST_BITS, MOST_BITS = 2048, 16384
 KEY_SIZE, MOST_EXPONENT_BITS = 32, 64
@@ -30,59 +27,41 @@ def _oaep() -> OAEP:
     return OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=None)
 
 
-class RsaRecipient:
+class RsaRecipient(PublicHalf):
     """An RSA public key (SubjectPublicKeyInfo in DER) of at least 2048 bits: classical.
 
-    key_bits: bits of the modulus. certificate, chain: as in `HpkeRecipient`.
-    Raises PolicyError for a modulus under 2048 or over 16384 bits.
+    key_bits: bits of the modulus. Raises PolicyError for a modulus under 2048 or over 16384 bits.
     """
 
     algorithm, stanza_type = "rsa-oaep-sha256", RSA
-    certificate: x509.Certificate | None = None
-    chain: tuple[x509.Certificate, ...] = ()
 
     def __init__(self, public_bytes: bytes) -> None:
         key = load_der_public_key(public_bytes)
         if not isinstance(key, RSAPublicKey):
             raise ValueError("not an RSA key")
-        self._key = key
-        self.public_bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        self.hint = hashlib.sha256(self.public_bytes).digest()[:8]
+        super().__init__(
+            key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), key)
         self.key_bits = key.key_size
         if not LEAST_BITS <= self.key_bits <= MOST_BITS:
             raise PolicyError(
                 f"an RSA key of {self.key_bits} bits: {LEAST_BITS} at least, {MOST_BITS} at most"
             )
 
-    @property
-    def public_key(self) -> Any:
-        """The key as the library has it."""
-        return self._key
-
     def __repr__(self) -> str:
         return f"RsaRecipient(hint={self.hint.hex()}, key_bits={self.key_bits})"
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.public_bytes == self.public_bytes
-
-    def __hash__(self) -> int:
-        return hash(self.public_bytes)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.public_bytes,)
 
     def wrap(self, key: bytes, scope: int, binding: bytes) -> Stanza:
         """Wrap 32 bytes of key into a stanza; what binds it to its object is the slot's MAC.
 
         Raises PolicyError for a key whose exponent is none: even, or of over 64 bits."""
-        exponent = self._key.public_numbers().e
+        exponent = self.public_key.public_numbers().e
         if exponent.bit_length() > MOST_EXPONENT_BITS or not exponent & 1:
             raise PolicyError("an RSA key with an exponent that nobody makes: its owner may not be "
                               "able to decrypt")
-        return Stanza(RSA, scope, self.hint, self._key.encrypt(key, _oaep()))
+        return Stanza(RSA, scope, self.hint, self.public_key.encrypt(key, _oaep()))
 
 
-class RsaIdentity:
+class RsaIdentity(PrivateHalf):
     """An RSA private key (PKCS #8 in DER). Never shown, logged or pickled into anything but a
     pipe."""
 
@@ -91,21 +70,9 @@ class RsaIdentity:
         if not isinstance(key, RSAPrivateKey):
             raise ValueError("not an RSA key")
         self._key, self._private_bytes = key, bytes(private_bytes)
-        self.recipient = RsaRecipient(
+        self.recipient: RsaRecipient = RsaRecipient(
             key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         )
-
-    @property
-    def algorithm(self) -> str:
-        return self.recipient.algorithm
-
-    @property
-    def stanza_type(self) -> int:
-        return RSA
-
-    @property
-    def hint(self) -> bytes:
-        return self.recipient.hint
 
     @property
     def key_bits(self) -> int:

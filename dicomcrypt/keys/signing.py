@@ -16,6 +16,7 @@ from .. import policy
 from ..errors import DamagedError, PolicyError, TokenError, UsageError
 from . import home
 from .cms import MAX_CERTIFICATES, build_cms, certificate_key, signature_algorithm
+from .extensions import extension
 from .keyfile import looks_foreign, naming, read_key_file
 from .spki import public_der
 
@@ -248,9 +249,6 @@ def _check_certificate(certificate: x509.Certificate) -> None:
         raise PolicyError(f"the signing certificate of {who} has expired: renew it")
     if now < certificate.not_valid_before_utc:
         raise PolicyError(f"the signing certificate of {who} is not valid yet")
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        return
-    if not (usage.digital_signature or usage.content_commitment):
+    usage = extension(certificate.extensions, x509.KeyUsage)
+    if usage is not None and not (usage.digital_signature or usage.content_commitment):
         raise PolicyError(f"the certificate of {who} is not for signing: its key usage forbids it")

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ..container.stanza import MLKEM768, MLKEM1024, P256, P384, P521
 from ..errors import PolicyError, UsageError
-from .hpke import HpkeIdentity, HpkeRecipient, usable
+from .hpke import HpkeIdentity, HpkeRecipient
+from .keypair import PublicHalf, usable
 from .rsa import RsaIdentity, RsaRecipient
 from .x25519 import X25519Identity, X25519Recipient
 
@@ -134,7 +135,7 @@ IDENTITIES: tuple[type[SpkiIdentity], ...] = (
 )  # fmt: skip
 
 
-def recipient_of(key: Any) -> HpkeRecipient | RsaRecipient:
+def recipient_of(key: Any) -> PublicHalf:
     """Return the recipient of a library's public key.
 
     Raises PolicyError for one that is too weak, or on another curve, UsageError for one of a kind

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -22,11 +22,8 @@ from . import spki
 from .cms_structures import length
 from .held import HeldIdentity
 from .keyfile import read_secret_line
+from .keypair import PublicHalf
 from .tokenuri import TokenUri, parse
-
-if TYPE_CHECKING:
-    from .hpke import HpkeRecipient
-    from .rsa import RsaRecipient
 
 #: Asks for the PIN of the token that is named.
 AskPin = Callable[[str], str]
@@ -72,15 +69,13 @@ class TokenIdentity(HeldIdentity):
     itself when it first needs the key.
     """
 
-    def __init__(
-        self, uri: TokenUri, pin: str | None, recipient: HpkeRecipient | RsaRecipient
-    ) -> None:
+    def __init__(self, uri: TokenUri, pin: str | None, recipient: PublicHalf) -> None:
         super().__init__(recipient)
         self._uri, self._pin = uri, pin
         self._key: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._uri, self._pin, self._bare_recipient())
+        return type(self), (self._uri, self._pin, self.recipient)
 
     def unwrap(self, stanza: Stanza, binding: bytes) -> bytes | None:
         """Return the wrapped key, or None if the stanza is not for this key.
@@ -254,7 +249,7 @@ def _private_key(session: Any, uri: TokenUri) -> Any:
     return found[0]
 
 
-def _public_half(session: Any, key: Any) -> HpkeRecipient | RsaRecipient:
+def _public_half(session: Any, key: Any) -> PublicHalf:
     """Return the recipient of a private key, from the public key or certificate beside it."""
     p11 = library()
     if key.key_type == p11.KeyType.RSA:

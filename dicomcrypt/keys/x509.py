@@ -27,14 +27,16 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.utils import CryptographyDeprecationWarning
 
 from ..errors import DamagedError, DicomcryptError, NoIdentityError, PolicyError, UsageError
-from . import guarded
+from . import extensions, guarded
+from .extensions import extension
 from .spki import WHICH, identity_of, public_der, recipient_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-    from .hpke import HpkeIdentity, HpkeRecipient
-    from .rsa import RsaIdentity, RsaRecipient
+    from .hpke import HpkeIdentity
+    from .keypair import PublicHalf
+    from .rsa import RsaIdentity
 
 #: Asks for the passphrase of a file.
 Ask = Callable[[], str]
@@ -62,7 +64,7 @@ class Found(NamedTuple):
     meant: x509.Certificate | None = None
 
 
-def recipients_in(data: bytes, ask: Ask | None = None) -> list[HpkeRecipient | RsaRecipient]:
+def recipients_in(data: bytes, ask: Ask | None = None) -> list[PublicHalf]:
     """Return the recipients of a file of certificates or public keys.
 
     ask: gives the passphrase of a PKCS #12 file that needs one. Of several certificates those of
@@ -104,9 +106,7 @@ def identities_in(data: bytes, ask: Ask | None = None) -> list[HpkeIdentity | Rs
 # ---- certificates ---------------------------------------------------------
 
 
-def from_certificates(
-    certificates: Sequence[x509.Certificate],
-) -> list[HpkeRecipient | RsaRecipient]:
+def from_certificates(certificates: Sequence[x509.Certificate]) -> list[PublicHalf]:
     """Return the recipients that a list of certificates means, in its order.
 
     Certificates of CAs are passed over unless one stands alone; so is one that forbids
@@ -127,7 +127,7 @@ def from_certificates(
 
 def from_certificate(
     certificate: x509.Certificate, chain: Iterable[x509.Certificate] = ()
-) -> HpkeRecipient | RsaRecipient:
+) -> PublicHalf:
     """Return the recipient of a certificate; raises PolicyError if it forbids encryption."""
     refusal = usage_refusal(certificate)
     if refusal is not None:
@@ -150,7 +150,7 @@ def usage_refusal(certificate: x509.Certificate) -> str | None:
     """
     if certificate.public_key_algorithm_oid == _PSS_ONLY:
         return "its key is for RSA-PSS signatures alone"
-    usage = _extension(certificate, x509.KeyUsage)
+    usage = extension(_extensions(certificate), x509.KeyUsage)
     if usage is None:
         return None
     key = _key_of(certificate)
@@ -163,24 +163,21 @@ def usage_refusal(certificate: x509.Certificate) -> str | None:
 
 def is_authority(certificate: x509.Certificate) -> bool:
     """Whether basicConstraints say that it is a CA's."""
-    constraints = _extension(certificate, x509.BasicConstraints)
-    return constraints is not None and constraints.ca
+    return extensions.is_authority(_extensions(certificate))
 
 
 def addresses(certificate: x509.Certificate) -> set[str]:
     """The e-mail addresses that a certificate is for, in lower case."""
-    names = _extension(sound(certificate), x509.SubjectAlternativeName)
+    names = extension(_extensions(sound(certificate)), x509.SubjectAlternativeName)
     found = [] if names is None else names.get_values_for_type(x509.RFC822Name)
     found += [str(a.value) for a in
               certificate.subject.get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS)]
     return {address.lower() for address in found}
 
 
-def _extension(certificate: x509.Certificate, kind: Any) -> Any:
+def _extensions(certificate: x509.Certificate) -> x509.Extensions:
     try:
-        return certificate.extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None
+        return certificate.extensions
     except _FAULTS:
         raise DamagedError(f"{named(certificate)} is malformed") from None
 

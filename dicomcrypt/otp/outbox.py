@@ -145,5 +145,3 @@ class Outbox:
         if name not in self._channels:
             raise DeliveryError(f"no channel for {name} is set up")
         return self._channels[name]
-
-

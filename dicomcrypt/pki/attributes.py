@@ -8,6 +8,8 @@ those of `signatures`.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import datetime
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from typing import Any
 from cryptography import x509
 
 from ..errors import CertificateRefusedError, MissingExtraError, UsageError
+from ..keys.extensions import extension
 from . import files, names
 from .checking import CheckedCertificate, Trust, check_certificate
 from .revocation import day
@@ -69,8 +72,6 @@ class AttributeCertificate:
         }  # fmt: skip
 
     def pem(self) -> bytes:
-        import base64
-
         text = base64.b64encode(self.der)
         lines = [text[at : at + 64] for at in range(0, len(text), 64)]
         return b"\n".join([_BEGIN, *lines, _END]) + b"\n"
@@ -161,9 +162,6 @@ def load(path: str) -> AttributeCertificate:
     data = files.read(path, "attribute certificate", files.MAX_CERTIFICATE * 2)
     where = f"attribute certificate {path!r}"
     if _BEGIN in data:
-        import base64
-        import binascii
-
         body = data.partition(_BEGIN)[2].partition(_END)[0]
         try:
             data = base64.b64decode(b"".join(body.split()), validate=True)
@@ -212,12 +210,12 @@ def _take(whole: Any, der: bytes) -> AttributeCertificate:
             elif kind == _PERMISSIONS:
                 permissions.append(_utf8(value.dump()))
     critical, seen = [], set()
-    for extension in info["extensions"]:
-        oid = extension["extn_id"].dotted
+    for found in info["extensions"]:
+        oid = found["extn_id"].dotted
         if oid in seen:
             raise ValueError("an extension twice")
         seen.add(oid)
-        if extension["critical"].native:
+        if found["critical"].native:
             critical.append(oid)
     from asn1crypto import core, parser
 
@@ -302,7 +300,8 @@ def check(
         raise refuse("bad-signature", f"is not signed by {issuer} as it says: it was changed or "
                      "forged, do not use it")
     checked = check_certificate(right, trust, purpose="any", moment=moment, intermediates=given)
-    if not _may_issue(right):
+    usage = extension(right.extensions, x509.ExtendedKeyUsage)
+    if usage is None or names.ATTRIBUTE_AUTHORITY not in usage:
         raise refuse("not-an-attribute-authority", f"was issued by {issuer}, which may issue none: "
                      "do not use it")
     if moment > attribute.end:
@@ -319,13 +318,6 @@ def check(
     checked.remarks.extend(remarks)
     return checked
 
-
-def _may_issue(certificate: x509.Certificate) -> bool:
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return False
-    return names.ATTRIBUTE_AUTHORITY in usage
 
 
 def of_authority(

@@ -31,6 +31,7 @@ from ..errors import (
     PolicyError,
     UsageError,
 )
+from ..keys.extensions import extension
 from ..keys.keyfile import write_private
 from ..keys.spki import public_der
 from ..regular import others_may
@@ -290,11 +291,8 @@ class Authority:
             raise PolicyError(f"certificate {serial:x} is revoked: issue another by a new request")
         old = self.database.certificate_of(row)
         subject = names.facts(old).as_subject()
-        try:
-            found = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            hosts = [name for name in found if not isinstance(name, x509.RFC822Name)]
-        except x509.ExtensionNotFound:
-            hosts = []
+        found = extension(old.extensions, x509.SubjectAlternativeName)
+        hosts = [name for name in found or () if not isinstance(name, x509.RFC822Name)]
         if end is None:
             length = (old.not_valid_after_utc - old.not_valid_before_utc).days or 1
             begin, end = names.period(begin, None, length)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 
 from ..errors import CertificateRefusedError, UsageError
+from ..keys.extensions import extension, is_authority
 from . import files, names
 from .paths import MAX_CHAIN, Pool, Search
 from .profiles import PURPOSES, extended_fits, usage_problem, weakness
@@ -170,12 +171,12 @@ def _problems(
     ]
     fit = True  # for the library to judge
     for one, words in zip(path, whats, strict=True):
-        for extension in one.extensions:
-            if extension.critical and extension.oid not in _UNDERSTOOD:
+        for found in one.extensions:
+            if found.critical and found.oid not in _UNDERSTOOD:
                 fit = False
                 yield Problem(
                     "unknown-critical-extension",
-                    f"{words} has the critical extension {extension.oid.dotted_string}, which is "
+                    f"{words} has the critical extension {found.oid.dotted_string}, which is "
                     "not understood here: ask for one without it",
                 )
         weak = weakness(one.public_key())
@@ -196,8 +197,8 @@ def _problems(
     for number, one in enumerate(path[:-1]):
         yield from trust.lists.problems(
             one.serial_number, whats[number], path[number + 1], moment,
-            authority=number > 0 or _is_authority(one), required=trust.require_crl,
-            points=_points(one), remarks=remarks,
+            authority=number > 0 or is_authority(one.extensions), required=trust.require_crl,
+            points=extension(one.extensions, x509.CRLDistributionPoints), remarks=remarks,
         )  # fmt: skip
     usage = usage_problem(leaf, purpose, pinned=len(path) == 1)
     if usage is not None:
@@ -214,31 +215,15 @@ def _problems(
         yield from _library(path, what, moment, old=purpose == "decrypt")
 
 
-def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-
-
-def _points(certificate: x509.Certificate) -> x509.CRLDistributionPoints | None:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
-    except x509.ExtensionNotFound:
-        return None
-
 
 def _authorities(path: list[x509.Certificate], whats: list[str]) -> Iterator[Problem]:
     """Yield whoever in a way is no authority, or one of fewer steps (RFC 5280, 6.1.4 k to n)."""
     below = 0
     for one, words in zip(path[1:], whats[1:], strict=True):
-        usage = limit = None
-        for extension in one.extensions:
-            if isinstance(extension.value, x509.KeyUsage):
-                usage = extension.value
-            elif isinstance(extension.value, x509.BasicConstraints):
-                limit = extension.value.path_length
-        if not _is_authority(one) or (usage is not None and not usage.key_cert_sign):
+        usage = extension(one.extensions, x509.KeyUsage)
+        basic = extension(one.extensions, x509.BasicConstraints)
+        limit = None if basic is None else basic.path_length
+        if not is_authority(one.extensions) or (usage is not None and not usage.key_cert_sign):
             yield Problem("not-a-ca", f"{words} is not an authority's, so that nothing it signs "
                           "counts: do not use it")
         if limit is not None and below > limit:

@@ -24,6 +24,7 @@ from ..errors import DirectoryError, UsageError
 from ..regular import others_may
 from . import directory_queries as queries
 from . import ldap_client as ldap
+from .directory_asking import Answer, Check, judge, run
 from .directory_cache import Cache, cache_path
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "url": str, "base": str, "ca": str, "priority": int, "timeout": (int, float),
     "start_tls": bool, "bind_dn": str, "password_file": str, "attribute_certificates": str,
 }  # fmt: skip
-
-Check = Callable[["x509.Certificate"], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,29 +123,6 @@ class Directory:
 
 
 @dataclasses.dataclass
-class Answer:
-    """What became of asking one directory.
-
-    state: found, nothing, rejected (nothing of its answer was good), or that of an LdapFailure:
-    down, slow, tls, refused (by the server), garbage, "too much"; sentence: the same for people;
-    seconds: how long it took; found: parsed values; age: seconds since a kept answer came, None
-    for a fresh one.
-    """
-
-    directory: Directory
-    state: str
-    sentence: str
-    seconds: float = 0.0
-    found: list[Any] = dataclasses.field(default_factory=list)
-    age: float | None = None
-
-    @property
-    def answered(self) -> bool:
-        """Whether it said something about what was asked, if only that there is nothing."""
-        return self.state in ("found", "nothing", "rejected")
-
-
-@dataclasses.dataclass
 class Scan:
     """The answers of all directories, by priority and name."""
 
@@ -224,13 +200,13 @@ class Directories:
         for directory, wanted in asked.items():
             kept = self.cache.get(directory.settings, wanted.key)
             if kept is not None:
-                answers[directory], _ = _answer(directory, wanted, kept[0], check, allow_stale,
+                answers[directory], _ = judge(directory, wanted, kept[0], check, allow_stale,
                                                 age=kept[1])
                 continue
             waiting.add(directory)
             # A thread that does not come back must not keep the program from ending.
             threading.Thread(
-                target=_run, daemon=True,
+                target=run, daemon=True,
                 args=(results, directory, wanted, contexts[directory], check, allow_stale,
                       min(end, time.monotonic() + directory.timeout)),
             ).start()
@@ -261,7 +237,7 @@ class Directories:
         kept = self.cache.get(answer.directory.settings, query.key, stale=True)
         if kept is None or not kept[0]:
             return answer
-        old, _ = _answer(answer.directory, query, kept[0], check, True, age=kept[1])
+        old, _ = judge(answer.directory, query, kept[0], check, True, age=kept[1])
         old.sentence = f"{answer.sentence}; {old.sentence}"
         return old
 
@@ -312,85 +288,6 @@ class Directories:
             )
         answer = next(a for a in scan.answers if a.found)
         return answer.found[0], answer.directory
-
-
-def _run(
-    results: queue.SimpleQueue[tuple[Directory, Any]], directory: Directory, query: queries.Query,
-    context: ssl.SSLContext | None, check: Check | None, allow_stale: bool, deadline: float,
-) -> None:
-    """Ask one directory in a thread of its own; what is nobody's fault but the program's is
-    raised where the answers are collected."""
-    started = time.monotonic()
-    result: Any
-    try:
-        result = ask(directory, query, context, deadline, check, allow_stale)
-        result[0].seconds = time.monotonic() - started
-    except ldap.LdapFailure as error:
-        answer = Answer(directory, error.state, str(error), time.monotonic() - started)
-        result = answer, []
-    except Exception as error:
-        result = error
-    results.put((directory, result))
-
-
-def ask(
-    directory: Directory, query: queries.Query, context: ssl.SSLContext | None, deadline: float,
-    check: Check | None = None, allow_stale: bool = False,
-) -> tuple[Answer, list[bytes]]:
-    """Ask one directory; returns its answer and the values in DER. Raises LdapFailure."""
-    answer, fitting = Answer(directory, "nothing", "has none"), list[bytes]()
-    limit = queries.ANSWER_BYTES[query.kind]
-    for number, wanted_filter in enumerate(query.filters, 1):
-        with directory.connect(deadline, limit, context) as connection:
-            values: list[bytes] = []
-            try:
-                for _, attributes in connection.search(
-                    directory.base, wanted_filter, query.attributes, most=queries.MOST_ENTRIES
-                ):
-                    for name in query.attributes:
-                        values += attributes.get(name.lower(), [])
-                    if len(values) > queries.MOST_VALUES:
-                        raise ldap.LdapFailure("too much", "answers with more than "
-                                               f"{queries.MOST_VALUES} values")
-            except ldap.LdapFailure as error:
-                if number < len(query.filters) and error.state == "refused":
-                    continue  # it does not know this way to ask
-                raise
-        whole = number < len(query.filters) or wanted_filter[0] != "present"
-        answer, fitting = _answer(directory, query, values, check, allow_stale, strict=whole)
-        if fitting:
-            break
-    return answer, fitting
-
-
-def _answer(
-    directory: Directory, query: queries.Query, values: Sequence[bytes], check: Check | None,
-    allow_stale: bool, *, age: float | None = None, strict: bool = True,
-) -> tuple[Answer, list[bytes]]:
-    """Judge the values of an answer; returns it and the values that fit. strict: all of them
-    should have, since the server was asked for nothing else."""
-    found, refused, fitting = queries.sift(query, values, check, allow_stale)
-    if not strict:
-        refused.pop(query.other, None)
-    parts = []
-    if found:
-        parts.append(f"has {len(found)}")
-    if refused:
-        reasons = ", ".join(f"{count} {why}" for why, count in sorted(refused.items()))
-        parts.append(f"refused: {reasons}")
-    if age is not None:
-        parts.append(f"kept for {_age(age)}")
-    state = "found" if found else "rejected" if refused else "nothing"
-    if state == "nothing":
-        parts.insert(0, "has none")
-    return Answer(directory, state, ", ".join(parts), 0.0, found, age), fitting
-
-
-def _age(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _each_once(values: Iterable[Any]) -> list[Any]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+
 from ..errors import DamagedError, UsageError
+from ..keys.extensions import is_authority
 from . import directory_queries as queries
 from . import ldap_client as ldap
+from .files import PARSE_ERRORS
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
     from .directory import Directory
 
 PUBLISHED, THERE = "published", "there already"
@@ -31,9 +33,9 @@ def publish_certificate(directory: Directory, certificate: x509.Certificate) -> 
     the directory refuses.
     """
     try:
-        authority = queries.is_authority(certificate)
+        authority = is_authority(certificate.extensions)
         addresses = sorted(queries.emails(certificate))
-    except ValueError:
+    except PARSE_ERRORS:
         raise DamagedError("the certificate's extensions are malformed") from None
     value = queries.encode(certificate)
     with _open(directory) as connection:
@@ -157,14 +159,10 @@ def _make(
 
 def escape_name(value: str) -> str:
     """Escape a value for the name of an entry (RFC 4514 2.4)."""
-    from cryptography import x509
-
     text = x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, value).rfc4514_string()
     return text.partition("=")[2]
 
 
 def _first(subject: x509.Name, kind: str) -> str:
-    from cryptography import x509
-
     found: list[Any] = subject.get_attributes_for_oid(getattr(x509.NameOID, kind))
     return str(found[0].value).strip() if found else ""

@@ -10,13 +10,15 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from ..errors import DamagedError, DicomcryptError, MissingExtraError, UsageError
+from ..keys.extensions import extension, is_authority, key_identifier
 from . import ldap_client as ldap
-
-if TYPE_CHECKING:
-    from cryptography import x509
+from .files import PARSE_ERRORS
 
 CERTIFICATE, CA_CERTIFICATE, CRL = (
     "userCertificate;binary", "cACertificate;binary", "certificateRevocationList;binary",
@@ -30,8 +32,8 @@ ANSWER_BYTES = {"certificate": 1 << 21, "crl": 1 << 25, "attribute certificate":
 @dataclasses.dataclass(frozen=True)
 class Query:
     """What is looked for: `what` in words, `kind` of value, the filters to try until one finds
-    what fits, and `fits`, which looks at a parsed value (ValueError means: malformed); `other`
-    says what a value is that does not fit."""
+    what fits, and `fits`, which looks at a parsed value (`files.PARSE_ERRORS` mean: malformed);
+    `other` says what a value is that does not fit."""
 
     what: str
     kind: str
@@ -106,14 +108,15 @@ def by_key_identifier(identifier: bytes) -> Query:
     return Query(
         f"certificate with key identifier {identifier.hex()}", "certificate",
         f"key {identifier.hex()}", (ldap.present(plain(CERTIFICATE)),),
-        lambda certificate: key_identifier(certificate) == identifier,
+        lambda certificate: key_identifier(certificate.extensions) == identifier,
     )
 
 
 def authorities() -> Query:
     """The certificates of all authorities."""
     return Query("certificate of an authority", "certificate", "authorities",
-                 (ldap.present(plain(CA_CERTIFICATE)),), is_authority, CA_CERTIFICATE,
+                 (ldap.present(plain(CA_CERTIFICATE)),),
+                 lambda certificate: is_authority(certificate.extensions), CA_CERTIFICATE,
                  "not of an authority")
 
 
@@ -154,8 +157,6 @@ def parse(kind: str, data: bytes) -> Any:
             parsed = AttributeCertificateV2.load(data, strict=True)
             parsed["ac_info"]["holder"].native  # noqa: B018  parsed when looked at
             return parsed
-        from cryptography import x509
-
         if kind == "crl":
             return x509.load_der_x509_crl(data)
         return x509.load_der_x509_certificate(data)
@@ -166,8 +167,6 @@ def parse(kind: str, data: bytes) -> Any:
 def encode(parsed: Any) -> bytes:
     """Return the DER of what `parse` gave."""
     if hasattr(parsed, "public_bytes"):
-        from cryptography.hazmat.primitives.serialization import Encoding
-
         der: bytes = parsed.public_bytes(Encoding.DER)
     else:
         der = parsed.dump()
@@ -196,7 +195,7 @@ def sift(
             if query.kind == "crl" and not allow_stale and expired(parsed):
                 refuse("expired")
                 continue
-        except (DamagedError, ValueError, TypeError):
+        except (DamagedError, *PARSE_ERRORS):
             refuse("malformed")
             continue
         fitting[data] = None
@@ -218,62 +217,26 @@ def expired(crl: x509.CertificateRevocationList) -> bool:
 
 def emails(certificate: x509.Certificate) -> set[str]:
     """The e-mail addresses of a certificate in lower case: of its alternative names, or of its
-    subject if it has none (RFC 5280 4.2.1.6). Raises ValueError for malformed extensions."""
-    from cryptography import x509
-
-    found: Sequence[Any] = ()
-    try:
-        other = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        found = other.get_values_for_type(x509.RFC822Name)
-    except x509.ExtensionNotFound:
-        pass
-    except x509.DuplicateExtension:
-        raise ValueError("an extension comes twice") from None
-    if not found:
-        found = [
-            a.value for a in certificate.subject.get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS)
-        ]
-    return {str(address).lower() for address in found}
+    subject if it has none (RFC 5280 4.2.1.6). Raises one of `files.PARSE_ERRORS`."""
+    other = extension(certificate.extensions, x509.SubjectAlternativeName)
+    found = other.get_values_for_type(x509.RFC822Name) if other is not None else []
+    told: list[Any] = found or [
+        a.value for a in certificate.subject.get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS)
+    ]
+    return {str(address).lower() for address in told}
 
 
 def names(certificate: x509.Certificate) -> set[str]:
     """The names of a certificate's subject in lower case: common name, first and last name."""
-    from cryptography.x509 import NameOID
-
-    def values(oid: Any) -> list[str]:
+    def values(oid: x509.ObjectIdentifier) -> list[str]:
         return [str(a.value) for a in certificate.subject.get_attributes_for_oid(oid)]
 
-    found = set(values(NameOID.COMMON_NAME))
+    found = set(values(x509.NameOID.COMMON_NAME))
     found |= {
-        f"{first} {last}" for first in values(NameOID.GIVEN_NAME)
-        for last in values(NameOID.SURNAME)
+        f"{first} {last}" for first in values(x509.NameOID.GIVEN_NAME)
+        for last in values(x509.NameOID.SURNAME)
     }
     return {" ".join(name.split()).lower() for name in found}
-
-
-def key_identifier(certificate: x509.Certificate) -> bytes | None:
-    """The subject key identifier, if there is one."""
-    from cryptography import x509
-
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-        return found.value.digest
-    except x509.ExtensionNotFound:
-        return None
-    except x509.DuplicateExtension:
-        raise ValueError("an extension comes twice") from None
-
-
-def is_authority(certificate: x509.Certificate) -> bool:
-    """Whether a certificate says that it is an authority's."""
-    from cryptography import x509
-
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-    except x509.DuplicateExtension:
-        raise ValueError("an extension comes twice") from None
 
 
 def _holds(value: Any, holder: x509.Certificate) -> bool:

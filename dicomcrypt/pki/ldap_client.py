@@ -35,7 +35,7 @@ CODES = {
     52: "it is unavailable", 53: "it is unwilling", 64: "the name is not allowed there",
     65: "the entry's classes do not allow it", 68: "the entry is there already",
 }  # fmt: skip
-SIZE_LIMIT, NO_ENTRY, THERE, NO_CLASS, ENTRY_THERE = 4, 32, 20, 65, 68
+SIZE_LIMIT, THERE, NO_CLASS, ENTRY_THERE = 4, 20, 65, 68
 
 Filter = tuple[Any, ...]
 

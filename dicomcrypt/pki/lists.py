@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from ..errors import CertificateRefusedError, DamagedError
+from ..keys.extensions import extension
 from ..keys.keyfile import write_private
 from . import files, names, profiles
 from .database import Database, moment
@@ -42,10 +43,8 @@ def kept(
 
 
 def reason_of(entry: x509.RevokedCertificate) -> str:
-    try:
-        return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value
-    except x509.ExtensionNotFound:
-        return "unspecified"
+    found = extension(entry.extensions, x509.CRLReason)
+    return "unspecified" if found is None else found.reason.value
 
 
 def sign(

@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from ..errors import UsageError
+from ..keys.extensions import extension, is_authority
 
 #: Of the UUID a485e1d9-0c0b-40c6-9cc4-5547b9860342.
 ARC = "2.25.218688547529310846649103939357639050050"
@@ -215,13 +216,9 @@ def role_of(extensions: x509.Extensions) -> Role | None:
     text = _own(extensions, ROLE, 0x0C)
     if text is not None:
         return Role(text)
-    try:
-        admissions = extensions.get_extension_for_class(x509.Admissions).value
-    except x509.ExtensionNotFound:
-        return None
     found = {
         PROFESSIONS[oid.dotted_string]
-        for admission in admissions
+        for admission in extension(extensions, x509.Admissions) or ()
         for info in admission.profession_infos
         for oid in info.profession_oids or ()
         if oid.dotted_string in PROFESSIONS
@@ -250,11 +247,8 @@ def _text(name: x509.Name, oid: x509.ObjectIdentifier) -> str:
 
 def email_of(name: x509.Name, extensions: x509.Extensions) -> str:
     """The first address of the alternative names, or of the distinguished name."""
-    try:
-        other = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        found = other.get_values_for_type(x509.RFC822Name)
-    except x509.ExtensionNotFound:
-        found = []
+    other = extension(extensions, x509.SubjectAlternativeName)
+    found = other.get_values_for_type(x509.RFC822Name) if other is not None else []
     return found[0] if found else _text(name, NameOID.EMAIL_ADDRESS)
 
 
@@ -275,16 +269,12 @@ def facts(certificate: x509.Certificate) -> CertificateFacts:
     from .profiles import key_name, usage_names
 
     extensions = certificate.extensions
-    try:
-        authority = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        authority = False
     return CertificateFacts(
         **holder_fields(certificate.subject, extensions),
         begin=certificate.not_valid_before_utc, end=certificate.not_valid_after_utc,
         constructed=constructed_of(extensions), serial=certificate.serial_number,
         subject=certificate.subject.rfc4514_string(), issuer=certificate.issuer.rfc4514_string(),
-        key=key_name(certificate.public_key()), authority=authority,
+        key=key_name(certificate.public_key()), authority=is_authority(extensions),
         usage=usage_names(extensions),
     )  # fmt: skip
 

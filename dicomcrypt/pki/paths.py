@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from cryptography import x509
 
+from ..keys.extensions import extension, key_identifier
 from ..keys.spki import public_der
 from . import names
 from .revocation import Problem
@@ -13,17 +14,6 @@ from .signatures import signed_by
 
 #: The most authorities above a certificate, signatures verified, and complete ways looked at.
 MAX_CHAIN, MAX_SIGNATURES, MAX_PATHS = 8, 64, 8
-
-
-def key_identifiers(certificate: x509.Certificate) -> tuple[bytes | None, bytes | None]:
-    """The identifiers of its own key and of its issuer's."""
-    own = issuer = None
-    for extension in certificate.extensions:
-        if isinstance(extension.value, x509.SubjectKeyIdentifier):
-            own = extension.value.digest
-        elif isinstance(extension.value, x509.AuthorityKeyIdentifier):
-            issuer = extension.value.key_identifier
-    return own, issuer
 
 
 class Pool:
@@ -85,13 +75,14 @@ class Search:
     ) -> list[tuple[bool, x509.Certificate]]:
         """Issuers by name, those first whose key identifier fits too."""
         passed = {(c.subject, public_der(c.public_key())) for c in path}
-        wanted = key_identifiers(top)[1]
+        above = extension(top.extensions, x509.AuthorityKeyIdentifier)
+        wanted = None if above is None else above.key_identifier
         found = []
         for pool in (self._roots, *self._pools):
             for candidate in pool.named(top.issuer):
                 if (candidate.subject, public_der(candidate.public_key())) in passed:
                     continue
-                own = key_identifiers(candidate)[0]
+                own = key_identifier(candidate.extensions)
                 found.append((wanted is None or own is None or wanted == own, candidate))
         return sorted(found, key=lambda pair: not pair[0])
 

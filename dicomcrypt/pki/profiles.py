@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID as Eku
 
 from .. import policy
 from ..errors import UsageError
+from ..keys.extensions import extension, is_authority
 from ..policy import names as names_of
 from .names import ATTRIBUTE_AUTHORITY
 
@@ -196,12 +197,6 @@ def use_extensions(
     return [(usage, True), (x509.ExtendedKeyUsage(list(extended)), False)]
 
 
-def _get(extensions: x509.Extensions, kind: Any) -> Any:
-    try:
-        return extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None
-
 
 def usage_problem(
     certificate: x509.Certificate, purpose: str, *, pinned: bool = False
@@ -213,9 +208,8 @@ def usage_problem(
         return None
     words = f"is not for {_WORDS[purpose]}"
     extensions, key = certificate.extensions, certificate.public_key()
-    usage = _get(extensions, x509.KeyUsage)
-    basic = _get(extensions, x509.BasicConstraints)
-    if basic is not None and basic.ca and not pinned:
+    usage = extension(extensions, x509.KeyUsage)
+    if is_authority(extensions) and not pinned:
         return f"{words}: it is an authority's"
     if purpose in ("encrypt", "decrypt"):
         if not can_seal(key):
@@ -242,7 +236,7 @@ def usage_problem(
 def extended_fits(extensions: x509.Extensions, purpose: str) -> bool:
     """Whether extended usages, if there are any, name a purpose; of authorities they limit what
     lies below."""
-    extended = _get(extensions, x509.ExtendedKeyUsage)
+    extended = extension(extensions, x509.ExtendedKeyUsage)
     if extended is None or purpose == "any":
         return True
     return bool(_EXTENDED[purpose] & set(extended))
@@ -250,7 +244,7 @@ def extended_fits(extensions: x509.Extensions, purpose: str) -> bool:
 
 def usage_names(extensions: x509.Extensions) -> list[str]:
     """Key usage and extended key usage in words."""
-    found, usage = [], _get(extensions, x509.KeyUsage)
+    found, usage = [], extension(extensions, x509.KeyUsage)
     if usage is not None:
         for name in ("digital_signature", "content_commitment", "key_encipherment",
                      "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign"):
@@ -259,5 +253,5 @@ def usage_names(extensions: x509.Extensions) -> list[str]:
     words = {Eku.EMAIL_PROTECTION: "e-mail protection", DOCUMENT_SIGNING: "document signing",
              Eku.SERVER_AUTH: "TLS server", Eku.CLIENT_AUTH: "TLS client",
              Eku.ANY_EXTENDED_KEY_USAGE: "any", ATTRIBUTE_AUTHORITY: "attribute authority"}
-    extended = _get(extensions, x509.ExtendedKeyUsage)
+    extended = extension(extensions, x509.ExtendedKeyUsage)
     return found + [words.get(oid, oid.dotted_string) for oid in extended or ()]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from cryptography import x509
 
+from ..keys.extensions import extension
 from ..keys.spki import public_der
 from . import names
 from .files import PARSE_ERRORS, quiet
@@ -140,14 +142,11 @@ def _examine(
         f"the revocation list of {name} is not signed by it: it was changed or forged, "
         "fetch it again",
     )
-    try:
-        with quiet():
-            usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
-        if not usage.crl_sign:
-            return Problem("crl-signature", f"the revocation list of {name} is signed with a key "
-                           "whose usage is another: ask for one that its authority stands for")
-    except x509.ExtensionNotFound:
-        pass
+    with quiet():
+        usage = extension(issuer.extensions, x509.KeyUsage)
+    if usage is not None and not usage.crl_sign:
+        return Problem("crl-signature", f"the revocation list of {name} is signed with a key "
+                       "whose usage is another: ask for one that its authority stands for")
     if not is_taken(crl):
         return Problem("crl-signature", f"the revocation list of {name} is signed with an "
                        "algorithm that is not taken: ask for one signed with SHA-256")
@@ -162,9 +161,9 @@ def _examine(
 
 def _unsupported(crl: x509.CertificateRevocationList, name: str) -> Problem | None:
     whose, critical = f"the revocation list of {name}", 0
-    for extension in crl.extensions:
-        critical += extension.critical
-        value = extension.value
+    for found in crl.extensions:
+        critical += found.critical
+        value = found.value
         if isinstance(value, x509.DeltaCRLIndicator):
             return Problem("crl-unsupported", f"{whose} holds only what changed since another: "
                            "fetch the complete one")
@@ -174,16 +173,16 @@ def _unsupported(crl: x509.CertificateRevocationList, name: str) -> Problem | No
             kind = "speaks for other authorities" if value.indirect_crl else "has some reasons only"
             return Problem("crl-unsupported", f"{whose} {kind}, which is not taken here: "
                            "fetch a complete one of the issuer itself")
-        if extension.critical and extension.oid not in _UNDERSTOOD:
+        if found.critical and found.oid not in _UNDERSTOOD:
             return Problem("crl-unsupported", f"{whose} has the critical extension "
-                           f"{extension.oid.dotted_string}, which is not understood here")
+                           f"{found.oid.dotted_string}, which is not understood here")
     # One look for BOOLEAN TRUE spares the parsing of every entry of a long list.
     if crl.tbs_certlist_bytes.count(b"\x01\x01\xff") > critical:
         for entry in crl:
-            for extension in entry.extensions:
-                if extension.critical and extension.oid not in _ENTRY_UNDERSTOOD:
+            for one in entry.extensions:
+                if one.critical and one.oid not in _ENTRY_UNDERSTOOD:
                     return Problem("crl-unsupported", f"{whose} has an entry with the critical "
-                                   f"extension {extension.oid.dotted_string}, which is not "
+                                   f"extension {one.oid.dotted_string}, which is not "
                                    "understood here")
     return None
 
@@ -194,21 +193,16 @@ def _by_scope(
     """Yield lists that are for the same certificates: only they are numbered together."""
     found: dict[bytes, list[x509.CertificateRevocationList]] = {}
     for crl in lists:
-        try:
-            point = crl.extensions.get_extension_for_class(x509.IssuingDistributionPoint).value
-            scope = point.public_bytes()
-        except x509.ExtensionNotFound:
-            scope = b""
+        point = extension(crl.extensions, x509.IssuingDistributionPoint)
+        scope = b"" if point is None else point.public_bytes()
         found.setdefault(scope, []).append(crl)
     yield from found.values()
 
 
 def number_of(crl: x509.CertificateRevocationList) -> int | None:
     """A list's number; None if it has none."""
-    try:
-        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except x509.ExtensionNotFound:
-        return None
+    number = extension(crl.extensions, x509.CRLNumber)
+    return None if number is None else number.crl_number
 
 
 def _newest(
@@ -230,9 +224,8 @@ def _covers(
     crl: x509.CertificateRevocationList, authority: bool, attribute: bool, points: Any
 ) -> bool:
     """Whether a list is for certificates such as this one (IssuingDistributionPoint)."""
-    try:
-        scope = crl.extensions.get_extension_for_class(x509.IssuingDistributionPoint).value
-    except x509.ExtensionNotFound:
+    scope = extension(crl.extensions, x509.IssuingDistributionPoint)
+    if scope is None:
         return True
     if scope.only_contains_attribute_certs != attribute and (
         scope.only_contains_attribute_certs
@@ -256,10 +249,10 @@ def _judge(
     revoked: x509.RevokedCertificate, what: str, moment: datetime.datetime
 ) -> Problem | None:
     """Return what an entry means for a certificate, None if nothing (any more, or yet)."""
-    try:
-        reason = revoked.extensions.get_extension_for_class(x509.CRLReason).value.reason
-    except (x509.ExtensionNotFound, *PARSE_ERRORS):
-        reason = x509.ReasonFlags.unspecified
+    reason = x509.ReasonFlags.unspecified
+    with contextlib.suppress(*PARSE_ERRORS):
+        if (stated := extension(revoked.extensions, x509.CRLReason)) is not None:
+            reason = stated.reason
     if reason is x509.ReasonFlags.remove_from_crl:
         return None
     # What was signed before counts, unless someone else may have had the key by then.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 
 from ..errors import CertificateRefusedError, UsageError
+from ..keys.extensions import extension, is_authority
 from . import names
 from .attributes import AttributeCertificate, check
 from .checking import Trust, check_certificate
@@ -76,13 +77,8 @@ def may(
         return Decision(False, str(error), error.reason)
     what, remarks = f"certificate {names.label(certificate)}", list(checked.remarks)
     if action == "issue":
-        try:
-            basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-            usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-            allowed = basic.ca and usage.key_cert_sign
-        except x509.ExtensionNotFound:
-            allowed = False
-        if allowed:
+        usage = extension(certificate.extensions, x509.KeyUsage)
+        if is_authority(certificate.extensions) and usage is not None and usage.key_cert_sign:
             return Decision(True, f"{what} may issue certificates", remarks=remarks)
         return Decision(False, f"{what} is not an authority's: it may not issue", "not-a-ca")
     roles: list[Role | None] = [checked.role]

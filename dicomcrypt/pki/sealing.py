@@ -6,6 +6,7 @@ put together here of its PBKDF2, AES-CBC and ASN.1. It, OpenSSL and others read 
 
 from __future__ import annotations
 
+import base64
 import os
 from typing import Any
 
@@ -108,8 +109,6 @@ def private_pem(key: Any, passphrase: str | None) -> bytes:
 
 
 def _pem(der: bytes, label: str) -> bytes:
-    import base64
-
     text = base64.b64encode(der).decode()
     lines = [text[at : at + 64] for at in range(0, len(text), 64)]
     return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""]).encode()

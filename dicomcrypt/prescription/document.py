@@ -25,6 +25,7 @@ EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9][A-Za-z0-9
 
 _MODIFIERS = ("modifierExtension", "implicitRules", "doNotPerform", "contained")
 
+
 @dataclass(frozen=True)
 class Medication:
     """One line of a prescription, in words."""

@@ -38,10 +38,11 @@ from ..keys.cms_enveloping import (
     wrapping_key,
 )
 from ..keys.cms_structures import DATA, IssuerAndSerial, encoded, issuer_and_serial, oid, tlv
+from ..keys.extensions import key_identifier
 from ..pki import names
 from ..pki.files import PARSE_ERRORS
 from .holders import Holder
-from .signed import MAX_MESSAGE, subject_key_identifier
+from .signed import MAX_MESSAGE
 
 _MAX_RECIPIENTS = 16
 _NONCE, _TAG = 12, 16
@@ -113,7 +114,7 @@ def _wrap(key: bytes, certificate: x509.Certificate) -> KeyTransport | KeyAgreem
     else:
         raise UsageError(f"the key of certificate {names.label(certificate)} is of a kind that "
                          "prescriptions are not wrapped to: RSA, P-256, P-384 or P-521 is meant")
-    identifier = subject_key_identifier(certificate)
+    identifier = key_identifier(certificate.extensions)
     return cms_enveloping.wrap(
         key, public, issuer_and_serial(certificate) if identifier is None else identifier
     )
@@ -196,7 +197,7 @@ def _for(
     enveloped: _AuthEnveloped, certificate: x509.Certificate
 ) -> KeyTransport | tuple[KeyAgreement, bytes] | None:
     """Return what was wrapped for a certificate; of a key agreement, (it, the wrapped key)."""
-    own = subject_key_identifier(certificate)
+    own = key_identifier(certificate.extensions)
 
     def fits(rid: IssuerAndSerial | KeyIdentifier | bytes) -> bool:
         if isinstance(rid, IssuerAndSerial):

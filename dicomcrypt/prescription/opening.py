@@ -321,5 +321,3 @@ def require_dispensable(opened: Opened, pharmacist: Holder, trust: Trust) -> Non
         raise PolicyError(f"the prescription was good until {opened.prescription.expires}: "
                           "it is not dispensed any more")
     opened.checks.append(("dispensing", decision.sentence))
-
-

@@ -137,5 +137,3 @@ def current_lists(trust: Trust, crls: Iterable[Any], moment: datetime.datetime) 
     """Trust with further revocation lists, those that are past their end at a moment left out."""
     fresh = [c for c in crls if c.next_update_utc is not None and c.next_update_utc >= moment]
     return dataclasses.replace(trust, crls=(*trust.crls, *fresh))
-
-

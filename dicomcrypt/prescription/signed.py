@@ -24,6 +24,7 @@ from ..errors import DamagedError, PolicyError, UsageError
 from ..keys import cms_structures as structures
 from ..keys.cms import certificate_key, signature_algorithm
 from ..keys.cms_structures import IssuerAndSerial, encoded, tlv
+from ..keys.extensions import key_identifier
 from ..pki.files import PARSE_ERRORS, examine, parse_crls, quiet
 from ..pki.names import ARC
 from .holders import Holder
@@ -74,15 +75,6 @@ class _ContentInfo:
     content: Annotated[_SignedData, asn1.Explicit(0)]
 
 
-def subject_key_identifier(certificate: x509.Certificate) -> bytes | None:
-    """The identifier of a certificate's key as it states it; None if it states none."""
-    try:
-        kind = x509.SubjectKeyIdentifier
-        return certificate.extensions.get_extension_for_class(kind).value.digest
-    except x509.ExtensionNotFound:
-        return None
-
-
 # ---- making --------------------------------------------------------------------
 
 
@@ -109,7 +101,7 @@ def sign(
         structures.SIGNING_CERTIFICATE: structures.signing_certificate(certificate),
         **({} if kind is None else {KIND: kind}), **(attributes or {}),
     })
-    identifier = None if named else subject_key_identifier(certificate)
+    identifier = None if named else key_identifier(certificate.extensions)
     sid = structures.issuer_and_serial(certificate) if identifier is None else identifier
     version = 1 if identifier is None else 3
     info = _SignerInfo(
@@ -189,7 +181,7 @@ class SignedMessage:
         if not self.is_of(certificate):
             raise _wrong("it was made with another certificate")
         if self.identifier is not None:
-            if self.identifier != subject_key_identifier(certificate):
+            if self.identifier != key_identifier(certificate.extensions):
                 raise _wrong("it names another key")
         elif (self.issuer, self.serial) != (certificate.issuer, certificate.serial_number):
             raise _wrong("it names another certificate")
@@ -276,4 +268,3 @@ def _parse(der: bytes, detached: bytes | None) -> SignedMessage:
                      encoded(signer.signature_algorithm)),
         _signature=signer.signature,
     )  # fmt: skip
-

@@ -128,7 +128,7 @@ def _connect(
     address: str, context: ssl.SSLContext | None, timeout: float
 ) -> Iterator[socket.socket]:
     if address.startswith("unix:"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
+        with _unix_socket() as plain:
             plain.settimeout(timeout)
             plain.connect(address.removeprefix("unix:"))
             yield plain
@@ -221,9 +221,15 @@ def _failure(error: DicomcryptError) -> dict[str, Any]:
     return {"error": str(error), "class": type(error).__name__}
 
 
+def _unix_socket() -> socket.socket:
+    if not hasattr(socket, "AF_UNIX"):
+        raise UsageError("this system has no Unix sockets: give HOST:PORT and --tls-identity FILE")
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
 def _unix_listener(path: str) -> socket.socket:
     """A socket that only its owner may connect to."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = _unix_socket()
     mask = os.umask(0o177)
     try:
         listener.bind(path)

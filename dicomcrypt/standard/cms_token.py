@@ -20,7 +20,7 @@ class TokenKey:
 
     def __init__(self, identity: TokenIdentity) -> None:
         self._identity = identity
-        self._public: rsa.RSAPublicKey | ec.EllipticCurvePublicKey = identity.recipient._key
+        self._public: rsa.RSAPublicKey | ec.EllipticCurvePublicKey = identity.recipient.public_key
 
     def __repr__(self) -> str:
         return "TokenKey()"

@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+import card_world
 import clinic
 import pytest
 import slapd
@@ -11,8 +12,8 @@ from confidential import file_of, small
 from directory_world import entry
 from terminal import on_terminal
 
-from dicomcrypt.card import profile
-from dicomcrypt.card.profile import CardRole, Slot
+from dicomcrypt.card import profile, security
+from dicomcrypt.card.profile import CardRole, KeyKind, Slot
 from dicomcrypt.card.software import SoftwareCard
 from dicomcrypt.cli import card_cert
 from dicomcrypt.errors import (
@@ -267,10 +268,12 @@ def test_partners_certificates_are_fetched_from_a_directory(run, card, pin, ward
         assert session.certificate("EF.PUBLIC.CERT.PHAR") == paula
 
 
-def test_cryptograms_of_other_programs(run, pin, ward, tmp_path):
+def test_cryptograms_of_other_programs(run, pin, ward, tmp_path, monkeypatch):
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding
 
+    pairs = (card_world.key(slot, KeyKind.RSA_3072) for slot in Slot)
+    monkeypatch.setitem(security._MAKERS, KeyKind.RSA_3072, lambda: next(pairs))
     place = ward.new_file("rsa.hpjc", "physician", "Arzt", "Anna", "--type", "rsa-3072")
     run("card", "cert", "export", "DEC", "-o", "dec.crt", *place)
     public = files.load_certificate("dec.crt").public_key()

@@ -285,7 +285,7 @@ def test_keys_for_signatures_alone_are_refused(write, tmp_path, need_command):
     openssl = need_command("openssl", "openssl")
     run = lambda *a: subprocess.run([openssl, *a], check=True, capture_output=True)  # noqa: E731
     key, crt = tmp_path / "pss.key", tmp_path / "pss.crt"
-    run("genpkey", "-algorithm", "RSA-PSS", "-out", key)
+    run("genpkey", "-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:1024", "-out", key)
     run("req", "-x509", "-new", "-key", key, "-subj", "/CN=x", "-out", crt)
     for form in ("PEM", "DER"):
         public = tmp_path / form
