@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pathlib
 import shutil
+from typing import NoReturn
 
 import pcscd
 import pytest
@@ -40,24 +41,25 @@ def corpus_files() -> list[pathlib.Path]:
     return found
 
 
-def _missing(message: str) -> None:
+def absent(message: str) -> NoReturn:
+    """Skip, naming what is missing, a whole module too; under CI that is a failure."""
     if os.environ.get("CI") == "true":
         pytest.fail(message)
-    pytest.skip(message)
+    pytest.skip(message, allow_module_level=True)
 
 
 def need(command: str, package: str) -> str:
     """Return a peer's path, or skip naming its package; under CI its absence is a failure."""
     path = shutil.which(command)
     if path is None:
-        _missing(f"{command} missing: apt-get install {package}")
+        absent(f"{command} missing: apt-get install {package}")
     return path
 
 
 def require_module(name: str, extra: str) -> None:
     """Skip naming the extra if a library is missing; under CI its absence is a failure."""
     if importlib.util.find_spec(name) is None:
-        _missing(f"{name} missing: pip install 'dicomcrypt[{extra}]'")
+        absent(f"{name} missing: pip install 'dicomcrypt[{extra}]'")
 
 
 @pytest.fixture(scope="session")

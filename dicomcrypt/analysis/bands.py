@@ -60,7 +60,9 @@ def chi_square(samples: int, levels: int, alpha: float) -> Band:
     return _gamma(freedom, 2 * freedom * (1 - 1 / samples), alpha)
 
 
-def _moments(pmf: Callable[[int], float], mean: float, variance: float, what) -> list[float]:
+def _moments(
+    pmf: Callable[[int], float], mean: float, variance: float, what: list[Callable[[int], float]]
+) -> list[float]:
     """Return the means of the functions in `what` under a discrete law given by logarithms."""
     reach = 12 * math.sqrt(variance) + 30
     numbers = range(max(0, int(mean - reach)), int(mean + reach) + 1)
@@ -116,16 +118,14 @@ def npcr(samples: int, levels: int, alpha: float) -> Band:
     if samples / levels >= NORMAL_FROM:
         return _normal(mean, top / levels**2 / samples, alpha)
     rate = samples / levels
-    term, total, low, high = math.exp(-rate), 0.0, None, None
-    k = 0
-    while high is None:
+    term = total = math.exp(-rate)
+    low = high = 0
+    while total < 1 - alpha / 2:
+        high += 1
+        term *= rate / high
+        if total <= alpha / 2:
+            low = high
         total += term
-        if low is None and total > alpha / 2:
-            low = k
-        if total >= 1 - alpha / 2:
-            high = k
-        k += 1
-        term *= rate / k
     return Band(mean, 1 - high / samples, 1 - low / samples)
 
 

@@ -14,6 +14,7 @@ from .subject import Subject
 
 if TYPE_CHECKING:
     import numpy
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ..objects.opened import OpenedObject
@@ -60,7 +61,7 @@ def write_png(figure: Figure, file: BinaryIO) -> None:
 # ---- analyze -----------------------------------------------------------------
 
 
-def _shown(subject: Subject, data) -> numpy.ndarray:
+def _shown(subject: Subject, data: bytes | bytearray) -> numpy.ndarray:
     """A subject's first frame, or a stream's bytes as a square, as grey or RGB of 8 bits."""
     import numpy
 
@@ -70,7 +71,7 @@ def _shown(subject: Subject, data) -> numpy.ndarray:
         return flat[: side * side].reshape(side, -1)
     frame = subject.array(data, "sample")[0]
     # The top byte: what is displayed of wide samples.
-    top = (frame >> 8 * (subject.sample - 1)).astype(numpy.uint8)
+    top: numpy.ndarray = (frame >> 8 * (subject.sample - 1)).astype(numpy.uint8)
     return top if top.shape[2] == 3 else top[:, :, 0]
 
 
@@ -87,20 +88,25 @@ def _before(subject: Subject, obj: OpenedObject) -> tuple[numpy.ndarray, str]:
     return _shown(subject, subject.data), "before: the bytes as a square"
 
 
-def _scatter(axes, subject: Subject, data, by: str, title: str) -> None:
+def _scatter(
+    axes: Axes, subject: Subject, data: bytes | bytearray, by: str, title: str
+) -> None:
     import numpy
 
     image = subject.array(data, by)
     (here, there) = measures.DIRECTIONS["horizontal"]
     frame = image[0]
     first, second = (frame[place].ravel() for place in (here, there))
-    chosen = numpy.random.default_rng(0).integers(0, len(first), _DOTS) if len(first) else []
-    axes.plot(first[chosen], second[chosen], ".", markersize=1.5, color="black")
+    if len(first):
+        chosen = numpy.random.default_rng(0).integers(0, len(first), _DOTS)
+        axes.plot(first[chosen], second[chosen], ".", markersize=1.5, color="black")
     axes.set(title=title, xlabel=by, ylabel=f"the next {by}")
     axes.locator_params(nbins=5)
 
 
-def _histogram(axes, subject: Subject, data, title: str, scale: str) -> None:
+def _histogram(
+    axes: Axes, subject: Subject, data: bytes | bytearray, title: str, scale: str
+) -> None:
     found = measures.counts(subject.array(data, "byte"), 256)
     axes.stairs(found, range(257), fill=True, color="tab:blue")
     axes.axhline(found.sum() / 256, color="tab:orange", linewidth=1)
@@ -187,7 +193,7 @@ def draw_method_map(obj: OpenedObject, number: int, file: BinaryIO) -> dict[str,
     return found
 
 
-def _picture(axes, obj: OpenedObject, number: int) -> None:
+def _picture(axes: Axes, obj: OpenedObject, number: int) -> None:
     from ..objects.frames import as_picture
 
     axes.set(xticks=[], yticks=[])
@@ -199,7 +205,7 @@ def _picture(axes, obj: OpenedObject, number: int) -> None:
         axes.text(0.5, 0.5, str(error), ha="center", va="center", wrap=True)
 
 
-def _over_frame(axes, obj: OpenedObject, found: dict[str, Any]) -> None:
+def _over_frame(axes: Axes, obj: OpenedObject, found: dict[str, Any]) -> None:
     """The frame, its blocks coloured; colour by plane as it stands in the file, plane by plane."""
     from matplotlib.patches import Rectangle
 
@@ -223,7 +229,7 @@ def _over_frame(axes, obj: OpenedObject, found: dict[str, Any]) -> None:
     axes.set(title=f"frame {found['frame']}: the method of each block", xticks=[], yticks=[])
 
 
-def _bar(axes, units: list[dict[str, Any]]) -> None:
+def _bar(axes: Axes, units: list[dict[str, Any]]) -> None:
     at = 0
     for unit in units[:_UNITS_SHOWN]:
         for k, name in enumerate(unit["blocks"]):

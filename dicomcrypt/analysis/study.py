@@ -24,6 +24,7 @@ _IMAGE_BIT = "one bit of the image"
 _OBJECT_KEY = "one bit of the object key"
 _STREAM_KEY = "one bit of the block key, keystream half"
 _TABLE_KEY = "one bit of the block key, table half"
+Pair = tuple[bytes | bytearray, bytes | bytearray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class _Cipher:
             return made
         sink = GrowingSink(sealed_size(len(made)))
         sealer = StreamSealer(PIXELS, keys, sink)
-        sealer.write(made)
+        sealer.write(memoryview(made))
         sealer.finish()
         return sink.value()[: len(data)]
 
@@ -117,22 +118,22 @@ def _still(subject: Subject, made: bytes | bytearray, alpha: float) -> list[dict
 
 
 def _pairs(subject: Subject, cipher: _Cipher, of: str, source: random.Random
-           ) -> dict[str, Callable[[], tuple[Any, Any]]]:
+           ) -> dict[str, Callable[[], Pair]]:  # fmt: skip
     """What is changed, and what encrypts a pair that differs in it."""
     data = subject.data
 
-    def image():
+    def image() -> Pair:
         key, sample = source.randbytes(32), source.randrange(len(data) // subject.sample)
         lowest = subject.sample - 1 if subject.big_endian else 0
         other = _flipped(data, 8 * (sample * subject.sample + lowest))
         return cipher.output(data, key), cipher.output(other, key)
 
-    def object_key():
+    def object_key() -> Pair:
         key = source.randbytes(32)
         other = _flipped(key, source.randrange(256))
         return cipher.output(data, key), cipher.output(data, other)
 
-    def block_key(first: int):
+    def block_key(first: int) -> Pair:
         key = cipher.keys(source.randbytes(32)).block_key(PIXELS)
         other = _flipped(key, first + source.randrange(256))
         return cipher.layer(data, key), cipher.layer(data, other)
@@ -143,7 +144,9 @@ def _pairs(subject: Subject, cipher: _Cipher, of: str, source: random.Random
     return found
 
 
-def _compared(subject: Subject, make, what: str, protocol: Protocol) -> list[dict[str, Any]]:
+def _compared(
+    subject: Subject, make: Callable[[], Pair], what: str, protocol: Protocol
+) -> list[dict[str, Any]]:
     """NPCR and UACI over all trials."""
     found = {by: [0, 0] for by, _ in _levels(subject)}
     for _ in range(protocol.trials):
@@ -197,7 +200,9 @@ def remarks(results: Sequence[dict[str, Any]], alpha: float) -> list[str]:
         if result["method"] == "none" and result["of"] == LAYER:
             said.append("none: the layer leaves the image as it is")
             continue
-        sure, other, judged = [], [], 0
+        sure: list[str] = []
+        other: list[str] = []
+        judged = 0
         for row in result["measures"]:
             construed = result["of"] == LAYER and row["measure"].endswith(
                 (_IMAGE_BIT, _TABLE_KEY))

@@ -42,7 +42,9 @@ class Subject:
     def is_image(self) -> bool:
         return self.shape[1] > 1
 
-    def array(self, data, by: str, *, signed: bool = False) -> numpy.ndarray:
+    def array(
+        self, data: bytes | bytearray, by: str, *, signed: bool = False
+    ) -> numpy.ndarray:
         """Return bytes of the subject's length as (frames, rows, columns, parts of a pixel).
 
         by: "byte" or "sample". signed: as the numbers that samples stand for."""

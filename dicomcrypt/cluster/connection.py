@@ -75,7 +75,7 @@ class Cluster:
     @property
     def slots(self) -> int:
         """How many tasks run at once: the threads of all workers. Raises WorkerLostError."""
-        found = sum(self.client.nthreads().values())
+        found: int = sum(self.client.nthreads().values())
         if not found:
             raise WorkerLostError(f"the cluster at {self.address!r} has no workers: start some "
                                   "with `dask worker`")

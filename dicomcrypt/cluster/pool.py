@@ -28,8 +28,8 @@ class ClusterPool:
     scale = 8
 
     def __init__(
-        self, cluster: Cluster, tell: Callable[[str], None], factory: Factory, arguments: tuple,
-        answer: Answer, *, folder: str, sync: bool,
+        self, cluster: Cluster, tell: Callable[[str], None], factory: Factory,
+        arguments: tuple[Any, ...], answer: Answer, *, folder: str, sync: bool,
     ) -> None:  # fmt: skip
         self._answer, self._wanted = answer, 2 * cluster.slots
         self._tasks, self._count = Tasks(cluster, "add", tell), 0

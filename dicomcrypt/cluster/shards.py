@@ -8,8 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import dataclass
 
 from ..errors import JobBusyError, UsageError
 from ..trees.job import Watch
@@ -17,6 +16,7 @@ from ..trees.journal import place
 from ..trees.pool import Outcome
 from . import work
 from .connection import Cluster
+from .jobs import ShardJob
 from .tasks import Tasks, probing
 
 #: Shards for each task that runs at once, where nothing else is said.
@@ -43,19 +43,33 @@ def shard_count(out: str | None, given: int | None, slots: int) -> int:
     return found.pop() if found else given or EACH * slots
 
 
+@dataclass(slots=True, kw_only=True)
+class _Told:
+    """What the shards have told, as of one survey (`trees.walk.Listing`)."""
+
+    current: bytes = b""
+    through: int
+    finished: bool
+    files: int
+    bytes: int
+
+    def step(self) -> None:
+        """The shards look for themselves."""
+
+
 def _show(tasks: Tasks, count: int, finished: set[int], watch: Watch) -> None:
-    """Tell a watch what the shards have told, as of one survey."""
+    """Tell a watch what the shards have told."""
     told = list(tasks.told.values())
-    survey = SimpleNamespace(
+    survey = _Told(
         files=sum(m["files"] for m in told), bytes=sum(m["bytes"] for m in told),
-        through=sum(m["through"] for m in told), current=b"",
+        through=sum(m["through"] for m in told),
         finished=len(told) == count and all(m["finished"] or m["task"] in finished for m in told),
     )  # fmt: skip
     watch(survey, sum(m["done"] for m in told))
 
 
 def run_shards(
-    cluster: Cluster, job: Any, count: int, *, watch: Watch | None = None,
+    cluster: Cluster, job: ShardJob, count: int, *, watch: Watch | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Outcome]:
     """Do a job (`cluster.jobs`) in `count` shards; yield the outcomes of each when it is done.

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._version import __version__
 from ..errors import DicomcryptError, UsageError
@@ -15,6 +15,9 @@ from ..objects.atomic import sync_folders, taken_over
 from ..objects.files import describe_failure
 from ..trees.job import Shard
 from ..trees.pool import Factory, Outcome
+
+if TYPE_CHECKING:
+    from .jobs import ShardJob
 
 #: Seconds between two reports of a task.
 TICK = 0.5
@@ -40,21 +43,33 @@ def portable(error: BaseException) -> Exception:
     return DicomcryptError(describe_failure(error))
 
 
-def check_version(version: str) -> None:
-    """Raise UsageError if the job comes from another version."""
+def check_same(version: str, out: str | None, probe: str | None) -> None:
+    """Raise UsageError if the job comes from another version, or this worker has another folder
+    at `out`: one without the probe."""
     if version != __version__:
         raise UsageError(f"a worker has dicomcrypt {__version__}, this machine {version}: they "
                          "must be the same")
+    if probe is not None and not os.path.lexists(probe):
+        raise UsageError(f"a worker does not see this machine's {out!r}: it must be one folder, at "
+                         "the same place on all machines")
 
 
 class Following:
-    """Follows one task: tells the job's process, and ends the task when nobody wants it."""
+    """Follows one task: tells the job's process, and ends the task when nobody wants it; a context
+    manager."""
 
     def __init__(self, topic: str, number: int) -> None:
         from distributed import get_worker
 
         self._worker, self._topic, self._number = get_worker(), topic, number
         self._key, self._since = self._worker.get_current_task(), 0.0
+
+    def __enter__(self) -> Following:
+        self.say("begins")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.say("ends")
 
     def say(self, what: str, **more: Any) -> None:
         self._worker.log_event(self._topic, {"task": self._number, "what": what, **more})
@@ -82,30 +97,24 @@ class Following:
 
 
 def do_shard(
-    job: Any, shard: Shard, probe: str | None, topic: str, number: int, version: str
+    job: ShardJob, shard: Shard, probe: str | None, topic: str, number: int, version: str
 ) -> Result:
     """Do one shard of a job (`cluster.jobs`).
 
     probe: a file that only those see who have the same output folder."""
-    following = Following(topic, number)
-    following.say("begins")
     outcomes: list[Outcome] = []
-    try:
-        check_version(version)
-        if not os.path.isdir(job.root):
-            raise UsageError(f"a worker does not see the folder {job.root!r}: it must lie at the "
-                             "same place on all machines")
-        if probe is not None and not os.path.lexists(probe):
-            raise UsageError(f"a worker does not see this machine's {job.out!r}: it must be one "
-                             "folder, at the same place on all machines")
-        with contextlib.closing(job.outcomes(shard, following.watch)) as found:
-            outcomes.extend(found)
-    except KeyboardInterrupt:  # nobody waits for this
-        return Result([])
-    except Exception as error:
-        return Result(outcomes, portable(error))
-    finally:
-        following.say("ends")
+    with Following(topic, number) as following:
+        try:
+            check_same(version, job.out, probe)
+            if not os.path.isdir(job.root):
+                raise UsageError(f"a worker does not see the folder {job.root!r}: it must lie at "
+                                 "the same place on all machines")
+            with contextlib.closing(job.outcomes(shard, following.watch)) as found:
+                outcomes.extend(found)
+        except KeyboardInterrupt:  # nobody waits for this
+            return Result([])
+        except Exception as error:
+            return Result(outcomes, portable(error))
     return Result(outcomes)
 
 
@@ -127,7 +136,7 @@ class Chunks:
     __slots__ = ("arguments", "factory", "folder", "probe", "sync")
 
     def __init__(
-        self, factory: Factory, arguments: tuple, folder: str, probe: str, sync: bool
+        self, factory: Factory, arguments: tuple[Any, ...], folder: str, probe: str, sync: bool
     ) -> None:
         self.factory, self.arguments = factory, arguments
         self.folder, self.probe, self.sync = folder, probe, sync
@@ -136,7 +145,7 @@ class Chunks:
         return "Chunks(...)"
 
 
-class Answers(dict):
+class Answers(dict[Any, Any]):
     """Answers by question; keys are among them."""
 
     def __repr__(self) -> str:
@@ -157,8 +166,6 @@ def do_chunk(
     chunks: Chunks, tasks: list[Any], answers: Answers, topic: str, number: int, version: str
 ) -> Done:
     """Do the files of a chunk, as far as the answers reach."""
-    following = Following(topic, number)
-    following.say("begins")
     outcomes: list[Outcome] = []
     questions: dict[Any, None] = {}
     undone: set[bytes] = set()
@@ -170,34 +177,27 @@ def do_chunk(
             raise _UnansweredError("not known yet")
         return [answers[question] for question in asked]
 
-    def tell(size: int) -> None:
-        following.check()
-
-    try:
-        check_version(version)
-        if not os.path.lexists(chunks.probe):
-            raise UsageError(f"a worker does not see this machine's {chunks.folder!r}: it must be "
-                             "one folder, at the same place on all machines")
-        worker = chunks.factory(*chunks.arguments, tell, ask)
-        worker.begin(tasks)
-        for task in tasks:
-            outcome = worker(task)
-            if outcome.exit_status == _UnansweredError.exit_status:
-                undone.add(task.relative)
-                continue
-            outcomes.append(outcome)
-            if outcome.part is not None:
-                taken_over(outcome.part)
-        if chunks.sync:
-            sync_folders([chunks.folder])
-    except BaseException as error:
-        for outcome in outcomes:
-            if outcome.part is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(outcome.part)
-        if not isinstance(error, Exception | KeyboardInterrupt):
-            raise
-        return Done([], [], frozenset(), portable(error))
-    finally:
-        following.say("ends")
+    with Following(topic, number) as following:
+        try:
+            check_same(version, chunks.folder, chunks.probe)
+            worker = chunks.factory(*chunks.arguments, lambda _: following.check(), ask)
+            worker.begin(tasks)
+            for task in tasks:
+                outcome = worker(task)
+                if outcome.exit_status == _UnansweredError.exit_status:
+                    undone.add(task.relative)
+                    continue
+                outcomes.append(outcome)
+                if outcome.part is not None:
+                    taken_over(outcome.part)
+            if chunks.sync:
+                sync_folders([chunks.folder])
+        except BaseException as error:
+            for outcome in outcomes:
+                if outcome.part is not None:
+                    with contextlib.suppress(OSError):
+                        os.unlink(outcome.part)
+            if not isinstance(error, Exception | KeyboardInterrupt):
+                raise
+            return Done([], [], frozenset(), portable(error))
     return Done(outcomes, list(questions), frozenset(undone))

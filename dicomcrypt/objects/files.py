@@ -70,7 +70,7 @@ class SourceFile:
         self.descriptor = -1
         self.link: bytes | None = None
         #: Is shown every piece that `reader` reads.
-        self.tee: Callable[[memoryview], None] | None = None
+        self.tee: Callable[[memoryview], object] | None = None
         if link:
             self.status = os.lstat(path)
             self.link = os.readlink(os.fsencode(path))

@@ -27,6 +27,7 @@ _RSA_FLOOR, _RSA_NEVER = 2048, 1024
 #: What messages propose, the first that is permitted.
 _USUAL = {
     "key transport": ("mlkem768-x25519", "mlkem1024", "hpke-p256"),
+    "CMS": ("rsa-oaep-sha256", "cms-ecdh-p256"),  # key transport in its messages
     "passphrase": ("argon2id", "mlkem768-x25519", "mlkem1024", "hpke-p256"),
     "signature": ("ml-dsa-65", "ecdsa-p256-sha256"),
     "cipher": ("aes-256-gcm",),
@@ -122,8 +123,12 @@ class Policy:
         state = self.state(algorithm, bits)
         return state in (PREFERRED, ALLOWED) or (state == DECRYPT_ONLY and use in READING)
 
-    def require(self, algorithm: str, use: str, bits: int | None = None) -> None:
-        """Raise PolicyError unless `permits`: algorithm, state, the policy and what to do."""
+    def require(
+        self, algorithm: str, use: str, bits: int | None = None, *, kind: str | None = None
+    ) -> None:
+        """Raise PolicyError unless `permits`: algorithm, state, the policy and what to do.
+
+        kind: of what can take its place, "CMS" for a message's recipients; by default its own."""
         if self.permits(algorithm, use, bits):
             return
         size = f" of {bits} bits" if bits is not None else ""
@@ -140,15 +145,17 @@ class Policy:
         reason = f" ({rule.why})" if rule is not None and rule.why else ""
         raise PolicyError(
             f"{algorithm}{size} is not permitted to {use}: the policy {self.name!r} "
-            f"({self.origin}) {said}{reason}; {self._remedy(algorithm, use)}"
+            f"({self.origin}) {said}{reason}; {self._remedy(algorithm, use, kind)}"
         )
 
-    def _remedy(self, algorithm: str, use: str) -> str:
+    def _remedy(self, algorithm: str, use: str, kind: str | None) -> str:
         if use in READING:
             return "whoever signs the policy may permit it: see `dicomcrypt policy show`"
-        kind = kind_of(algorithm) or ("signature" if use == "sign" else "key transport")
+        kind = kind or kind_of(algorithm) or ("signature" if use == "sign" else "key transport")
         for usual in _USUAL.get(kind, ()):
-            if self.rule(usual) and self.state(usual) in (PREFERRED, ALLOWED):
+            if usual == algorithm or not self.rule(usual):
+                continue
+            if self.state(usual) in (PREFERRED, ALLOWED):
                 return f"use {usual}, or see `dicomcrypt policy show`"
         return "see `dicomcrypt policy show` for what is"
 

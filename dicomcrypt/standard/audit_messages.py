@@ -96,7 +96,8 @@ def message(event: Mapping[str, Any], *, source: str, site: str = "") -> bytes:
     for name, value in event["details"].items():
         SubElement(record, "ParticipantObjectDetail", type=name,
                    value=base64.b64encode(str(value).encode()).decode())
-    return tostring(root, encoding="utf-8", xml_declaration=False)
+    made: bytes = tostring(root, encoding="utf-8", xml_declaration=False)
+    return made
 
 
 def _code(parent: Element, name: str, system: str, code: str, meaning: str) -> None:

@@ -118,10 +118,14 @@ def length(size: int) -> bytes:
     return bytes((0x80 | len(found),)) + found
 
 
+def begin(tag: int, size: int) -> bytes:
+    """The head of an element in DER whose content of so many bytes comes behind it."""
+    return bytes((tag,)) + length(size)
+
+
 def tlv(tag: int, *parts: bytes) -> bytes:
     """An element in DER of these parts."""
-    size = sum(map(len, parts))
-    return b"".join((bytes((tag,)), length(size), *parts))
+    return b"".join((begin(tag, sum(map(len, parts))), *parts))
 
 
 def sequence(*parts: bytes) -> bytes:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from ..errors import NotMeantError, OutputExistsError, PolicyError
+from ..keys.cms import Signature
 from ..objects.atomic import AtomicFile
 from ..objects.signing import SignaturePolicy
 from ..regular import open_regular
 from . import secure_file, signing
 from .ber_stream import CHUNK
-from .cms_content import ContentSignature
 from .cms_envelope import Opening, Recipient
 from .dicomfile import DicomFile
 from .protect import Protected, Protector, write
@@ -199,7 +199,7 @@ class Unwrapping:
 
         return _opened(path, unwrap, meant)
 
-    def _accepted(self, signatures: list[ContentSignature]) -> list[str]:
+    def _accepted(self, signatures: list[Signature]) -> list[str]:
         """Who signed, of those who are taken; raises unless that is enough."""
         found, refused = [], None
         for signature in signatures:

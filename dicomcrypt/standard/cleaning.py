@@ -289,7 +289,7 @@ def vocabulary() -> frozenset[bytes]:
     procedures, equipment."""
     from pydicom.sr._concepts_dict import concepts
 
-    found = set()
+    found: set[bytes] = set()
     for scheme in ("DCM", "SCT"):
         for keyword in concepts[scheme]:
             found.update(word.lower().encode() for word in _CAPITALS.findall(keyword))
@@ -301,4 +301,3 @@ def clean_text(value: bytes, names: frozenset[bytes] = frozenset()) -> bytes:
     none of these names, in small letters."""
     known = vocabulary() - names
     return b" ".join(word for word in _WORD.findall(value) if word.lower() in known)
-

@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -17,8 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from .. import policy
 from ..errors import DamagedError, PolicyError
-from ..keys.cms import certificate_key
-from ..keys.spki import public_der
+from ..keys.cms import Signature, certificate_key
 from . import ber
 from .ber import Element, damaged, integer, octets, oid, sequence, set_of, tlv
 from .ber_stream import Puller
@@ -27,7 +26,7 @@ from .signatures import check_fit
 
 _DATA, _SIGNED, _DIGESTED = oid(DATA), oid(SIGNED), oid(DIGESTED)
 _CONTENT_TYPE, _MESSAGE_DIGEST, _SIGNING_TIME = (oid(f"1.2.840.113549.1.9.{n}") for n in (3, 4, 5))
-_HASHES: dict[bytes, Any] = {
+_HASHES: dict[bytes, hashes.HashAlgorithm] = {
     oid(f"2.16.840.1.101.3.4.2.{n}"): kind
     for n, kind in ((1, hashes.SHA256()), (2, hashes.SHA384()), (3, hashes.SHA512()))
 }  # fmt: skip
@@ -36,25 +35,6 @@ _PSS = oid("1.2.840.113549.1.1.10")
 _RSA = oid("1.2.840.113549.1.1.1")
 _ECDSA_SHA256 = oid("1.2.840.10045.4.3.2")
 MAX_SIGNERS = 16
-
-
-class ContentSignature(NamedTuple):
-    """A signature that is right; whether its certificate is to be trusted is another question."""
-
-    algorithm: str
-    certificate: x509.Certificate
-    chain: tuple[x509.Certificate, ...]
-    moment: datetime.datetime
-
-    @property
-    def public_key(self) -> bytes:
-        """The signer's SubjectPublicKeyInfo in DER."""
-        return public_der(self.certificate.public_key())
-
-    @property
-    def subject(self) -> str:
-        """The signer as the certificate names them (RFC 4514)."""
-        return self.certificate.subject.rfc4514_string()
 
 
 # ---- making --------------------------------------------------------------------
@@ -67,23 +47,18 @@ def frame(size: int, digest: bytes, signer: Any | None, *, bare: bool) -> tuple[
     ContentInfo around it."""
     kind = _DIGESTED if signer is None else _SIGNED
     behind = octets(digest) if signer is None else _signers(digest, signer)
-    string = _open(ber.OCTETS, size)
-    explicit = _open(0xA0, len(string) + size)
-    encapsulated = _open(ber.SEQUENCE, len(_DATA) + len(explicit) + len(string) + size)
+    string = ber.begin(ber.OCTETS, size)
+    explicit = ber.begin(0xA0, len(string) + size)
+    encapsulated = ber.begin(ber.SEQUENCE, len(_DATA) + len(explicit) + len(string) + size)
     algorithms = _SHA256 if signer is None else set_of(_SHA256)
     start = integer(0 if signer is None else 1) + algorithms
     before = start + encapsulated + _DATA + explicit + string
-    before = _open(ber.SEQUENCE, len(before) + size + len(behind)) + before
+    before = ber.begin(ber.SEQUENCE, len(before) + size + len(behind)) + before
     if not bare:
         whole = len(before) + size + len(behind)
-        outer = kind + _open(0xA0, whole)
-        before = _open(ber.SEQUENCE, len(outer) + whole) + outer + before
+        outer = kind + ber.begin(0xA0, whole)
+        before = ber.begin(ber.SEQUENCE, len(outer) + whole) + outer + before
     return before, behind
-
-
-def _open(tag: int, size: int) -> bytes:
-    """The head of an element whose content comes later."""
-    return bytes((tag,)) + ber.length(size)
 
 
 def _signers(digest: bytes, signer: Any) -> bytes:
@@ -110,7 +85,7 @@ def _signers(digest: bytes, signer: Any) -> bytes:
 
 def read(
     stream: Puller, kind: bytes, write: Callable[[bytes], object]
-) -> list[ContentSignature]:
+) -> list[Signature]:
     """Write the content of SignedData or DigestedData, and verify it to its end.
 
     kind: DER of the object identifier of what the stream holds: one of the two, bare, or data that
@@ -161,7 +136,7 @@ def _hash_of(named: Element) -> hashes.HashAlgorithm:
     return kind
 
 
-def _digested(stream: Puller, write: Callable[[bytes], object]) -> list[ContentSignature]:
+def _digested(stream: Puller, write: Callable[[bytes], object]) -> list[Signature]:
     stream.whole(ber.INTEGER)
     digest = hashlib.new(_hash_of(stream.whole(ber.SEQUENCE)).name)
     _content(stream, write, [digest])
@@ -171,7 +146,7 @@ def _digested(stream: Puller, write: Callable[[bytes], object]) -> list[ContentS
     return []
 
 
-def _signed(stream: Puller, write: Callable[[bytes], object]) -> list[ContentSignature]:
+def _signed(stream: Puller, write: Callable[[bytes], object]) -> list[Signature]:
     stream.whole(ber.INTEGER)
     kinds = {kind.name: kind for kind in map(_hash_of, stream.whole(ber.SET).children())}
     running = {name: hashlib.new(name) for name in kinds}
@@ -199,7 +174,7 @@ def _certificate(element: Element) -> x509.Certificate:
 
 def _verify(
     signer: Element, certificates: list[x509.Certificate], digests: dict[str, bytes]
-) -> ContentSignature:
+) -> Signature:
     parts = signer.children()
     if signer.tag != ber.SEQUENCE or len(parts) < 5:
         raise damaged()
@@ -231,7 +206,7 @@ def _verify(
     except DamagedError:
         raise damaged("a signature in it does not fit") from None
     chain = tuple(c for c in certificates if c is not certificate)
-    return ContentSignature(algorithm, certificate, chain, moment)
+    return Signature(algorithm, certificate, chain, moment)
 
 
 def _check_pss(key: Any, kind: hashes.HashAlgorithm, signature: bytes, digest: bytes) -> str:

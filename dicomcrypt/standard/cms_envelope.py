@@ -12,9 +12,15 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import (
+    BlockCipherAlgorithm,
+    Cipher,
+    CipherContext,
+    algorithms,
+    modes,
+)
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.padding import PKCS7
+from cryptography.hazmat.primitives.padding import PKCS7, PaddingContext
 
 from .. import policy
 from ..errors import DamagedError, PolicyError, UsageError
@@ -22,6 +28,8 @@ from ..keys.cms_enveloping import KEY_SIZE
 from . import ber
 from .ber import Element, damaged, integer, octets, oid, sequence, set_of, tlv
 from .cms_recipients import (
+    AES256_CBC,
+    CBC_SIZES,
     CertificateKey,
     CertificateRecipient,
     Opening,
@@ -40,10 +48,11 @@ MAX_RECIPIENTS = 256
 GCM, CBC = "aes-256-gcm", "aes-256-cbc"
 CIPHERS = (GCM, CBC)
 
-_CBC_SIZES = {oid(f"2.16.840.1.101.3.4.1.{n}"): size for n, size in ((2, 16), (22, 24), (42, 32))}
 _GCM_SIZES = {oid(f"2.16.840.1.101.3.4.1.{n}"): size for n, size in ((6, 16), (26, 24), (46, 32))}
-_AES256_CBC, _AES256_GCM = (oid(f"2.16.840.1.101.3.4.1.{n}") for n in (42, 46))
+_AES256_GCM = oid("2.16.840.1.101.3.4.1.46")
 _DES3_CBC = oid("1.2.840.113549.3.7")
+
+
 # ---- making --------------------------------------------------------------------
 
 
@@ -67,7 +76,7 @@ def content_algorithm(cipher: str, nonce: bytes) -> bytes:
     """The AlgorithmIdentifier of a content cipher; nonce: of GCM, or the first block of CBC."""
     if cipher == GCM:
         return sequence(_AES256_GCM, sequence(octets(nonce), integer(TAG_SIZE)))
-    return sequence(_AES256_CBC, octets(nonce))
+    return sequence(AES256_CBC, octets(nonce))
 
 
 def seal(
@@ -184,7 +193,7 @@ def algorithm_of(named: Element) -> Algorithm:
             raise damaged()
         found = Algorithm("gcm", size, parts[0].content, tag_size)
         sound = 8 <= len(found.nonce) <= 64
-    elif (size := _CBC_SIZES.get(identifier.whole)) is not None:
+    elif (size := CBC_SIZES.get(identifier.whole)) is not None:
         found = Algorithm("cbc", size, parameters.content)
         sound = len(found.nonce) == BLOCK
     elif identifier.whole == _DES3_CBC:
@@ -194,7 +203,7 @@ def algorithm_of(named: Element) -> Algorithm:
         raise PolicyError("the CMS message is encrypted with a cipher that is not known here")
     if not sound:
         raise damaged()
-    name = "3des" if found.kind == "3des" else f"aes-{8 * size}-{found.kind}"
+    name = "3des" if found.kind == "3des" else f"aes-{8 * found.key_size}-{found.kind}"
     policy.current().require(name, "decrypt")
     return found
 
@@ -207,7 +216,7 @@ def open_sealed(data: bytes, opening: Opening, *, begins: bytes = b"") -> bytes:
     is damaged, forged or not CMS, PolicyError."""
     try:
         envelope = parse(data)
-        refusal = None
+        refusal = damaged(_ANOTHER_KEY)
         for key in content_keys(envelope.infos, envelope.algorithm.key_size, opening):
             try:
                 found = decrypt(envelope, key)
@@ -227,25 +236,16 @@ _ANOTHER_KEY = "its content is damaged, or the key is another"
 
 def decrypt(envelope: Envelope, key: bytes) -> bytes:
     """Return the content of a message under its content key; raises DamagedError."""
-    algorithm, content = envelope.algorithm, envelope.content
-    if algorithm.kind == "gcm":
-        mode = modes.GCM(algorithm.nonce, envelope.tag, min_tag_length=algorithm.tag_size)
-        decryptor = Cipher(algorithms.AES(key), mode).decryptor()
-        decryptor.authenticate_additional_data(envelope.authenticated)
+    content = envelope.content
+    decryptor, unpadder = content_decryptor(envelope.algorithm, key, envelope.authenticated,
+                                            envelope.tag)
+    if unpadder is None:
         try:
             return decryptor.update(content) + decryptor.finalize()
         except InvalidTag:
             raise damaged("its content does not authenticate") from None
-    if algorithm.kind == "3des":
-        from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
-
-        cipher, block = TripleDES(key), 8
-    else:
-        cipher, block = algorithms.AES(key), BLOCK
-    if not content or len(content) % block:
+    if not content or len(content) % len(envelope.algorithm.nonce):
         raise damaged("its content is cut short")
-    decryptor = Cipher(cipher, modes.CBC(algorithm.nonce)).decryptor()
-    unpadder = PKCS7(8 * block).unpadder()
     try:
         padded = decryptor.update(content) + decryptor.finalize()
         return unpadder.update(padded) + unpadder.finalize()
@@ -253,10 +253,30 @@ def decrypt(envelope: Envelope, key: bytes) -> bytes:
         raise damaged(_ANOTHER_KEY) from None
 
 
+def content_decryptor(
+    algorithm: Algorithm, key: bytes, authenticated: bytes, tag: bytes
+) -> tuple[CipherContext, PaddingContext | None]:
+    """Return what decrypts a content, and what takes its padding off; None for GCM, which has none.
+
+    authenticated, tag: GCM's. Of CBC the nonce is a block long."""
+    if algorithm.kind == "gcm":
+        mode = modes.GCM(algorithm.nonce, tag, min_tag_length=algorithm.tag_size)
+        decryptor = Cipher(algorithms.AES(key), mode).decryptor()
+        decryptor.authenticate_additional_data(authenticated)
+        return decryptor, None
+    cipher: BlockCipherAlgorithm = algorithms.AES(key)
+    if algorithm.kind == "3des":
+        from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+
+        cipher = TripleDES(key)
+    return (Cipher(cipher, modes.CBC(algorithm.nonce)).decryptor(),
+            PKCS7(cipher.block_size).unpadder())
+
+
 __all__ = [
     "AUTH_ENVELOPED", "BLOCK", "CBC", "CIPHERS", "DATA", "DIGESTED", "ENVELOPED", "GCM", "KEY_SIZE",
     "NONCE_SIZE", "SIGNED", "TAG_SIZE", "Algorithm", "CertificateKey", "CertificateRecipient",
-    "Envelope", "Opening", "Recipient", "algorithm_of", "content_algorithm", "content_key",
-    "decrypt", "open_sealed", "opening_of", "parse", "recipient_infos", "recipients_of", "seal",
-    "version_of",
+    "Envelope", "Opening", "Recipient", "algorithm_of", "content_algorithm",
+    "content_decryptor", "content_key", "decrypt", "open_sealed", "opening_of", "parse",
+    "recipient_infos", "recipients_of", "seal", "version_of",
 ]  # fmt: skip

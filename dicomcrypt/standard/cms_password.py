@@ -10,20 +10,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
 from .. import policy
 from ..errors import PolicyError
 from . import ber
 from .ber import Element, damaged, integer, octets, oid, sequence, tlv
+from .cms_recipients import AES256_CBC, CBC_SIZES
 
 ITERATIONS, MOST_ITERATIONS = 600_000, 10_000_000
 _SALT, _BLOCK = 16, 16
 _PBKDF2 = oid("1.2.840.113549.1.5.12")
 _PWRI_KEK = oid("1.2.840.113549.1.9.16.3.9")
-_CBC_SIZES = {oid(f"2.16.840.1.101.3.4.1.{n}"): size for n, size in ((2, 16), (22, 24), (42, 32))}
-_AES256_CBC = oid("2.16.840.1.101.3.4.1.42")
 _HMACS: dict[bytes, Any] = {
     oid(f"1.2.840.113549.2.{n}"): kind for n, kind in
     ((7, hashes.SHA1), (8, hashes.SHA224), (9, hashes.SHA256), (10, hashes.SHA384),
@@ -66,11 +65,11 @@ class PasswordRecipient:
         how = tlv(0xA0, _PBKDF2, sequence(
             octets(self._salt), integer(self._iterations), sequence(_HMAC_SHA256, ber.NULL_DER)
         ))  # fmt: skip
-        inner = sequence(_AES256_CBC, octets(first))
+        inner = sequence(AES256_CBC, octets(first))
         return tlv(0xA3, integer(0), how, sequence(_PWRI_KEK, inner), octets(wrapped))
 
 
-def _crypt(context: Any, data: bytes) -> bytes:
+def _crypt(context: CipherContext, data: bytes) -> bytes:
     return context.update(data) + context.finalize()
 
 
@@ -97,7 +96,7 @@ def unwrap(info: Element, size: int, passwords: Iterable[bytes]) -> bytes | None
         raise PolicyError(f"the CMS message wants a password hashed {iterations} times: refused")
     wrap, inner = how.children()
     cipher, first = inner.children()
-    key_size = _CBC_SIZES.get(cipher.whole)
+    key_size = CBC_SIZES.get(cipher.whole)
     if wrap.whole != _PWRI_KEK or key_size is None:
         raise PolicyError("the CMS message's key is wrapped in a way that is not known here")
     data, start = wrapped.content, first.content
@@ -116,4 +115,3 @@ def unwrap(info: Element, size: int, passwords: Iterable[bytes]) -> bytes | None
         if block[0] == size == len(found) and hmac.compare_digest(check, block[1:4]):
             return found
     return None
-

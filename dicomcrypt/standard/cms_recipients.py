@@ -36,27 +36,28 @@ from .ber import Element, damaged, integer, octets, oid, sequence
 #: Of a message: each costs whoever opens it up to `cms_password.MOST_ITERATIONS`.
 MAX_PASSWORDS = 4
 _WRAPS = {oid(f"2.16.840.1.101.3.4.1.{n}"): size for n, size in ((5, 16), (25, 24), (45, 32))}
-
+#: Key sizes of AES in CBC, for contents and for passwords.
+CBC_SIZES = {oid(f"2.16.840.1.101.3.4.1.{n}"): size for n, size in ((2, 16), (22, 24), (42, 32))}
+AES256_CBC = oid("2.16.840.1.101.3.4.1.42")
 _RSA, _OAEP, _MGF1 = (oid(f"1.2.840.113549.1.1.{n}") for n in (1, 7, 8))
 _P_SPECIFIED = oid("1.2.840.113549.1.1.9")
-_DIGESTS: dict[bytes, Any] = {
+_Hash = type[hashes.HashAlgorithm]
+_DIGESTS: dict[bytes, _Hash] = {
     oid("1.3.14.3.2.26"): hashes.SHA1,
     **{oid(f"2.16.840.1.101.3.4.2.{n}"): kind for n, kind in
        ((1, hashes.SHA256), (2, hashes.SHA384), (3, hashes.SHA512), (4, hashes.SHA224))},
 }  # fmt: skip
 #: dhSinglePass-stdDH with the KDF of X9.63 (RFC 5753 section 7.1.4, RFC 8551 for SHA-1).
-_ECDH: dict[bytes, Any] = {
+_ECDH: dict[bytes, _Hash] = {
     oid("1.3.133.16.840.63.0.2"): hashes.SHA1,
     **{oid(f"1.3.132.1.11.{n}"): kind for n, kind in
        ((0, hashes.SHA224), (1, hashes.SHA256), (2, hashes.SHA384), (3, hashes.SHA512))},
 }  # fmt: skip
 
 
-
-
 @functools.cache
-def _oaep(digest: Any, label: bytes | None = None, mask: Any = None) -> padding.OAEP:
-    return padding.OAEP(padding.MGF1((mask or digest)()), digest(), label)
+def _oaep(digest: _Hash, label: bytes | None, mask: _Hash) -> padding.OAEP:
+    return padding.OAEP(padding.MGF1(mask()), digest(), label)
 
 
 class Recipient(Protocol):
@@ -85,10 +86,10 @@ class CertificateRecipient:
         if isinstance(key, rsa.RSAPublicKey):
             self.version = 0
             name = "cms-rsa-pkcs1v15" if classic else "rsa-oaep-sha256"
-            policy.current().require(name, "encrypt", key.key_size)
+            policy.current().require(name, "encrypt", key.key_size, kind="CMS")
         elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in CURVES:
             self.version = 3
-            policy.current().require(f"cms-ecdh-{CURVES[key.curve.name]}", "encrypt")
+            policy.current().require(f"cms-ecdh-{CURVES[key.curve.name]}", "encrypt", kind="CMS")
         else:
             raise UsageError(f"certificate {certificate.serial_number:x}: CMS needs an RSA key or "
                              "one on P-256, P-384 or P-521")
@@ -97,7 +98,7 @@ class CertificateRecipient:
     def __repr__(self) -> str:
         return f"CertificateRecipient({self.certificate.serial_number:x})"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return _recipient_again, (self.certificate.public_bytes(Encoding.DER), self._classic)
 
     def info(self, key: bytes) -> bytes:
@@ -113,7 +114,6 @@ def _recipient_again(der: bytes, classic: bool) -> CertificateRecipient:
     return CertificateRecipient(x509.load_der_x509_certificate(der), classic=classic)
 
 
-
 # ---- opening -------------------------------------------------------------------
 
 
@@ -124,7 +124,7 @@ class CertificateKey(NamedTuple):
     private: Any
     certificate: x509.Certificate | None = None
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         der = self.certificate and self.certificate.public_bytes(Encoding.DER)
         return _key_again, (self.private.private_bytes(
             Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), der)
@@ -132,7 +132,7 @@ class CertificateKey(NamedTuple):
 
 def _key_again(private: bytes, der: bytes | None) -> CertificateKey:
     return CertificateKey(load_der_private_key(private, None),
-                          der and x509.load_der_x509_certificate(der))
+                          None if der is None else x509.load_der_x509_certificate(der))
 
 
 class Opening(NamedTuple):
@@ -204,7 +204,7 @@ def _from_transport(info: Element, size: int, keys: Iterable[CertificateKey]) ->
         name, padded = _transport(how)
         policy.current().require(name, "decrypt", key.private.key_size)
         try:
-            found = key.private.decrypt(wrapped.content, padded)
+            found: bytes = key.private.decrypt(wrapped.content, padded)
         except ValueError:
             found = b""
         if len(found) == size:
@@ -216,14 +216,15 @@ def _from_transport(info: Element, size: int, keys: Iterable[CertificateKey]) ->
     return None
 
 
-def _transport(how: Element) -> tuple[str, Any]:
+def _transport(how: Element) -> tuple[str, padding.AsymmetricPadding]:
     """The name and padding of an RSA key transport; raises DamagedError."""
     identifier, *rest = how.children()
     if identifier.whole == _RSA:
         return "cms-rsa-pkcs1v15", padding.PKCS1v15()
     if identifier.whole != _OAEP or len(rest) > 1:
         raise PolicyError("the CMS message's key is wrapped in a way that is not known here")
-    digest = mask = hashes.SHA1
+    digest: _Hash | None = hashes.SHA1
+    mask: _Hash | None = hashes.SHA1
     label = None
     for part in rest[0].children() if rest else ():
         (inner,) = exactly(part.children(), 1)
@@ -237,8 +238,8 @@ def _transport(how: Element) -> tuple[str, Any]:
             mask = _DIGESTS.get(masks[0].whole) if masks else None
         elif part.tag == 0xA2 and len(names) == 2 and names[0].whole == _P_SPECIFIED:
             label = names[1].content
-        if digest is None or mask is None:
-            raise damaged("its digest is not known here")
+    if digest is None or mask is None:
+        raise damaged("its digest is not known here")
     name = "rsa-oaep-sha1" if hashes.SHA1 in (digest, mask) else "rsa-oaep-sha256"
     return name, _oaep(digest, label or None, mask)
 

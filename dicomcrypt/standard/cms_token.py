@@ -7,7 +7,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ..errors import TokenError
@@ -19,12 +19,13 @@ class TokenKey:
     with SHA-256, or ECDH."""
 
     def __init__(self, identity: TokenIdentity) -> None:
-        self._identity, self._public = identity, identity.recipient.public_key
+        self._identity = identity
+        self._public: rsa.RSAPublicKey | ec.EllipticCurvePublicKey = identity.recipient.public_key
 
     def __repr__(self) -> str:
         return "TokenKey()"
 
-    def public_key(self) -> Any:
+    def public_key(self) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
         return self._public
 
     @property
@@ -33,6 +34,8 @@ class TokenKey:
 
     @property
     def curve(self) -> ec.EllipticCurve:
+        if not isinstance(self._public, ec.EllipticCurvePublicKey):
+            raise TokenError("an RSA key in a token has no curve")
         return self._public.curve
 
     def decrypt(self, ciphertext: bytes, padding_: Any) -> bytes:

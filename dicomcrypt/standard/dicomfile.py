@@ -32,6 +32,8 @@ PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _IMPLICIT_LITTLE, _EXPLICIT_BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _ELSEWHERE = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (95, 205))  # deflated, pixels by JPIP
+#: What to do about a file that is not held.
+_WHOLE = "encrypt the whole file instead (`dicomcrypt encrypt`, `standard wrap`)"
 _DEFLATE_TAIL = 9  # padding, or the sums that gzip has behind its data: they get lost
 _DIRECTORY = b"1.2.840.10008.1.3.10"
 MEDIA_CLASS, MEDIA_INSTANCE, TRANSFER_SYNTAX = 0x00020002, 0x00020003, 0x00020010
@@ -40,15 +42,6 @@ META_LENGTH = 0x00020000
 
 def uid_text(value: bytes) -> str:
     return value.rstrip(b"\0 ").decode("ascii", "replace")
-
-
-def looks_like_dicom(path: str | bytes | os.PathLike[str]) -> bool:
-    """Whether a file has the mark of PS3.10; raises OSError, UsageError."""
-    descriptor = open_regular(path)
-    try:
-        return patiently(lambda: os.pread(descriptor, 4, PREAMBLE)) == MAGIC
-    finally:
-        os.close(descriptor)
 
 
 class DicomFile:
@@ -86,10 +79,11 @@ class DicomFile:
 
     def _pread(self, size: int, offset: int) -> bytes:
         if size > MAX_HEAD:
-            raise UsageError(f"{self.shown!r} has over {MAX_HEAD >> 20} MiB beside its pixel data")
+            raise UsageError(f"{self.shown!r} has over {MAX_HEAD >> 20} MiB beside its pixel data: "
+                             f"{_WHOLE}")
         parts = []
         while size:
-            part = patiently(lambda: os.pread(self.descriptor, size, offset))  # noqa: B023
+            part: bytes = patiently(lambda: os.pread(self.descriptor, size, offset))  # noqa: B023
             if not part:
                 raise SourceChangedError(f"{self.shown!r} changed while it was read")
             parts.append(part)
@@ -120,7 +114,9 @@ class DicomFile:
             self._inflate()
         self.pixels: tuple[int, int] | None = None
         self.before, at = self._elements(at)
-        self.tail, self.after = b"", []
+        self.tail = b""
+        self.after: list[Element] = []
+        self.rest: int
         if self.pixels is not None:
             self.tail = self._pread(self.size - self.pixels[1], self.pixels[1])
             self.head = self.head[: self.pixels[0]]
@@ -153,7 +149,7 @@ class DicomFile:
         except zlib.error:
             raise damaged("it cannot be inflated") from None
         if decompressor.unconsumed_tail:
-            raise UsageError(f"{self.shown!r} inflates to over {MAX_HEAD >> 20} MiB")
+            raise UsageError(f"{self.shown!r} inflates to over {MAX_HEAD >> 20} MiB: {_WHOLE}")
         if not decompressor.eof or len(decompressor.unused_data) > _DEFLATE_TAIL:
             raise damaged("it cannot be inflated whole")
         self.head = self.head[: self.dataset] + data
@@ -204,6 +200,7 @@ class DicomFile:
         start = at + (8 if self.syntax.implicit else 12)
         if len(self.head) < start:
             raise damaged("it is cut short")
+        length: int
         (length,) = struct.unpack_from(big + "I", self.head, start - 4)
         if not self.syntax.implicit and self.head[at + 4 : at + 6] not in (
             b"OB", b"OW", b"OF", b"OD", b"OV", b"UN"
@@ -266,7 +263,8 @@ def meta_bytes(
     head: bytes, found: list[Element], changes: dict[int, bytes | None]
 ) -> bytes:
     """File meta with changed values (None: left out), its length made right."""
-    parts, length_at = [], None
+    parts: list[bytes] = []
+    length_at = None
     for element in found:
         if element.tag == META_LENGTH:
             length_at = len(parts)
@@ -279,4 +277,3 @@ def meta_bytes(
         size = sum(map(len, parts[length_at + 1 :]))
         parts[length_at] = encode(META_LENGTH, b"UL", struct.pack("<I", size), LITTLE)
     return b"".join(parts)
-

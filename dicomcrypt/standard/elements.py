@@ -9,14 +9,13 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..errors import DamagedError
 
 MAX_DEPTH = 32
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _VRS = b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL "
 VRS = frozenset((_VRS + b"UN UR US UT UV").split())
 LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
@@ -29,7 +28,7 @@ class Syntax(NamedTuple):
     big: bool = False
 
     @property
-    def order(self) -> str:
+    def order(self) -> Literal["little", "big"]:
         """The order of bytes, as `int.from_bytes` has it."""
         return "big" if self.big else "little"
 
@@ -215,4 +214,3 @@ def sequence(
         header(ITEM, b"", len(content), Syntax(True, inner.big)) + content for content in contents
     )
     return header(tag, vr, len(body), syntax) + body
-

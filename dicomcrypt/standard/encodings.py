@@ -84,4 +84,3 @@ def _sequence(
     if undefined:
         return header(tag, b"SQ", 0xFFFFFFFF, target) + body + header(0xFFFEE0DD, b"", 0, plain)
     return header(tag, b"SQ", len(body), target) + body
-

@@ -159,7 +159,8 @@ class _Walk:
     def peek_tag(self, start: int) -> int | None:
         return self._tag(start) if start + 8 <= self._size else None
 
-    def elements(self, start: int, end: int, depth: int, *, delimited: bool = False) -> list:
+    def elements(self, start: int, end: int, depth: int, *, delimited: bool = False
+    ) -> list[Element]:  # fmt: skip
         """The elements up to `end`, or to the end mark of an item."""
         found: list[Element] = []
         creators: dict[int, str] = {}

@@ -32,7 +32,8 @@ def table() -> dict[str, Any]:
     import json
 
     with open(os.path.join(os.path.dirname(__file__), "profile.json"), "rb") as file:
-        return json.load(file)
+        found: dict[str, Any] = json.load(file)
+    return found
 
 
 class Profile:
@@ -57,7 +58,7 @@ class Profile:
                     action = "C"
             self._actions[int(digits, 16)] = action
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         clean = frozenset(self.options) & frozenset(CLEAN)
         return Profile, (frozenset(self.options) - clean, clean)
 

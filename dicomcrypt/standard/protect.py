@@ -77,7 +77,7 @@ class Protector:
         self._recipients, self._cipher, self._burned_in = tuple(recipients), cipher, burned_in
         dictionary_vr(CHARACTER_SET)  # loads the dictionary before there are workers
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return _protector_again, (self._profile, self._uids, self._recipients, self._cipher,
                                   self._burned_in)
 
@@ -229,7 +229,9 @@ def deflate(data: bytes) -> bytes:
     return found + b"\0" * (len(found) & 1)
 
 
-def _protector_again(profile, uids, recipients, cipher, burned_in) -> Protector:
+def _protector_again(
+    profile: Profile, uids: UidMap, recipients: Sequence[Recipient], cipher: str, burned_in: bool
+) -> Protector:
     return Protector(profile, uids, recipients, cipher, burned_in=burned_in)
 
 

@@ -70,7 +70,8 @@ def reveal(file: DicomFile, opening: Opening) -> Protected:
         opened += 1
         found = {e.tag: e for e in _modified(plain)}
         creator = found.get(CREATOR_TAG)
-        if RECORD_TAG in found and plain[creator.start : creator.stop].strip() == CREATOR:
+        own = creator is not None and plain[creator.start : creator.stop].strip() == CREATOR
+        if own and RECORD_TAG in found:
             record = plain[found[RECORD_TAG].start : found[RECORD_TAG].stop]
             continue
         for tag, element in found.items():

@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
 from .. import policy
 from ..errors import DamagedError, SourceChangedError
+from ..keys.cms import Signature
 from . import ber, cms_content
 from . import cms_envelope as envelope
 from .ber import damaged, integer, octets, oid, sequence, set_of, tlv
 from .ber_stream import CHUNK, Puller, puller
-from .cms_content import ContentSignature
 
 _CONTENT_TYPE = oid("1.2.840.113549.1.9.3")
 _Progress = Callable[[int], object]
@@ -57,13 +57,17 @@ def wrap(
     nonce = os.urandom(envelope.NONCE_SIZE if gcm else envelope.BLOCK)
     plain = len(before) + size + len(behind)
     sealed = plain if gcm else plain + envelope.BLOCK - plain % envelope.BLOCK
-    mode = modes.GCM(nonce) if gcm else modes.CBC(nonce)
-    encryptor = Cipher(algorithms.AES(key), mode).encryptor()
-    padder = None if gcm else PKCS7(8 * envelope.BLOCK).padder()
-    attributes = b""
-    if gcm and not nested:  # RFC 5083 section 2.1
-        attributes = set_of(sequence(_CONTENT_TYPE, set_of(kind)))
-        encryptor.authenticate_additional_data(attributes)
+    aes, attributes = algorithms.AES(key), b""
+    encryptor: CipherContext
+    if gcm:
+        encryptor = sealer = Cipher(aes, modes.GCM(nonce)).encryptor()
+        padder = None
+        if not nested:  # RFC 5083 section 2.1
+            attributes = set_of(sequence(_CONTENT_TYPE, set_of(kind)))
+            sealer.authenticate_additional_data(attributes)
+    else:
+        encryptor, sealer = Cipher(aes, modes.CBC(nonce)).encryptor(), None
+        padder = PKCS7(8 * envelope.BLOCK).padder()
     target.write(_head(recipients, key, cipher, nonce, kind, sealed, attributes))
 
     def put(chunk: bytes) -> None:
@@ -81,10 +85,10 @@ def wrap(
     if padder is not None:
         target.write(encryptor.update(padder.finalize()))
     target.write(encryptor.finalize())
-    if gcm:
+    if sealer is not None:
         if attributes:
             target.write(b"\xa1" + attributes[1:])
-        target.write(octets(encryptor.tag))
+        target.write(octets(sealer.tag))
 
 
 def _chunks(source: BinaryIO) -> Iterator[bytes]:
@@ -107,19 +111,15 @@ def _head(
 ) -> bytes:
     """Everything in front of the encrypted content."""
     gcm = cipher == envelope.GCM
-    content = kind + envelope.content_algorithm(cipher, nonce) + _open(0x80, sealed)
+    content = kind + envelope.content_algorithm(cipher, nonce) + ber.begin(0x80, sealed)
     version = integer(0 if gcm else envelope.version_of(recipients))
     inner = version + envelope.recipient_infos(recipients, key)
-    inner += _open(ber.SEQUENCE, len(content) + sealed) + content
+    inner += ber.begin(ber.SEQUENCE, len(content) + sealed) + content
     behind = len(attributes) + len(octets(bytes(envelope.TAG_SIZE))) if gcm else 0
-    inner = _open(ber.SEQUENCE, len(inner) + sealed + behind) + inner
+    inner = ber.begin(ber.SEQUENCE, len(inner) + sealed + behind) + inner
     outer = envelope.AUTH_ENVELOPED if gcm else envelope.ENVELOPED
-    outer += _open(0xA0, len(inner) + sealed + behind)
-    return _open(ber.SEQUENCE, len(outer) + len(inner) + sealed + behind) + outer + inner
-
-
-def _open(tag: int, size: int) -> bytes:
-    return bytes((tag,)) + ber.length(size)
+    outer += ber.begin(0xA0, len(inner) + sealed + behind)
+    return ber.begin(ber.SEQUENCE, len(outer) + len(inner) + sealed + behind) + outer + inner
 
 
 # ---- reading -------------------------------------------------------------------
@@ -180,7 +180,7 @@ class _Message:
 def unwrap(
     source: BinaryIO, target: BinaryIO, opening: envelope.Opening, *,
     progress: _Progress = _nothing,
-) -> list[ContentSignature]:
+) -> list[Signature]:
     """Write the file that a Secure DICOM File holds and return its signatures, none for a digest.
 
     What was written counts only when this returned: before that nothing is verified. Raises
@@ -208,21 +208,8 @@ def unwrap(
 
 
 def _decrypted(message: _Message, key: bytes) -> Iterator[bytes]:
-    algorithm = message.algorithm
-    block = envelope.BLOCK
-    unpadder = None
-    if algorithm.kind == "gcm":
-        mode: Any = modes.GCM(algorithm.nonce, message.tag, min_tag_length=algorithm.tag_size)
-        decryptor = Cipher(algorithms.AES(key), mode).decryptor()
-        decryptor.authenticate_additional_data(message.attributes)
-    else:
-        cipher: Any = algorithms.AES(key)
-        if algorithm.kind == "3des":
-            from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
-
-            cipher, block = TripleDES(key), 8
-        decryptor = Cipher(cipher, modes.CBC(algorithm.nonce)).decryptor()
-        unpadder = PKCS7(8 * block).unpadder()
+    decryptor, unpadder = envelope.content_decryptor(
+        message.algorithm, key, message.attributes, message.tag)
     for chunk in message.content():
         plain = decryptor.update(chunk)
         if unpadder is not None:
@@ -237,4 +224,3 @@ def _decrypted(message: _Message, key: bytes) -> Iterator[bytes]:
         raise damaged("its content does not decrypt") from None
     if plain:
         yield plain
-

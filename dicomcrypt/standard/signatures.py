@@ -17,8 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from .. import policy
 from ..errors import DamagedError, PolicyError
-from ..keys.cms import certificate_key
-from ..keys.spki import public_der
+from ..keys.cms import Signature, certificate_key
 from ..policy import names as names_of
 from . import mac
 from .layout import (
@@ -45,41 +44,23 @@ _MOMENT = re.compile(r"(\d{14})(?:\.(\d{1,6}))?([+-]\d{4})?")
 
 
 class DicomSignature(NamedTuple):
-    """A signature that is right; whether its certificate is to be trusted is another question.
+    """A signature in a data set, which is right.
 
-    number: its MAC ID. place: "" for the whole data set, else the item it stands in. moment: as the
-    signer says, in UTC. signed: the tags of its data set that it is of. chain: none comes with
-    it."""
+    place: "" for the whole data set, else the item it stands in. number: its MAC ID. made: by
+    whom, and when; no further certificates come with it. signed: the tags of its data set that it
+    is of. stamped: whether it has a time stamp, which nobody checked."""
 
     place: str
     number: int
     uid: str
-    algorithm: str
-    mac_syntax: str
-    certificate: x509.Certificate
-    moment: datetime.datetime
+    made: Signature
     signed: tuple[int, ...]
     stamped: bool
-    chain: tuple[x509.Certificate, ...] = ()
-
-    @property
-    def public_key(self) -> bytes:
-        """The signer's SubjectPublicKeyInfo in DER."""
-        return public_der(self.certificate.public_key())
-
-    @property
-    def subject(self) -> str:
-        """The signer as the certificate names them (RFC 4514)."""
-        return self.certificate.subject.rfc4514_string()
 
     def facts(self) -> dict[str, Any]:
         """Return what is told of it."""
         return {
-            "place": self.place.rstrip("."), "uid": self.uid, "signer": self.subject,
-            "issuer": self.certificate.issuer.rfc4514_string(),
-            "serial": f"{self.certificate.serial_number:x}",
-            "fingerprint": self.certificate.fingerprint(hashes.SHA256()).hex(),
-            "algorithm": self.algorithm, "time": self.moment.isoformat(),
+            "place": self.place.rstrip("."), "uid": self.uid, **self.made.facts(),
             "elements": len(self.signed), "timestamp": "not checked" if self.stamped else None,
         }  # fmt: skip
 
@@ -128,7 +109,7 @@ def verify(file: BinaryIO) -> Signed:
     not fit, or is not as the standard has it, PolicyError for algorithms and keys that are not
     permitted."""
     data = read_file(file)
-    found = []
+    found: list[DicomSignature] = []
     for place, elements in with_items(data.elements):
         for number, item in enumerate(_sequence(elements, mac.SIGNATURES), 1):
             if len(found) >= MAX_SIGNATURES:
@@ -223,10 +204,8 @@ def _verify(data: DataSet, place: str, elements: list[Element], item: Item) -> D
     except (ValueError, TypeError, x509.InvalidVersion):
         raise DamagedError("its certificate is malformed") from None
     algorithm = check_fit(key, HASHES[name], own.value(mac.SIGNATURE), digest.digest())
-    return DicomSignature(
-        place, number, own.text(UID), algorithm, syntax, certificate, _moment(own.text(MOMENT)),
-        signed, mac.STAMP in own,
-    )  # fmt: skip
+    made = Signature(algorithm, certificate, (), _moment(own.text(MOMENT)))
+    return DicomSignature(place, number, own.text(UID), made, signed, mac.STAMP in own)
 
 
 def _signed_elements(elements: list[Element], signed: tuple[int, ...]) -> Iterator[Element]:

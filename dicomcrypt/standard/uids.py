@@ -30,7 +30,7 @@ class UidMap:
     def __repr__(self) -> str:
         return "UidMap()"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return UidMap, (self._key,)
 
     def _make(self, uid: bytes) -> bytes:

@@ -37,7 +37,7 @@ def verify_file(
     for signature in found.signatures:
         told = {**signature.facts(), "trust": "not checked"}
         try:
-            policy.accept(signature)
+            policy.accept(signature.made)
             accepted.append(signature)
             if policy.check or policy.signers:
                 told["trust"] = "checked"
@@ -51,7 +51,7 @@ def verify_file(
         policy.accept_unsigned()
     left = found.unsigned(accepted)
     usual = [one for one in left if isinstance(one, int) and archives_correct(one)]
-    unsigned = signatures.unsigned_names([one for one in left if one not in usual] + usual)
+    unsigned = signatures.unsigned_names([*(one for one in left if one not in usual), *usual])
     if require_all and unsigned:
         raise DamagedError(f"no signature covers {len(unsigned)} elements, such as {unsigned[0]}")
     return Outcome(

@@ -18,7 +18,7 @@ from .checkpoint import FULL, Checkpoints
 from .journal import Journal, place
 from .names import check_folders
 from .pool import Answer, Factory, MakePool, Outcome, Pool, next_chunk
-from .walk import Entry, Survey, in_shard
+from .walk import Entry, Listing, in_shard
 
 Shard = tuple[int, int]
 #: Seconds after which a locked output is another job's.
@@ -28,7 +28,7 @@ PATIENCE = 0.3
 class Watch(Protocol):
     """Who is told how a job goes on, some times a second."""
 
-    def __call__(self, survey: Survey, done: int) -> None:
+    def __call__(self, survey: Listing, done: int) -> None:
         """survey: what there is, as far as it is known; done: bytes read."""
 
 
@@ -207,7 +207,7 @@ class Output:
             and not self.journal.knows_part(name)
         )  # fmt: skip
 
-    def tasks(self, entries: Iterable[Entry], *, mirror: bool) -> Iterator[Entry]:
+    def tasks(self, entries: Iterable[Any], *, mirror: bool) -> Iterator[Any]:
         """Yield what is to be done, its folder made and what the journal knows of it attached."""
         self.remove_stale()
         for entry in entries:
@@ -247,8 +247,8 @@ class Output:
 
 
 def run(
-    survey: Survey,
-    tasks: Iterator[Entry],
+    survey: Listing,
+    tasks: Iterator[Any],
     factory: Factory,
     arguments: tuple[Any, ...],
     jobs: int,
@@ -299,7 +299,7 @@ def run(
         raise pace.full_error(f"{pace.full.path!r}: {pace.full.message}")
 
 
-def _feed(pool: Pool, survey: Survey, tasks: Iterator[Entry], pace: _Pace) -> Iterator[Outcome]:
+def _feed(pool: Pool, survey: Listing, tasks: Iterator[Any], pace: _Pace) -> Iterator[Outcome]:
     more = True
     while more or pool.busy:
         while more and pool.wants:
@@ -324,7 +324,7 @@ def _feed(pool: Pool, survey: Survey, tasks: Iterator[Entry], pace: _Pace) -> It
 class _Pace:
     """Counts what is done, tells who watches, and notices a full medium."""
 
-    def __init__(self, survey: Survey, checkpoints: Checkpoints | None, watch: Watch | None):
+    def __init__(self, survey: Listing, checkpoints: Checkpoints | None, watch: Watch | None):
         self._survey, self._checkpoints, self._watch = survey, checkpoints, watch
         self._done = 0
         self._told: dict[Any, int] = {}  # of each worker's unfinished files

@@ -7,7 +7,7 @@ import os
 import stat
 import zlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..objects.atomic import is_part
 
@@ -117,6 +117,23 @@ def in_shard(relative: bytes, shard: tuple[int, int] | None) -> bool:
         return True
     digest = hashlib.blake2b(relative, digest_size=8).digest()
     return int.from_bytes(digest, "big") % shard[1] == shard[0] - 1
+
+
+class Listing(Protocol):
+    """What a job has to do, as far as it is known: a Survey, or tasks that are known beforehand."""
+
+    #: How many files are through, and the path of the one that is being worked on.
+    through: int
+    current: bytes
+    files: int
+    bytes: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether `files` and `bytes` are those of everything."""
+
+    def step(self) -> None:
+        """Find out more."""
 
 
 class Survey:

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import (
     AlreadyEncryptedError,
@@ -19,18 +19,20 @@ from ..errors import (
     UsageError,
 )
 from ..objects.atomic import AtomicFile, taken_over
+from ..objects.files import Progress
 from ..objects.readback import read_back
 from ..trees.checkpoint import FULL
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.names import safe_relative
-from ..trees.pool import Outcome, Worker
+from ..trees.pool import Factory, Outcome, Worker
 from ..trees.tree import EARLY, entries_of
-from ..trees.walk import Entry, Survey
+from ..trees.walk import Entry, Listing, Survey
 from . import reserve
-from .facts import owner_of
+from .facts import Owner, owner_of
 from .merging import renamed
 from .placing import ObjectCheckpoints, discard, journal_of, object_mtime, working
-from .records import Records
+from .reading import blob_path
+from .records import Grant, Records
 from .rows import Row
 from .sealing import VaultSealer
 from .vault import Vault
@@ -38,6 +40,15 @@ from .vault import Vault
 ADDED_BEFORE, DUPLICATE = "added before", "the same file is in its record already"
 #: Rows that are put into the catalogue at a time, and how long one waits.
 _ROWS, _SECONDS = 8192, 30.0
+
+
+class MakeWriters(Protocol):
+    """Makes a pool, as `trees.pool.MakePool` does, of workers who write into `folder`; sync: what
+    they wrote is on the medium when they say that it is done."""
+
+    def __call__(
+        self, factory: Factory, arguments: tuple[Any, ...], answer: Any, *, folder: str, sync: bool
+    ) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,7 @@ class AddOptions:
 
 def _adder(
     root: bytes, objects: bytes, prefix: bytes, named: bool, vault: tuple[bytes, int, bytes],
-    options: AddOptions, run_id: str, tell, ask,
+    options: AddOptions, run_id: str, tell: Progress, ask: Callable[[list[Owner]], list[Grant]],
 ) -> Worker:
     def stored(relative: bytes) -> bytes:
         return prefix + (os.path.basename(relative) if named else relative)
@@ -87,21 +98,21 @@ def _adder(
                 tell(size)
                 return Outcome(shown, "done", bytes_in=size, relative=entry.relative, seen=seen,
                                details={"row": sealing.row(name, 0)})
-            object_id = sealing.material.keys.core[16:32].hex().encode()
-            target = os.path.join(objects, object_id[:2], object_id + b".dcmx")
+            material = sealing.keys()
+            object_id = material.keys.core[16:32]
+            target = os.path.join(objects, blob_path(object_id))
             details: dict[str, Any] = {}
             with AtomicFile(target, sync=False, run=run_id) as file:
                 read, size = sealing.write(file)
                 details["row"] = sealing.row(name, size)
                 if options.verify:
                     os.fsync(file.descriptor)
-                    details["verified"] = read_back(file.part, sealing.source, sealing.material,
+                    details["verified"] = read_back(file.part, sealing.source, material,
                                                     sealer.buffers)
                 file.keep(mode=0o600, mtime_ns=object_mtime(),
                           start_writing=options.sync and size >= EARLY)
             return Outcome(shown, "done", file.path, read, size, details=details, part=file.part,
-                           relative=entry.relative, seen=seen,
-                           object_id=sealing.material.keys.core[16:32])
+                           relative=entry.relative, seen=seen, object_id=object_id)
 
     return Guarded(work, root, sealer.begin)
 
@@ -124,19 +135,20 @@ class _Checkpoints(ObjectCheckpoints):
     def add(self, outcome: Outcome) -> None:
         digest = outcome.details["row"][1].get("dedupe_digest")
         if digest is not None and self.claimed(outcome, digest[:16]):
+            part, _ = outcome.in_progress()
             with contextlib.suppress(OSError):
-                os.unlink(outcome.part)
-            taken_over(outcome.part)
+                os.unlink(part)
+            taken_over(part)
             outcome.part = outcome.output = None
             outcome.bytes_out = 0
             return
-        self._pending[outcome.object_id] = []
+        self._pending[outcome.object_id or b""] = []
         super().add(outcome)
 
     def claimed(self, outcome: Outcome, digest: bytes) -> bool:
         """Whether an object with this digest is there, or on its way; then the outcome gets it."""
         fields = outcome.details["row"][1]
-        first = self._records.claims.setdefault(digest, outcome.object_id)
+        first = self._records.claims.setdefault(digest, outcome.object_id or b"")
         if first == outcome.object_id:
             return False
         outcome.object_id = fields["object_id"] = first
@@ -162,7 +174,7 @@ class _Checkpoints(ObjectCheckpoints):
 
     def _settled(self, outcome: Outcome) -> Iterator[Outcome]:
         yield outcome
-        for waiting in self._pending.pop(outcome.object_id, ()):
+        for waiting in self._pending.pop(outcome.object_id or b"", ()):
             if outcome.state == "failed":
                 waiting = Outcome(waiting.path, "failed", exit_status=1, message="the same file "
                                   "under another path could not be stored: add it again")
@@ -257,7 +269,8 @@ def unfinished(tasks: Iterator[Entry], vault: Vault) -> Iterator[Entry]:
 
 def add_tree(
     vault: Vault, root: str, options: AddOptions, jobs: int = 1, *, prefix: str | None = None,
-    watch: Watch | None = None, start_method: str | None = None, pool: Callable | None = None,
+    watch: Watch | None = None, start_method: str | None = None,
+    pool: MakeWriters | None = None,
 ) -> Iterator[Outcome]:
     """Add a file, or every file below a folder; yield an outcome an entry.
 
@@ -325,7 +338,7 @@ def _named(folder: str, name: bytes) -> Entry:
 def _add(
     vault: Vault, folder: str, names: Sequence[bytes], prefix: bytes, options: AddOptions,
     entries: Callable[[tuple[str, ...]], Iterator[Entry]], jobs: int, watch: Watch | None,
-    start_method: str | None, pool: Callable | None = None,
+    start_method: str | None, pool: MakeWriters | None = None,
 ) -> Iterator[Outcome]:
     """Add what is in a folder, under one lease and with one journal.
 
@@ -350,7 +363,7 @@ def _add(
             with vault.keys.transaction():
                 lease.check()
 
-        def looking(survey: Survey, done: int) -> None:
+        def looking(survey: Listing, done: int) -> None:
             lease.renew()
             if watch is not None:
                 watch(survey, done)
@@ -361,13 +374,12 @@ def _add(
         arguments = (os.fsencode(folder), os.fsencode(objects), prefix,
                      bool(names), keys, options, output.journal.run)
         whole = True
-        if pool is not None:
-            pool = functools.partial(pool, folder=objects, sync=options.sync)
+        made = None if pool is None else functools.partial(pool, folder=objects, sync=options.sync)
         tasks = unfinished(output.tasks(survey, mirror=False), vault)
         try:
             for outcome in run(survey, tasks, _adder, arguments, jobs, checkpoints=checkpoints,
                                watch=looking, start_method=start_method, answer=records.answer,
-                               pool=pool):
+                               pool=made):
                 whole = whole and outcome.state != "failed"
                 for final in _through(checkpoints, outcome):
                     yield from book.take(final)

@@ -21,6 +21,7 @@ from ..errors import (
 )
 from ..keytable import KeyTable, UnlockedKeyTable
 from ..keytable.store import ACCESS, SqliteStore
+from ..keytable.unlocked import KeyInfo
 from ..objects.atomic import sync_folders
 from . import head as heads
 from .keys import CACHE, RECORD, REPLACED, TOMBSTONE, VaultKeys
@@ -32,6 +33,8 @@ BACKUPS = "backups"
 #: Documents of the present table that count more than those of an older copy.
 _NEWER = (BACKUPS, "holds", "retention", "merges")
 _UNKNOWN = (1 << 63) - 1
+#: Opens a key table, strictly or not.
+Unlock = Callable[[KeyTable, bool], UnlockedKeyTable]
 
 
 class Backup(NamedTuple):
@@ -72,7 +75,7 @@ def holding(keys: VaultKeys, records: Iterable[bytes]) -> list[Backup]:
     return sorted(found, key=lambda backup: backup.time)
 
 
-def _info(keys: VaultKeys, record: bytes):
+def _info(keys: VaultKeys, record: bytes) -> KeyInfo | None:
     try:
         return keys.table.info(record)
     except UnknownKeyError:
@@ -166,8 +169,7 @@ class Restored:
 
 
 def restore_keys(
-    store: Store, vault_id: bytes, path: str, source: str,
-    unlock: Callable[[KeyTable, bool], UnlockedKeyTable], *, force: bool = False,
+    store: Store, vault_id: bytes, path: str, source: str, unlock: Unlock, *, force: bool = False,
 ) -> Restored:
     """Put a copy of the key table in the place `path` of the present one, which is kept aside.
 
@@ -231,7 +233,9 @@ def _accesses(path: str) -> list[str]:
         return [name.decode("utf-8", "replace") for name, _ in store.items(ACCESS)]
 
 
-def _present(path, vault_id, unlock) -> tuple[UnlockedKeyTable | None, Exception | None]:
+def _present(
+    path: str, vault_id: bytes, unlock: Unlock
+) -> tuple[UnlockedKeyTable | None, Exception | None]:
     """The present table, as far as it can be opened."""
     if not os.path.lexists(path):
         return None, None
@@ -304,10 +308,10 @@ def _prepare(store: Store, table: UnlockedKeyTable, present: UnlockedKeyTable | 
             if not readable:
                 raise MissingBlobError
             # The store's head is taken as it is: nobody remembers a newer one.
-            found = heads.open_head(keys, store.read(heads.NAME))
-            state = max(state, found.generation)
+            head = heads.open_head(keys, store.read(heads.NAME))
+            state = max(state, head.generation)
             if state > keys.state:
-                keys.raise_state(state, min(found.g, keys.generation))
+                keys.raise_state(state, min(head.g, keys.generation))
     table.check()
     table.vacuum()
     result.lost = lost

@@ -170,7 +170,7 @@ class Catalogue:
                 database.skip([frame.record])
             else:
                 found.append((frame.record, block))
-                self._fresh += block.count
+                self._fresh += block.total
         database.add_all(found)
 
     def _load_all(self, head: Head) -> None:
@@ -249,13 +249,6 @@ class Catalogue:
         self._database.need("id")
         return list(self._database.rows("WHERE o.object_id = ?", (object_id,)))
 
-    def by_digest(self, record_key_ids: Sequence[bytes], digest: bytes) -> list[Keyed]:
-        """Return the objects of these records whose file has this deduplication digest."""
-        self._database.need("digest")
-        found = self._database.rows(
-            "WHERE substr(o.dedupe_digest, 1, 8) = ? AND o.dedupe_digest = ?", (digest[:8], digest))
-        return [pair for pair in found if pair[0] in record_key_ids]
-
     def same_instance(self, uid: str) -> list[Keyed]:
         """Return the objects with this SOP Instance UID, in all records."""
         return list(self.rows(query={"SOPInstanceUID": uid})) if uid else []
@@ -301,9 +294,10 @@ class Catalogue:
             'SELECT "SOPInstanceUID", count(DISTINCT object_id) AS n FROM objects '
             'WHERE "SOPInstanceUID" IS NOT NULL GROUP BY "SOPInstanceUID" HAVING n > 1 '
             "ORDER BY n DESC, 1").fetchall()
-        shown = [{"uid": uid, "objects": count,
-                  "paths": sorted(os.fsdecode(row.path) for _, row in self.same_instance(uid))}
-                 for uid, count in several[:most]]
+        shown = []
+        for uid, count in several[:most]:
+            paths = sorted(os.fsdecode(row.path or b"") for _, row in self.same_instance(uid))
+            shown.append({"uid": uid, "objects": count, "paths": paths})
         return {"files": files, "objects": objects, "shared": files - objects,
                 "saved": size - once, "instances": len(several), "several": shown}
 
@@ -318,7 +312,7 @@ class Catalogue:
             return
         self._head = write_head(self._store, self._keys, self._head, self._head.segments + made)
         self._database.add_all(blocks)
-        self._fresh += sum(block.count for _, block in blocks)
+        self._fresh += sum(block.total for _, block in blocks)
         self._database.set_segments(entry.segment_id for entry in self._head.segments)
         if len(self._head.segments) > MOST_SEGMENTS:
             self.compact()

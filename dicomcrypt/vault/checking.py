@@ -19,7 +19,7 @@ from .lease import held
 from .placing import journals
 from .selecting import whole_record
 from .shipped import shipped
-from .stanza import VaultIdentity
+from .stanza import StanzaKeys, VaultIdentity
 from .store import Store, open_blob
 from .vault import HEAD_NAME, REWRAP, Vault, object_name
 
@@ -40,21 +40,6 @@ class Finding(NamedTuple):
     message: str
     name: str | None = None
     path: bytes | None = None
-
-
-class Opener(NamedTuple):
-    """What opens the objects of a vault in another process, besides their record keys."""
-
-    vault_id: bytes
-    stanza_keys: list[bytes]
-
-    def identity(self, record_keys: dict[bytes, bytes]) -> VaultIdentity:
-        def stanza_key(g: int) -> bytes:
-            if not 1 <= g <= len(self.stanza_keys):
-                raise DamagedError("the object is of a vault key that the key table has not")
-            return self.stanza_keys[g - 1]
-
-        return VaultIdentity(self.vault_id, stanza_key, record_keys.get)
 
 
 class Expected(NamedTuple):
@@ -118,9 +103,9 @@ def _compare(container: Container, expected: Expected, identity: VaultIdentity,
     return None
 
 
-def _check_chunk(store: Store, opener: Opener, record_keys: dict[bytes, bytes],
+def _check_chunk(store: Store, keys: StanzaKeys, record_keys: dict[bytes, bytes],
                  chunk: list[Expected]) -> tuple[int, list[Finding]]:  # fmt: skip
-    identity = opener.identity(record_keys)
+    identity = keys.identity(record_keys.get)
     found = [check_object(store, expected, identity) for expected in chunk]
     return len(chunk), [finding for finding in found if finding is not None]
 
@@ -269,32 +254,33 @@ class Check:
                 for key_id in found:
                     whole[key_id] = found, keys
             records, keys = whole[record]
+            object_id = row.object_id or b""
             this = row.core_digest, records[0], row.generation or 0
-            before = seen.get(row.object_id)
+            before = seen.get(object_id)
             if before is not None and before[:2] == this[:2] and before[2] >= this[2]:
                 continue  # another path of the same file
-            seen[row.object_id] = this
+            seen[object_id] = this
             if before is not None and before[:2] != this[:2]:
                 yield Finding("doubled", True, "two rows tell different things of an object",
-                              object_name(row.object_id), row.path)
-            elif row.object_id in self.objects:
-                yield Expected(row.object_id, row.object_size, row.core_digest,
+                              object_name(object_id), row.path)
+            elif object_id in self.objects:
+                yield Expected(object_id, row.object_size, row.core_digest,
                                row.generation or 0, row.path or b"", records), keys
             else:
-                yield Finding("missing", True, "the object is gone", object_name(row.object_id),
+                yield Finding("missing", True, "the object is gone", object_name(object_id),
                               row.path)
         self.orphans = sorted(self.objects - seen.keys())
 
     def _objects(self) -> Iterator[Finding]:
         vault = self.vault
-        opener = Opener(vault.keys.vault_id, vault.stanza_keys())
+        stanza_keys = vault.stanza_keys()
         total = vault.catalogue.stats()["objects"]
         chunks, findings = self._chunks()
         if self._jobs < 2 or total < _FEW:
-            results: Iterable[Any] = (_check_chunk(vault.store, opener, *_with_keys(chunk))
+            results: Iterable[Any] = (_check_chunk(vault.store, stanza_keys, *_with_keys(chunk))
                                       for chunk in chunks)
         else:
-            results = self._parallel(opener, chunks)
+            results = self._parallel(stanza_keys, chunks)
         for count, found in results:
             self.checked += count
             self._progress(self.checked, total)
@@ -320,7 +306,7 @@ class Check:
 
         return chunks(), findings
 
-    def _parallel(self, opener: Opener, chunks: Iterator[list[Any]]) -> Iterator[Any]:
+    def _parallel(self, keys: StanzaKeys, chunks: Iterator[list[Any]]) -> Iterator[Any]:
         from collections import deque
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
@@ -328,7 +314,7 @@ class Check:
         with ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn")) as pool:
             running: deque[Any] = deque()
             for chunk in chunks:
-                running.append(pool.submit(_check_chunk, self.vault.store, opener,
+                running.append(pool.submit(_check_chunk, self.vault.store, keys,
                                            *_with_keys(chunk)))
                 if len(running) > 2 * self._jobs:
                     yield running.popleft().result()

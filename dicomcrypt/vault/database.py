@@ -56,7 +56,6 @@ CREATE INDEX IF NOT EXISTS objects_grp ON objects(grp);
 _LOOKUPS = {
     "id": "objects(object_id)",
     "uid": "objects(uid_crc) WHERE uid_crc IS NOT NULL",
-    "digest": "objects(substr(dedupe_digest, 1, 8)) WHERE dedupe_digest IS NOT NULL",
 }
 _SELECT = "SELECT {} FROM objects o JOIN groups g ON g.id = o.grp JOIN records r ON r.id = g.record"
 _OWN_NAMES = list(_OWN.values())
@@ -91,6 +90,13 @@ def name_keys(text: str | None) -> list[str | None]:
     return found + [None] * (3 - len(found))
 
 
+def _many_at_once(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of `_AT_ONCE` rows as one tuple, and of the next ones."""
+    values = chain.from_iterable(rows)
+    while many := tuple(islice(values, _AT_ONCE * _WIDTH)):
+        yield many
+
+
 class Database:
     """The rows of a catalogue. Not for several threads at once."""
 
@@ -109,8 +115,8 @@ class Database:
         self._read_state()
 
     def _read_state(self) -> None:
-        self._records: dict[bytes, Any] = dict(self.db.execute("SELECT key_id, id FROM records"))
-        self._people: dict[Any, int] = dict(self.db.execute("SELECT text, id FROM people"))
+        self._records: dict[bytes, int] = dict(self.db.execute("SELECT key_id, id FROM records"))
+        self._people: dict[str | None, int] = dict(self.db.execute("SELECT text, id FROM people"))
         self._looked_up: set[str] = set()
         self._next_group = (self.one("SELECT max(id) FROM groups") or 0) + 1
         self._base = self.one("SELECT max(id) FROM people") or 0
@@ -127,7 +133,7 @@ class Database:
         return found and found[0]
 
     def need(self, *lookups: str) -> None:
-        """Make indexes of objects: by "id", "uid" or "digest"."""
+        """Make indexes of objects: by "id" or "uid"."""
         for name in lookups:
             if name not in self._looked_up:
                 self.db.execute(f"CREATE INDEX IF NOT EXISTS objects_{name} "
@@ -137,7 +143,8 @@ class Database:
     @property
     def count(self) -> int:
         """How many rows there are, or were before some were taken away."""
-        return self.one("SELECT max(id) FROM objects") or 0
+        found: int | None = self.one("SELECT max(id) FROM objects")
+        return found or 0
 
     @property
     def segments(self) -> set[bytes]:
@@ -186,9 +193,7 @@ class Database:
             self.db.execute("UPDATE objects SET id = ?", (base + 1,))
         while part := list(islice(rows, _AT_ONCE * 1000)):
             whole = len(part) - len(part) % _AT_ONCE
-            flat = chain.from_iterable(part[:whole])
-            self.db.executemany(_INSERT_MANY, iter(
-                lambda flat=flat: tuple(islice(flat, _AT_ONCE * _WIDTH)), ()))
+            self.db.executemany(_INSERT_MANY, _many_at_once(part[:whole]))
             self.db.executemany(_INSERT, part[whole:])
             self._add_groups(groups)
         self._add_groups(groups)
@@ -241,10 +246,10 @@ class Database:
             kept: dict[tuple[bytes, bytes | None, bytes], tuple[Any, ...] | None] = {}
             for block in frames:
                 self._identities(record, block.identities)
-                if not block.count:
+                if not block.total:
                     continue
                 columns = block.columns
-                absent: list[Any] = [None] * block.count
+                absent: list[Any] = [None] * block.total
                 numbers: list[int] = []
                 folders: list[bytes | None] = []
                 for count, shared in block.groups:
@@ -264,7 +269,7 @@ class Database:
                 made = zip(*(columns.get(key, absent) for key in _OWN), checks, numbers,
                            strict=True)
                 ids, states = columns[0], columns[1]
-                if not several and 1 not in states and len({*ids}) == block.count:
+                if not several and 1 not in states and len({*ids}) == block.total:
                     yield made
                     continue
                 for place2, state, row in zip(zip(ids, folders, columns[2], strict=True), states,
@@ -294,7 +299,7 @@ class Database:
         self._identities(record, block.identities)
         known: dict[tuple[Any, ...], int] = {}
         own = zip(block.columns.get(1, ()), *(
-            block.columns.get(key) or [None] * block.count for key in _OWN), strict=True)
+            block.columns.get(key) or [None] * block.total for key in _OWN), strict=True)
         for count, shared in block.groups:
             place = tuple(shared.items())
             for state, *row in islice(own, count):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from types import SimpleNamespace
 
 from ..container.reader import Container
 from ..errors import DicomcryptError, UnknownKeyError
@@ -13,6 +12,7 @@ from ..objects.files import object_meta
 from ..objects.signing import unlock
 from .keys import RECORD, VaultKeys
 from .rows import Row
+from .sealing import Hasher
 from .selecting import whole_record
 from .store import open_blob
 from .vault import Vault, object_name
@@ -27,17 +27,24 @@ def lineage(keys: VaultKeys, record: bytes) -> list[bytes]:
     return found
 
 
-def hash_content(vault: Vault, object_id: bytes, hasher) -> bytes:
-    """Return the digest of an object's file. Raises DicomcryptError, OSError."""
-    def write(piece: memoryview) -> None:
-        hasher.update(piece)
+class _Hashed:
+    """A file whose bytes a hasher sees, and nobody else."""
 
+    def __init__(self, hasher: Hasher) -> None:
+        self._hasher = hasher
+
+    def write(self, piece: memoryview) -> None:
+        self._hasher.update(piece)
+
+
+def hash_content(vault: Vault, object_id: bytes, hasher: Hasher) -> bytes:
+    """Return the digest of an object's file. Raises DicomcryptError, OSError."""
     with contextlib.closing(open_blob(vault.store, object_name(object_id))) as source:
         opened = unlock(Container(source), [vault.identity])
         link = object_meta(opened)[1].link
         if link is not None:
             hasher.update(b"link\0" + link)
-        decode(opened, FileOutput(SimpleNamespace(write=write)), bytearray())
+        decode(opened, FileOutput(_Hashed(hasher)), bytearray())
     return hasher.digest()
 
 

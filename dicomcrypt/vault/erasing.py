@@ -56,12 +56,6 @@ class Erasure(NamedTuple):
     left: Sequence[bytes] = ()
 
 
-def objects_of(vault: Vault, records: Sequence[bytes]) -> list[bytes]:
-    """Return the ids of all objects of a record."""
-    rows = vault.catalogue.rows(records)
-    return list(dict.fromkeys(row.object_id for _, row in rows if row.object_id))
-
-
 def erase(vault: Vault, records: Sequence[bytes]) -> Erasure:
     """Erase a record, of which these are all keys (`selecting.find_record`). Hold the writers'
     lease. Raises PolicyError if it is held or to be kept, ErasureError if it is unreadable, but
@@ -199,7 +193,8 @@ def _delete(store: Store, objects: Sequence[bytes]) -> list[bytes]:
 
 
 def _left(keys: VaultKeys) -> list[bytes]:
-    return (keys.document(LEFT) or {}).get(0, [])
+    found: list[bytes] = (keys.document(LEFT) or {}).get(0, [])
+    return found
 
 
 def _put_left(keys: VaultKeys, left: list[bytes]) -> None:

@@ -11,7 +11,14 @@ from ..container.reader import Container
 from ..errors import OutputExistsError, UsageError
 from ..objects.atomic import AtomicFile
 from ..objects.decoder import FileOutput, decode
-from ..objects.files import Buffers, decrypted_before, plain_mode, plain_streams, verify_opened
+from ..objects.files import (
+    Buffers,
+    Progress,
+    decrypted_before,
+    plain_mode,
+    plain_streams,
+    verify_opened,
+)
 from ..objects.signing import unlock
 from ..trees.checkpoint import Checkpoints
 from ..trees.job import Guarded, Output, Watch, run
@@ -19,6 +26,7 @@ from ..trees.names import check_folders, safe_relative
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import DECRYPTED_BEFORE, EARLY, DecryptOptions, restore_link
 from .reading import (
+    Ask,
     Listed,
     VaultOpener,
     Wanted,
@@ -29,21 +37,17 @@ from .reading import (
     worker_identity,
 )
 from .rows import Row
+from .stanza import StanzaKeys
 from .store import Store
 from .vault import Vault
 
-Keys = tuple[bytes, list[bytes]]
-
-
-def _keys(vault: Vault) -> Keys:
-    return vault.keys.vault_id, vault.stanza_keys()
-
 
 def _getter(
-    store: Store, out: bytes, keys: Keys, options: DecryptOptions, run_id: str, tell, ask
+    store: Store, out: bytes, keys: StanzaKeys, options: DecryptOptions, run_id: str,
+    tell: Progress, ask: Ask,
 ) -> Worker:
     buffers = Buffers()
-    opener = VaultOpener(store, [worker_identity(*keys, ask)], decrypt=not options.resume)
+    opener = VaultOpener(store, [worker_identity(keys, ask)], decrypt=not options.resume)
     checked: bytes | None = None
 
     def place(relative: bytes) -> bytes:
@@ -60,16 +64,9 @@ def _getter(
         found = opener.take(task)
         with contextlib.closing(found):
             target = place(task.relative)
-            before = task.before
-            common = {"relative": task.relative, "seen": (task.size, task.mtime_ns)}
-            if before is not None:
-                part = os.path.join(os.path.dirname(target), before.part.encode())
-                if os.path.lexists(part):
-                    return Outcome(shown, "done", os.fsdecode(target), task.size,
-                                   os.path.getsize(part), part=os.fsdecode(part), **common)
-                if os.path.lexists(target):
-                    return Outcome(shown, "skipped", message=DECRYPTED_BEFORE)
-            elif options.resume:
+            if (before := task.taken_up(target, DECRYPTED_BEFORE)) is not None:
+                return before
+            if options.resume and task.before is None:
                 try:
                     if decrypted_before(target, found.index):
                         return Outcome(shown, "skipped", message=DECRYPTED_BEFORE)
@@ -88,7 +85,7 @@ def _getter(
                 output.keep(mode=plain_mode(meta), mtime_ns=meta.mtime_ns,
                             start_writing=options.sync and size >= EARLY)
             return Outcome(shown, "done", output.path, found.file.size(), size, part=output.part,
-                           **common)
+                           relative=task.relative, seen=task.seen)
 
     return Guarded(work, b"", opener.begin)
 
@@ -126,7 +123,8 @@ def get(
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force)
         links: list[Outcome] = []
         whole = True
-        arguments = (vault.store, os.fsencode(out), _keys(vault), options, output.journal.run)
+        arguments = (vault.store, os.fsencode(out), vault.stanza_keys(), options,
+                     output.journal.run)
         for outcome in run(survey, output.tasks(survey, mirror=False), _getter, arguments, jobs,
                            checkpoints=checkpoints, watch=watch, start_method=start_method,
                            answer=vault.keys.record_key):
@@ -143,8 +141,8 @@ def get(
             output.finish(sync=options.sync, keep_journal=not whole)
 
 
-def _verifier(store: Store, keys: Keys, tell, ask) -> Worker:
-    buffers, opener = Buffers(), VaultOpener(store, [worker_identity(*keys, ask)])
+def _verifier(store: Store, keys: StanzaKeys, tell: Progress, ask: Ask) -> Worker:
+    buffers, opener = Buffers(), VaultOpener(store, [worker_identity(keys, ask)])
 
     def work(task: Wanted) -> Outcome:
         found = opener.take(task)
@@ -162,8 +160,8 @@ def verify(
     """Authenticate every byte of objects, and that they are what the catalogue says; yield an
     outcome an object."""
     survey = Listed(each_object(rows))
-    yield from run(survey, iter(survey), _verifier, (vault.store, _keys(vault)),
-                   jobs, watch=watch, start_method=start_method, answer=vault.keys.record_key)
+    yield from run(survey, iter(survey), _verifier, (vault.store, vault.stanza_keys()), jobs,
+                   watch=watch, start_method=start_method, answer=vault.keys.record_key)
 
 
 def cat(vault: Vault, rows: Iterable[Row], out: BinaryIO) -> int:

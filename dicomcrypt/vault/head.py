@@ -63,7 +63,8 @@ def seal_head(keys: Keys, generation: int, segments: tuple[Entry, ...]) -> bytes
 def sealed_under(data: bytes) -> int:
     """Return the generation of the vault key that a head says to be sealed under; not verified.
     Raises struct.error."""
-    return _HEAD.unpack_from(data)[2]
+    g: int = _HEAD.unpack_from(data)[2]
+    return g
 
 
 def vault_of(store: Store) -> bytes | None:

@@ -107,7 +107,8 @@ def _present(keys: VaultKeys, records: Sequence[bytes]) -> bytes:
 
 def default_retention(keys: VaultKeys) -> int:
     """Return the seconds that every record is kept at least, 0 for none."""
-    return (keys.document(RETENTION) or {}).get(_DEFAULT, 0)
+    found: int = (keys.document(RETENTION) or {}).get(_DEFAULT, 0)
+    return found
 
 
 def retentions(keys: VaultKeys) -> dict[bytes, int]:

@@ -257,12 +257,14 @@ class VaultKeys:
     @property
     def state(self) -> int:
         """The generation of the catalogue's head, 0 before the first one."""
-        return (self.document("state") or {}).get(0, 0)
+        found: int = (self.document("state") or {}).get(0, 0)
+        return found
 
     @property
     def head_generation(self) -> int:
         """Of the vault key that sealed the catalogue's head last; an older one's does not count."""
-        return (self.document("state") or {}).get(1, 0)
+        found: int = (self.document("state") or {}).get(1, 0)
+        return found
 
     def raise_state(self, n: int, g: int = 0) -> None:
         """Say that the catalogue's head is of generation n from now on, sealed under the vault key
@@ -275,7 +277,8 @@ class VaultKeys:
     @property
     def settings(self) -> list[Any]:
         """The vault's settings."""
-        return (self.document("vault") or {}).get(SETTINGS, [])
+        found: list[Any] = (self.document("vault") or {}).get(SETTINGS, [])
+        return found
 
     def document(self, name: str) -> dict[int, Any] | None:
         """Return a document of the table, a map with unsigned keys; None if there is none."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import JobBusyError
 from .keys import VaultKeys
@@ -32,6 +32,8 @@ def _gone(host: str, process: int, started: int) -> bool:
         return False
     if started:
         return _started(process) != started
+    if os.name != "posix":  # there a signal would end it
+        return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -85,7 +87,7 @@ class Lease:
             self._write()
         return self
 
-    def _entry(self) -> list | None:
+    def _entry(self) -> list[Any] | None:
         found = (self._keys.document(DOCUMENT) or {}).get(WRITER)
         return found if isinstance(found, list) and len(found) == 6 else None
 

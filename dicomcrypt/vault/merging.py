@@ -61,7 +61,8 @@ def renamed(row: Row, target: Row) -> Row:
 
 def merges(keys: VaultKeys) -> Iterator[tuple[bytes, bytes]]:
     """Yield (a key of one record, a key of the one it was merged into), in their order."""
-    yield from map(tuple, (keys.document(MERGES) or {}).get(0, []))
+    pairs: list[list[bytes]] = (keys.document(MERGES) or {}).get(0, [])
+    yield from ((one, into) for one, into in pairs)
 
 
 def rename_merged(keys: VaultKeys, successors: Mapping[bytes, bytes]) -> None:

@@ -26,7 +26,8 @@ class ObjectCheckpoints(Checkpoints):
         self._store = vault.store
 
     def _give_name(self, outcome: Outcome) -> None:
-        put_file(self._store, outcome.part, object_name(outcome.object_id))
+        part, _ = outcome.in_progress()
+        put_file(self._store, part, object_name(outcome.object_id or b""))
 
 
 def object_mtime() -> int:

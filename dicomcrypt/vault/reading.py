@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..container.reader import Container
 from ..container.stanza import Identity
-from ..container.streams import Source
 from ..errors import DamagedError, MissingBlobError, UsageError
-from ..trees.opening import Opener
+from ..objects.buffers import FileSource
+from ..trees.opening import Opened, Opener
+from ..trees.pool import Outcome
 from .query import Query
 from .rows import Row
-from .stanza import VaultIdentity
-from .store import Store, open_blob
+from .stanza import StanzaKeys, VaultIdentity
+from .store import BlobSource, Store, open_blob
 from .vault import OBJECTS, Vault, object_name
+
+if TYPE_CHECKING:
+    from ..trees.journal import Before
 
 
 class Wanted(NamedTuple):
@@ -33,7 +38,26 @@ class Wanted(NamedTuple):
     generation: int
     hard_links: int = 1
     error: str = ""
-    before: Any = None
+    before: Before | None = None
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Size and time, as of `Outcome`."""
+        return self.size, self.mtime_ns
+
+    def taken_up(self, target: bytes, done: str) -> Outcome | None:
+        """What became of it in an earlier run, of which the journal tells: its output has its
+        name, then `done` says so, or is whole; None if it is to be done."""
+        if self.before is None:
+            return None
+        part = os.path.join(os.path.dirname(target), self.before.part.encode())
+        shown = os.fsdecode(self.relative)
+        if os.path.lexists(part):
+            return Outcome(shown, "done", os.fsdecode(target), self.size, os.path.getsize(part),
+                           part=os.fsdecode(part), relative=self.relative, seen=self.seen)
+        if os.path.lexists(target):
+            return Outcome(shown, "skipped", message=done)
+        return None
 
 
 def wanted(row: Row, relative: bytes) -> Wanted:
@@ -64,7 +88,7 @@ def select(
 
 
 class Listed:
-    """Tasks that are known beforehand; what a Survey is for a tree."""
+    """Tasks that are known beforehand (`trees.walk.Listing`)."""
 
     finished = True
 
@@ -73,7 +97,7 @@ class Listed:
         self.files, self.bytes = len(tasks), sum(task.size for task in tasks)
         self.through, self.current = 0, b""
 
-    def step(self, count: int = 512) -> None:
+    def step(self) -> None:
         """Everything is known."""
 
     def __iter__(self) -> Iterator[Wanted]:
@@ -100,7 +124,7 @@ def check_object(container: Container, task: Wanted) -> None:
         raise DamagedError("the object's header was put back to an older one")
 
 
-def open_object(store: Store, object_id: bytes) -> Source:
+def open_object(store: Store, object_id: bytes) -> FileSource | BlobSource:
     """Open an object; close it. Raises MissingBlobError, which says what to do."""
     try:
         return open_blob(store, object_name(object_id))
@@ -117,10 +141,17 @@ class VaultOpener(Opener):
         super().__init__(b"", identities, decrypt=decrypt)
         self._store = store
 
+    def take(self, task: Wanted) -> Opened:
+        """Return a task's object. Raises DamagedError, NoIdentityError, OSError."""
+        found = super().take(task)
+        if found is None:
+            raise DamagedError("not a DCMX object: damaged or forged")
+        return found
+
     def place(self, task: Wanted) -> bytes:
         return object_name(task.object_id).encode()
 
-    def source(self, task: Wanted) -> Source:
+    def source(self, task: Wanted) -> FileSource | BlobSource:
         return open_object(self._store, task.object_id)
 
     def check(self, task: Wanted, container: Container) -> None:
@@ -130,7 +161,7 @@ class VaultOpener(Opener):
 Ask = Callable[[bytes], bytes | None]
 
 
-def worker_identity(vault_id: bytes, stanza_keys: Sequence[bytes], ask: Ask) -> VaultIdentity:
+def worker_identity(keys: StanzaKeys, ask: Ask) -> VaultIdentity:
     """Return a worker's identity: record keys come from the job's process, each once."""
     known: dict[bytes, bytes | None] = {}
 
@@ -141,10 +172,4 @@ def worker_identity(vault_id: bytes, stanza_keys: Sequence[bytes], ask: Ask) -> 
             known[key_id] = ask(key_id)
         return known[key_id]
 
-    def stanza_key(g: int) -> bytes:
-        if not 1 <= g <= len(stanza_keys):
-            raise DamagedError("the object is of a newer generation than the key table: is that "
-                               "an old copy?")
-        return stanza_keys[g - 1]
-
-    return VaultIdentity(vault_id, stanza_key, record_key)
+    return keys.identity(record_key)

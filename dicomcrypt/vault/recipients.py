@@ -82,11 +82,13 @@ def remove(
             ):
                 raise UsageError(f"{name!r} and {other!r} are the same key, which would still open "
                                  "the vault: remove both names")
-    known, staying, lost = _known(keys), {}, []
+    known, logins = _known(keys), logins or {}
+    staying: dict[str, Recipient] = {}
+    lost: list[str] = []
     for name, stanza in accesses.items():
         if name in names:
             continue
-        if name in (logins or {}):
+        if name in logins:
             staying[name] = logins[name]
         elif name in known and _same(stanza, known[name]):
             staying[name] = known[name]
@@ -98,8 +100,9 @@ def remove(
                 lost.append(name)
     if lost and not drop:
         raise UsageError(
-            f"the new key table cannot be made for {', '.join(lost)}: give their public keys with "
-            "-r, a login's passphrase with --keep-login, or --drop-others, and add them again"
+            f"the new key table cannot be made for {', '.join(lost)}: give their public keys or "
+            "certificates with -r (the old one has no certificates), a login's passphrase with "
+            "--keep-login, or --drop-others, and add them again"
         )
     if not staying:
         raise UsageError("the last recipient cannot be taken away: nobody could open the vault")

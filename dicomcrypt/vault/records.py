@@ -107,7 +107,7 @@ class Records:
             digest = row.dedupe_digest[:16]
             self.claims.setdefault(digest, row.object_id)
             self._places.add(_place(row.object_id, row.path or b""))
-            known.setdefault(row.size, []).append(digest)
+            known.setdefault(row.size or 0, []).append(digest)
             count += 1
         if count <= _MOST_KNOWN:
             self._known[current] = {size: b"".join(found) for size, found in known.items()}
@@ -129,5 +129,3 @@ class Records:
 
 def _place(object_id: bytes, path: bytes) -> bytes:
     return hashlib.blake2b(object_id + path, digest_size=12).digest()
-
-

@@ -6,33 +6,33 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..container.header import FIRST_GENERATION
 from ..container.stanza import FULL
 from ..errors import DicomcryptError
-from ..keys.batch import Envelope
+from ..keys.batch import Envelope, Material
 from ..objects.atomic import AtomicFile
 from ..objects.buffers import FileSink
 from ..objects.decoder import decode
 from ..objects.encoder import Encoder
-from ..objects.files import Buffers
+from ..objects.files import Buffers, Progress
 from ..objects.rewrap import Pump, method_of
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import EARLY
+from ..trees.walk import Listing
 from .adding import unfinished
 from .doubles import Doubles
-from .getting import Keys
 from .holds import holds, rename_records, retentions
 from .merging import merges, rename_merged
 from .placing import ObjectCheckpoints, journal_of, object_mtime, working
 from .reading import Listed, VaultOpener, Wanted, blob_path, wanted, worker_identity
 from .rows import Row
-from .sealing import keyed_hasher
+from .sealing import Hasher, keyed_hasher
 from .selecting import identities_of, whole_record
-from .stanza import VaultRecipient
+from .stanza import StanzaKeys, VaultRecipient
 from .store import Store
 from .vault import OBJECTS, REWRAP, Vault, object_name
 
@@ -46,7 +46,7 @@ _ROWS = 4096
 class _Hashing(Pump):
     """A pump that shows what goes through it to a hasher."""
 
-    def __init__(self, encoder: Encoder, hasher: Any) -> None:
+    def __init__(self, encoder: Encoder, hasher: Hasher | None) -> None:
         super().__init__(encoder)
         self._hasher = hasher
 
@@ -63,15 +63,16 @@ class _Question:
 
 
 def _rekeyer(
-    store: Store, objects: bytes, keys: Keys, generation: int, run_id: str, tell, ask
-) -> Worker:
+    store: Store, objects: bytes, keys: StanzaKeys, generation: int, run_id: str, tell: Progress,
+    ask: Callable[[tuple[int, bytes]], Any],
+) -> Worker:  # fmt: skip
     def record_key(key_id: bytes) -> bytes | None:
-        return ask((_Question.RECORD, key_id))
+        key: bytes | None = ask((_Question.RECORD, key_id))
+        return key
 
-    vault_id, stanza_keys = keys
-    opener = VaultOpener(store, [worker_identity(vault_id, stanza_keys, record_key)])
+    opener = VaultOpener(store, [worker_identity(keys, record_key)])
     buffers = Buffers()
-    supplies: dict[bytes, Any] = {}
+    supplies: dict[bytes, Iterator[Material]] = {}
 
     def work(task: Wanted) -> Outcome:
         shown = os.fsdecode(task.relative)
@@ -81,8 +82,8 @@ def _rekeyer(
         if record_id not in supplies:
             if len(supplies) >= 1024:
                 supplies.clear()
-            recipient = VaultRecipient(vault_id, generation, stanza_keys[generation - 1], record_id,
-                                       new_key)
+            recipient = VaultRecipient(keys.vault_id, generation, keys.keys[generation - 1],
+                                       record_id, new_key)
             supplies[record_id] = Envelope({FULL: [recipient]}).supply()
         material = next(supplies[record_id])
         core = material.keys.core
@@ -166,7 +167,8 @@ def _begin(vault: Vault) -> int:
     document = vault.keys.document(DOCUMENT)
     if document is not None:
         _sweep(vault, document.get(_OLD, []))
-        return document[_GENERATION]
+        before: int = document[_GENERATION]
+        return before
     with vault.keys.transaction():
         generation = vault.keys.new_generation()
         vault.keys.put_document(DOCUMENT, {_GENERATION: generation, _OLD: []})
@@ -222,13 +224,13 @@ def rewrap_deep(
         survey = Listed(list(tasks.values()))
         del tasks
 
-        def looking(survey: Any, done: int) -> None:
+        def looking(survey: Listing, done: int) -> None:
             lease.renew()
             if watch is not None:
                 watch(survey, done)
 
         checkpoints = ObjectCheckpoints(vault, output.journal)
-        arguments = (vault.store, os.fsencode(objects), (vault.keys.vault_id, vault.stanza_keys()),
+        arguments = (vault.store, os.fsencode(objects), vault.stanza_keys(),
                      vault.keys.generation, output.journal.run)
         entries = unfinished(output.tasks(survey, mirror=False), vault)
         whole, waiting = True, []

@@ -48,7 +48,7 @@ class Repaired:
     left: list[Finding] = field(default_factory=list)
 
 
-class _Head:
+class _Beginning:
     """Takes the beginning of a stream, and no more."""
 
     class Enough(Exception):
@@ -77,13 +77,13 @@ def beginning(opened: OpenContainer, most: int = MOST) -> bytes:
     sid = TAGS if TAGS in opened.streams else OPAQUE
     if sid not in opened.streams:
         sid = next(sid for sid in STREAM_ORDER if sid in opened.streams)
-    head = _Head(most)
-    with contextlib.suppress(_Head.Enough):
+    head = _Beginning(most)
+    with contextlib.suppress(_Beginning.Enough):
         decode_stream(opened, sid, head, bytearray())
     return bytes(head.data)
 
 
-def read_row(vault: Vault, object_id: bytes) -> tuple[bytes, Row, Row | None]:
+def read_row(vault: Vault, object_id: bytes) -> tuple[bytes, Row, Row]:
     """Return a record key's id, the row of an object, and the identity row of its record, from the
     object alone. Raises DamagedError, NoIdentityError."""
     with contextlib.closing(open_blob(vault.store, object_name(object_id))) as source:
@@ -95,7 +95,7 @@ def read_row(vault: Vault, object_id: bytes) -> tuple[bytes, Row, Row | None]:
         if meta.link is None:
             for most in (MOST, FAR):
                 data = memoryview(beginning(opened, most))
-                facts = read_facts(data, len(data), lambda _, data=data: data)
+                facts = read_facts(data, len(data), lambda _: data)  # noqa: B023  called now
                 if has_owner(facts) or len(data) < most:
                     break
     owner = owner_of(facts)
@@ -188,13 +188,13 @@ def repair(
                 done.aside.append(set_aside(vault, finding.name, aside))
             done.dropped += _drop(vault, finding.name, rows)
         elif finding.kind == "missing" and drop_missing:
-            done.dropped += _drop(vault, finding.name, rows)
+            done.dropped += _drop(vault, finding.name or "", rows)
         elif finding.kind == "orphan":
             _adopt(vault, finding, rows, done, aside, doubles)
         elif finding.kind == "old" and accept_old:
             _accept(vault, finding.name or "", rows)
         elif finding.kind == "erased" and remove_erased:
-            done.removed += vault.store.delete(finding.name)
+            done.removed += vault.store.delete(finding.name or "")
         elif finding.kind in _LEFT or (finding.wrong and finding.kind != "revived"):
             done.left.append(finding)
     if rows:

@@ -25,7 +25,9 @@ TEXT = dict(enumerate((
     "ReferringPhysicianName", "SeriesDate",
 ), 16))  # fmt: skip
 FIELDS = {**BYTES, **NUMBERS, **TEXT}
-TYPES = {**dict.fromkeys(BYTES, bytes), **dict.fromkeys(NUMBERS, int), **dict.fromkeys(TEXT, str)}
+TYPES: dict[int, type[Any]] = {
+    **dict.fromkeys(BYTES, bytes), **dict.fromkeys(NUMBERS, int), **dict.fromkeys(TEXT, str),
+}  # fmt: skip
 SIZES = {0: 16, 7: 16, 8: 32}
 COUNTED = {"NumberOfFrames": "frames", "Rows": "rows", "Columns": "columns"}
 _DATES = ("PatientBirthDate", "StudyDate", "SeriesDate")
@@ -109,7 +111,9 @@ class Row:
         return Row(object_id=self.object_id, path=self.path, state=REMOVED)
 
 
-def check_values(values: Mapping[int, Any], error: type[Exception] = DamagedError) -> Any:
+def check_values(
+    values: dict[int, Any], error: type[Exception] = DamagedError
+) -> dict[int, Any]:
     """Return {key: value} if a row can hold it."""
     for key, value in values.items():
         kind = TYPES.get(key)
@@ -163,15 +167,6 @@ def fields_of(attributes: Mapping[str, str]) -> dict[str, Any]:
         if number is not None:
             found[name] = number
     return found
-
-
-def row_of(attributes: Mapping[str, str], *, object_id: bytes, path: bytes, size: int,
-           object_size: int, mtime_ns: int, added_ns: int, core_digest: bytes,
-           dedupe_digest: bytes | None = None, generation: int = 0) -> Row:  # fmt: skip
-    """Build the row of an object from its elements, as `fields_of`."""
-    return Row(object_id=object_id, path=path, size=size, object_size=object_size,
-               mtime_ns=mtime_ns, added_ns=added_ns, core_digest=core_digest,
-               dedupe_digest=dedupe_digest, generation=generation, **fields_of(attributes))
 
 
 def identity_row(issuer: str | None = None, patient_id: str | None = None, *,

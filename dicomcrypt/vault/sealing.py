@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..container.header import FIRST_GENERATION
 from ..container.stanza import FULL
@@ -18,11 +18,22 @@ from .facts import FIRST, Owner, owner_of, read_facts
 from .records import Grant
 from .stanza import VaultRecipient
 
+if TYPE_CHECKING:
+    from ..objects.files import Progress
+    from ..trees.walk import Entry
+
 #: Records that a worker keeps ready.
 _READY = 1024
 
 
-def keyed_hasher(key: bytes) -> Any:
+class Hasher(Protocol):
+    """What digests are made by: of hashlib, or of blake3."""
+
+    def update(self, data: bytes | memoryview, /) -> object: ...
+    def digest(self) -> bytes: ...
+
+
+def keyed_hasher(key: bytes) -> Hasher:
     """Return a BLAKE3 hasher under a key of 32 bytes. Raises MissingExtraError."""
     try:
         from blake3 import blake3
@@ -37,20 +48,21 @@ class VaultSealing(Sealing):
     """A file that is open, and what its row says."""
 
     __slots__ = ("digest", "duplicate", "facts", "hasher", "owner")
+    _job: VaultSealer
 
     def __init__(self, job: VaultSealer, source: SourceFile, name: bytes | None) -> None:
         super().__init__(job, source, name)
         self.facts: dict[str, Any] = {}
         self.owner: Owner | None = None
-        self.hasher: Any = None
+        self.hasher: Hasher | None = None
         self.digest: bytes | None = None
         #: Whether the record has the same file already, so that no object is made.
         self.duplicate = False
 
-    def look(self) -> None:
-        """Find out whose it is."""
+    def look(self) -> Owner:
+        """Find out whose it is, once."""
         if self.owner is not None:
-            return
+            return self.owner
         if self.source.link is None:
             descriptor, size = self.source.descriptor, self.source.status.st_size
 
@@ -60,23 +72,22 @@ class VaultSealing(Sealing):
             data = self.data
             self.facts = read_facts(more(min(FIRST, size)) if data is None else data, size, more)
         self.owner = owner_of(self.facts)
+        return self.owner
 
     def draw_keys(self) -> None:
-        job = self._job
-        if self.owner is None:
-            job.prepare([self])
-        grant = job.grant(self.owner)[0]
-        if job.dedupe and self.source.link is None:
+        grant, materials = self._job.grant(self.look())
+        if self._job.dedupe and self.source.link is None:
             self._compare(grant)
         if not self.duplicate:
-            super().draw_keys()
+            self.material = next(materials)
 
     def _compare(self, grant: Grant) -> None:
         hasher = keyed_hasher(grant.dedupe_key)
         known = grant.known.get(self.source.status.st_size)
         data = self.data
         if data is not None:
-            self.digest = hasher.update(data).digest()
+            hasher.update(data)
+            self.digest = hasher.digest()
         elif known is not None:
             self._read_through(hasher)
             self.digest = hasher.digest()
@@ -89,7 +100,7 @@ class VaultSealing(Sealing):
                 at = known.find(short, at + 1)
             self.duplicate = at >= 0
 
-    def _read_through(self, hasher: Any) -> None:
+    def _read_through(self, hasher: Hasher) -> None:
         read, window, size = self.source.reader(), memoryview(self._job.buffers.window), 0
         while got := read(window):
             hasher.update(window[:got])
@@ -120,7 +131,7 @@ class VaultSealing(Sealing):
             fields |= {"object_id": core[16:32], "object_size": size,
                        "core_digest": hashlib.sha256(core).digest()[:16],
                        "generation": FIRST_GENERATION}
-        return self._job.grant(self.owner)[0].record_id, fields
+        return self._job.grant(self.look())[0].record_id, fields
 
 
 class VaultSealer(Sealer):
@@ -130,7 +141,7 @@ class VaultSealer(Sealer):
 
     def __init__(
         self, root: bytes, vault_id: bytes, generation: int, stanza_key: bytes,
-        method: int | None, *, stored_name: Callable[[bytes], bytes], dedupe: bool, tell,
+        method: int | None, *, stored_name: Callable[[bytes], bytes], dedupe: bool, tell: Progress,
         ask: Callable[[list[Owner]], list[Grant]],
     ) -> None:  # fmt: skip
         self._vault = vault_id, generation, stanza_key
@@ -143,13 +154,15 @@ class VaultSealer(Sealer):
     def made_of(self, source: SourceFile, name: bytes | None) -> VaultSealing:
         return VaultSealing(self, source, name)
 
-    def prepare(self, files: list[VaultSealing]) -> None:
+    def take(self, entry: Entry, *, link: bool) -> VaultSealing:
+        return cast("VaultSealing", super().take(entry, link=link))  # of `made_of`
+
+    def prepare(self, files: list[Sealing]) -> None:
         """Find out whose they are, and have the keys of all of these."""
-        for found in files:
-            found.look()
-        missing = [o for o in dict.fromkeys(f.owner for f in files) if o not in self._grants]
+        owners = dict.fromkeys(f.look() for f in files if isinstance(f, VaultSealing))
+        missing = [owner for owner in owners if owner not in self._grants]
         if missing:
-            self._fetch(missing, {f.owner for f in files})
+            self._fetch(missing, {*owners})
 
     def _fetch(self, missing: list[Owner], kept: set[Owner]) -> None:
         if len(self._grants) + len(missing) > _READY:
@@ -163,6 +176,3 @@ class VaultSealer(Sealer):
         if owner not in self._grants:
             self._fetch([owner], {owner})
         return self._grants[owner]
-
-    def material_for(self, sealing: VaultSealing) -> Material:
-        return next(self.grant(sealing.owner)[1])

@@ -69,10 +69,11 @@ class RowKeys:
 class Block(NamedTuple):
     """A frame's rows by columns.
 
-    groups: [(number of rows, {key: value})] of SHARED keys; columns: {key of OWN: a value for
-    each row}, None for absent; identities: {key: value} of identity rows."""
+    total: number of rows of objects. groups: [(number of rows, {key: value})] of SHARED keys;
+    columns: {key of OWN: a value for each row}, None for absent; identities: {key: value} of
+    identity rows."""
 
-    count: int
+    total: int
     groups: list[tuple[int, dict[int, Any]]]
     columns: dict[int, list[Any]]
     identities: list[dict[int, Any]]
@@ -134,18 +135,17 @@ _OWN_TYPES = {key: TYPES[key] for key in OWN}
 def _column(key: int, found: Any, count: int) -> list[Any]:
     """Return a column's values, checked."""
     kind = _OWN_TYPES[key]
-    if type(found) is not list:
-        found = [found] * count
-    known = found
-    if {*map(type, found)} != {kind}:
-        found = [None if value == _ABSENT else value for value in found]
-        known = [value for value in found if value is not None]
+    column: list[Any] = found if type(found) is list else [found] * count
+    known = column
+    if {*map(type, column)} != {kind}:
+        column = [None if value == _ABSENT else value for value in column]
+        known = [value for value in column if value is not None]
         if not {*map(type, known)} <= {kind}:
             raise ValueError
-    if len(found) != count:
+    if len(column) != count:
         raise ValueError
     if not known:
-        return found
+        return column
     if kind is int:
         if not -(1 << 63) <= min(known) <= max(known) < 1 << 63:
             raise ValueError
@@ -156,7 +156,7 @@ def _column(key: int, found: Any, count: int) -> list[Any]:
         raise ValueError
     if key == 1 and not {*known} <= {THERE, REMOVED}:
         raise ValueError
-    return found
+    return column
 
 
 @lru_cache(256)
@@ -360,7 +360,7 @@ class Directory:
         if payload is None:
             return None
         block = decode_frame(inflate(payload))
-        if block.count + len(block.identities) != frame.rows:
+        if block.total + len(block.identities) != frame.rows:
             raise DamagedError("a frame of the catalogue has another number of rows")
         return block
 
@@ -368,6 +368,7 @@ class Directory:
 def directory_size(head: bytes, vault_id: bytes, segment_id: bytes, size: int) -> int:
     """Return how many bytes of a segment come before its frames, from its first HEAD_SIZE bytes."""
     if len(head) >= HEAD_SIZE:
+        length: int
         magic, vault, segment, _, zero, length = _HEAD.unpack_from(head)
         fits = TAG <= length <= size - HEAD_SIZE - NONCE
         if magic == MAGIC and vault == vault_id and segment == segment_id and not zero and fits:
@@ -380,6 +381,7 @@ def frames_of(records: Iterable[tuple[bytes, Sequence[Row]]]) -> Iterator[tuple[
     for record, rows in records:
         for payload, count in payloads(rows):
             yield record, payload, count
+
 
 def tidy(rows: Iterable[Row]) -> list[Row]:
     """Return rows with the latest of each object id and path, those beside each other that share

@@ -10,6 +10,7 @@ from ..errors import UnknownKeyError, UsageError
 from .catalogue import Catalogue
 
 if TYPE_CHECKING:
+    from .rows import Row
     from .vault import Vault
 
 
@@ -74,7 +75,7 @@ def find_record(
     return [key for key in whole if vault.keys.record_key(key) is not None]
 
 
-def identities_of(catalogue: Catalogue, key_ids: Iterable[bytes]) -> list:
+def identities_of(catalogue: Catalogue, key_ids: Iterable[bytes]) -> list[Row]:
     """Return the identity rows of all of these keys, each once."""
     found = {who.encode(): who for key_id in key_ids for who in catalogue.identities(key_id)}
     return list(found.values())

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..container.header import default_capacity, pack_slot
+from ..container.header import Unlocked, default_capacity, pack_slot
 from ..container.layout import PREFIX_SIZE, TRAILER_SIZE, pack_capacity, pack_trailer
 from ..container.reader import Container
 from ..container.stanza import FULL, Recipient
 from ..container.streams import Source
+from ..errors import NoIdentityError
 from ..keys.batch import check_recipients
 from ..objects.atomic import AtomicFile
 from ..objects.buffers import FileSource, write_all
+from ..objects.files import Progress
 from ..objects.signing import unlock
 from ..trees.checkpoint import Checkpoints
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.pool import Outcome, Worker
 from ..trees.tree import ENCRYPTED_BEFORE
-from .getting import Keys
 from .reading import (
+    Ask,
     Listed,
     Wanted,
     check_object,
@@ -28,20 +31,22 @@ from .reading import (
     worker_identity,
 )
 from .rows import Row
+from .stanza import StanzaKeys
 from .store import Store
 from .vault import Vault
 
 _PIECE = 1 << 20
 
 
-def _copy(source: Source, target: AtomicFile, start: int, end: int, tell) -> None:
+def _copy(source: Source, target: AtomicFile, start: int, end: int, tell: Progress) -> None:
     """Copy a range behind what was written, in the kernel where it can."""
-    copier = getattr(os, "copy_file_range", None) if isinstance(source, FileSource) else None
+    descriptor = source.fileno() if isinstance(source, FileSource) else None
+    copier = getattr(os, "copy_file_range", None)
     while start < end:
         size = min(end - start, _PIECE * 8)
-        if copier is not None:
+        if copier is not None and descriptor is not None:
             try:
-                done = copier(source.fileno(), target.descriptor, size, offset_src=start)
+                done: int = copier(descriptor, target.descriptor, size, offset_src=start)
             except OSError:  # between file systems, or one that cannot
                 copier = None
                 continue
@@ -56,12 +61,15 @@ def _copy(source: Source, target: AtomicFile, start: int, end: int, tell) -> Non
 
 
 def write_copy(
-    container: Container, stanzas_of, out: AtomicFile, keys, tell
-) -> int:
-    """Write an object with other stanzas and the same streams into an open output; return its
-    bytes. stanzas_of: makes the stanzas of CORE."""
-    prefix = container.prefix
-    stanzas = stanzas_of(prefix.core)
+    container: Container, unlocked: Unlocked, recipients: Iterable[Recipient], out: AtomicFile,
+    tell: Progress,
+) -> int:  # fmt: skip
+    """Write an object for other recipients, with the same streams, into an open output; return its
+    bytes. Raises NoIdentityError if not all of it was unlocked."""
+    prefix, keys = container.prefix, unlocked.keys
+    if unlocked.object_key is None:
+        raise NoIdentityError("only a part of the object is open to who shares it")
+    stanzas = [one.wrap(unlocked.object_key, FULL, prefix.core) for one in recipients]
     capacity, generation = default_capacity(stanzas), container.slots[0].generation
     slot = pack_slot(prefix.core, capacity, generation, stanzas, keys)
     slots = (slot, bytes(capacity)) if generation % 2 == 0 else (bytes(capacity), slot)
@@ -74,38 +82,26 @@ def write_copy(
 
 
 def _sharer(
-    store: Store, out: bytes, keys: Keys, recipients: Sequence[Recipient], force: bool,
-    run_id: str, tell, ask,
+    store: Store, out: bytes, keys: StanzaKeys, recipients: Sequence[Recipient], force: bool,
+    run_id: str, tell: Progress, ask: Ask,
 ) -> Worker:
-    identity = worker_identity(*keys, ask)
+    identity = worker_identity(keys, ask)
 
     def work(task: Wanted) -> Outcome:
         shown = os.fsdecode(task.relative)
         name = task.object_id.hex().encode() + b".dcmx"
         target = os.path.join(out, name)
-        common = {"relative": task.relative, "seen": (task.size, task.mtime_ns)}
-        if task.before is not None:
-            part = os.path.join(out, task.before.part.encode())
-            if os.path.lexists(part):
-                return Outcome(shown, "done", os.fsdecode(target), task.size,
-                               os.path.getsize(part), part=os.fsdecode(part), **common)
-            if os.path.lexists(target):
-                return Outcome(shown, "skipped", message=ENCRYPTED_BEFORE)
-        source = open_object(store, task.object_id)
-        try:
+        if (before := task.taken_up(target, ENCRYPTED_BEFORE)) is not None:
+            return before
+        with contextlib.closing(open_object(store, task.object_id)) as source:
             container = Container(source)
             check_object(container, task)
             unlocked = unlock(container, [identity]).unlocked
             with AtomicFile(target, force=force, sync=False, run=run_id) as file:
-                size = write_copy(
-                    container,
-                    lambda core: [r.wrap(unlocked.object_key, FULL, core) for r in recipients],
-                    file, unlocked.keys, tell,
-                )  # fmt: skip
+                size = write_copy(container, unlocked, recipients, file, tell)
                 file.keep(mode=0o600)
-        finally:
-            source.close()
-        return Outcome(shown, "done", file.path, task.size, size, part=file.part, **common)
+        return Outcome(shown, "done", file.path, task.size, size, part=file.part,
+                       relative=task.relative, seen=task.seen)
 
     return Guarded(work, b"")
 
@@ -128,8 +124,7 @@ def share(
     with Output(vault.workplace, out, [b"vault share", vault.keys.vault_id, *who]) as output:
         checkpoints = Checkpoints(out, output.journal, sync=sync, force=force)
         whole = True
-        arguments = (vault.store, os.fsencode(out),
-                     (vault.keys.vault_id, vault.stanza_keys()), tuple(recipients), force,
+        arguments = (vault.store, os.fsencode(out), vault.stanza_keys(), tuple(recipients), force,
                      output.journal.run)
         for outcome in run(survey, output.tasks(survey, mirror=False), _sharer, arguments, jobs,
                            checkpoints=checkpoints, watch=watch, start_method=start_method,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -15,11 +16,13 @@ from cryptography.hazmat.primitives.keywrap import (
 )
 
 from ..container.stanza import FULL, VAULT, Stanza, stanza_info
-from ..errors import NoIdentityError, UsageError
+from ..errors import DamagedError, NoIdentityError, UsageError
 from .keys import object_wrapping_key
 
 _HEAD = struct.Struct("<I12s")
 _BODY = _HEAD.size + 16 + 40 + 16
+#: What policies call it.
+ALGORITHM = "aes-kw"
 
 
 class VaultRecipient:
@@ -27,6 +30,7 @@ class VaultRecipient:
 
     generation, stanza_key: of the latest vault key, `VaultKeys.derive(generation, "stanza")`."""
 
+    algorithm = ALGORITHM
     stanza_type = VAULT
 
     def __init__(
@@ -51,12 +55,36 @@ class VaultRecipient:
         return Stanza(VAULT, scope, self.hint, _HEAD.pack(self._generation, nonce) + sealed)
 
 
+class StanzaKeys(NamedTuple):
+    """What opens a vault's objects in another process, besides their record keys.
+
+    keys: the stanza keys of all generations; the first is generation 1."""
+
+    vault_id: bytes
+    keys: list[bytes]
+
+    def __repr__(self) -> str:
+        return f"StanzaKeys({self.vault_id.hex()})"
+
+    def identity(self, record_key: Callable[[bytes], bytes | None]) -> VaultIdentity:
+        """Return who opens them. record_key: as of VaultIdentity."""
+        def stanza_key(g: int) -> bytes:
+            if not 1 <= g <= len(self.keys):
+                raise DamagedError("the object is of a newer generation than the key table: is "
+                                   "that an old copy?")
+            return self.keys[g - 1]
+
+        return VaultIdentity(self.vault_id, stanza_key, record_key)
+
+
 class VaultIdentity:
     """Who holds a vault's keys.
 
     stanza_key: the stanza key of a generation, raises DamagedError if there is none. record_key:
     a record's key by its id, None if it is gone. Several threads may share one if they may share
     what it asks."""
+
+    algorithm = ALGORITHM
 
     def __init__(
         self, vault_id: bytes, stanza_key: Callable[[int], bytes],

@@ -15,7 +15,6 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeGuard
 
-from ..container.streams import Source
 from ..errors import DamagedError, MissingBlobError, UsageError
 from ..objects.atomic import AtomicFile, exists_error, is_part, rename_part, sync_folders
 from ..objects.buffers import FileSource, patiently, write_all
@@ -82,7 +81,7 @@ def is_local(store: Store) -> TypeGuard[FolderStore]:
     return isinstance(store, FolderStore)
 
 
-def open_blob(store: Store, name: str) -> Source:
+def open_blob(store: Store, name: str) -> FileSource | BlobSource:
     """Open a blob of which much will be read; close it."""
     return FileSource(store.descriptor(name), whole=True) if is_local(store) else BlobSource(
         store, name)

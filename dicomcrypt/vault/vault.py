@@ -18,7 +18,7 @@ from .lease import Lease
 from .recipients import remember, remove
 from .reserve import fill, reserve_path
 from .shipped import shipped
-from .stanza import VaultIdentity, VaultRecipient
+from .stanza import StanzaKeys, VaultIdentity
 from .store import FolderStore, Store, is_local
 
 if TYPE_CHECKING:
@@ -226,15 +226,11 @@ class Vault:
             keys.vault_id, lambda g: keys.derive(g, "stanza"), keys.record_key
         )
 
-    def stanza_keys(self) -> list[bytes]:
-        """The stanza keys of all generations, for workers; the first is generation 1."""
-        return [self.keys.derive(g, "stanza") for g in range(1, self.keys.generation + 1)]
-
-    def recipient(self, record_id: bytes, record_key: bytes) -> VaultRecipient:
-        """Return a record as who objects are encrypted to, under the latest vault key."""
-        g = self.keys.generation
-        return VaultRecipient(self.keys.vault_id, g, self.keys.derive(g, "stanza"), record_id,
-                              record_key)
+    def stanza_keys(self) -> StanzaKeys:
+        """What workers open objects with, besides record keys."""
+        keys = self.keys
+        return StanzaKeys(keys.vault_id,
+                          [keys.derive(g, "stanza") for g in range(1, keys.generation + 1)])
 
     def refuse_inside(self, path: str | os.PathLike[str]) -> None:
         """Raise UsageError for an output that would lie in the vault."""

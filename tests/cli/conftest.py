@@ -50,14 +50,11 @@ def command():
 
 
 @pytest.fixture(scope="session")
-def namespace():
+def namespace(need_command):
     """Run a shell script where it may mount; skip where nobody may."""
-    words = ["unshare", "-rm", "sh", "-c"]
-    try:
-        done = subprocess.run([*words, "mount -t tmpfs -o size=1m tmpfs /mnt"], check=False,
-                              capture_output=True, timeout=20)
-    except FileNotFoundError:
-        pytest.skip("unshare missing: apt-get install util-linux")
+    words = [need_command("unshare", "util-linux"), "-rm", "sh", "-c"]
+    done = subprocess.run([*words, "mount -t tmpfs -o size=1m tmpfs /mnt"], check=False,
+                          capture_output=True, timeout=20)
     if done.returncode:
         pytest.skip("no namespace in which a file system can be mounted: "
                     + done.stderr.decode(errors="replace").strip())

@@ -7,12 +7,15 @@ import subprocess
 import time
 
 import pytest
-from tree_jobs import Job
-
-pytest.importorskip("distributed", reason="distributed missing: pip install 'dicomcrypt[dask]'")
-
 from dask_cluster import FEW, DaskCluster
+from tree_jobs import Job
 from vault_world import write_dicom
+
+import dicomcrypt
+from dicomcrypt.errors import DicomcryptError, UsageError, WorkerLostError
+from tests.conftest import require_module
+
+require_module("distributed", "dask")
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +188,6 @@ def test_another_job_s_shard_is_not_waited_for(tree, dask, keys):
 
 def test_a_job_keeps_its_number_of_shards(tmp_path):
     from dicomcrypt.cluster.shards import shard_count
-    from dicomcrypt.errors import UsageError
 
     out = str(tmp_path / "out")
     assert [shard_count(out, None, 5), shard_count(out, 7, 5), shard_count(None, None, 1)] == [
@@ -257,6 +259,41 @@ def test_jobs_show_no_secrets(doctor):
                   Chunks(print, (b"secret",), "", "", True)])
     assert "secret" not in shown
     assert shown.count("...") == 3
+
+
+class Ended:
+    """A future of Dask's that has ended."""
+
+    def __init__(self, status, error=None):
+        self.status, self._error = status, error
+
+    def exception(self):
+        return self._error
+
+
+class KilledWorker(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("ended", "kind", "said"), [
+    (Ended("cancelled"), WorkerLostError, "goes on where it stopped"),
+    (Ended("error", KilledWorker()), WorkerLostError, "died again and again"),
+    (Ended("error", UsageError("as it is")), UsageError, "^as it is$"),
+    (Ended("error", ImportError("/home/someone")), DicomcryptError, "part .ImportError.: has it"),
+])
+def test_what_ended_a_task_is_said_in_our_words(ended, kind, said):
+    from dicomcrypt.cluster.connection import result_of
+
+    with pytest.raises(kind, match=said):
+        result_of(ended)
+
+
+def test_a_worker_of_another_version_does_nothing(tmp_path):
+    from dicomcrypt.cluster.work import check_same
+
+    check_same(dicomcrypt.__version__, str(tmp_path), str(tmp_path))
+    with pytest.raises(UsageError, match="must be the same"):
+        check_same("0.0", None, None)
 
 
 def test_keys_go_over_tls(tmp_path, doctor, keys, call):

@@ -240,18 +240,16 @@ def test_no_source_is_opened_for_writing_or_touched(job, monkeypatch, snapshot):
 
 
 @pytest.mark.parametrize("verb", ["encrypt", "decrypt"])
-def test_a_medium_that_is_mounted_read_only(tmp_path, doctor, keys, command, verb):
+def test_a_medium_that_is_mounted_read_only(tmp_path, doctor, keys, command, need_command, verb):
+    unshare = need_command("unshare", "util-linux")
     job = Job(tmp_path, verb, doctor)
     key = ["-r", keys / "doctor.pub"] if verb == "encrypt" else ["-i", keys / "doctor.key"]
     words = shlex.join(map(str, [*command.words, verb, job.source, *key, "-o", job.out]))
     place = shlex.quote(str(job.source))
     script = (f"mount --bind {place} {place} && mount -o remount,bind,ro {place} || exit 99\n"
               f"touch {place}/x 2>/dev/null && exit 98\n{words}")
-    try:
-        done = subprocess.run(["unshare", "-rm", "sh", "-c", script], check=False, timeout=60,
-                              capture_output=True, env=command.environment())
-    except FileNotFoundError:
-        pytest.skip("unshare missing: apt-get install util-linux")
+    done = subprocess.run([unshare, "-rm", "sh", "-c", script], check=False, timeout=60,
+                          capture_output=True, env=command.environment())
     if done.returncode == 99 or b"unshare" in done.stderr:
         pytest.skip("no namespace in which a folder can be mounted read-only")
     assert done.returncode == 0, done.stderr

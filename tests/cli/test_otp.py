@@ -15,9 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 import dicomcrypt as dc
+from tests.conftest import require_module
 
 OBJECT = "0d91b1c27a5b8f3e"
-pytest.importorskip("sqlalchemy", reason="sqlalchemy missing: pip install 'dicomcrypt[otp]'")
+require_module("sqlalchemy", "otp")
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from otp_world import OBJECT, answer_in
 
 from dicomcrypt.card.profile import KeyKind, Slot
 from dicomcrypt.card.state import FileStore, StoredKey
+from tests.conftest import require_module
 
-pytest.importorskip("sqlalchemy", reason="sqlalchemy missing: pip install 'dicomcrypt[otp]'")
+require_module("sqlalchemy", "otp")
 
 WORDS = "of the card file"
 

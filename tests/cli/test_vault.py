@@ -13,6 +13,9 @@ import time
 import pytest
 from tree_jobs import plant
 
+from dicomcrypt.vault.adding import AddOptions, add_tree
+from dicomcrypt.vault.vault import Vault
+
 
 @pytest.fixture
 def tree(tmp_path, corpus):
@@ -122,13 +125,15 @@ def _checked(call, vault, keys, plain, out):
 
 
 def test_two_adds_at_once_refuse_each_other(call, command, keys, vault, tmp_path):
-    plant(tmp_path / "in", count=3000)
+    plant(tmp_path / "in", count=1000)
     first = _started(command, tmp_path / "in", vault, keys)
-    for _ in range(500):
-        time.sleep(0.01)
+    for _ in range(5000):
+        time.sleep(0.001)
         if [p for p in vault.parent.glob("vault.*.dcmx-journal")]:
             break
+    first.send_signal(signal.SIGSTOP)  # so that it is there as long as the second one looks
     done = call("vault", "add", vault, tmp_path / "in", "-i", keys / "doctor.key", "-j", "1")
+    first.send_signal(signal.SIGCONT)
     assert first.wait() == 0
     first.stderr.close()
     assert done.status == 1
@@ -164,19 +169,26 @@ def test_a_killed_add_goes_on_with_nothing_lost_and_nothing_double(
     _checked(call, vault, keys, plain, tmp_path / "back")
 
 
+@pytest.fixture(scope="module")
+def two_patients(tmp_path_factory, doctor, corpus):
+    """A vault with a file each of two patients, which nothing changes."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "in").mkdir()
+    for name in ("CT_small.dcm", "MR_small.dcm"):
+        shutil.copy(next(p for p in corpus if p.name == name), folder / "in" / name)
+    with Vault.create(folder / "vault", {"doctor": doctor.recipient}) as vault:
+        found = list(add_tree(vault, str(folder / "in"), AddOptions(sync=False)))
+    assert [outcome.state for outcome in found] == ["done"] * 2
+    return folder / "vault"
+
+
 @pytest.mark.parametrize("words", [
     ["--patient", ""], ["--patient", "*"], ["--patient", "1CT?"], ["--study", ""], [""], ["*"],
     ["--issuer", "", "--patient", "1CT1"],
 ])  # fmt: skip
 @pytest.mark.parametrize("verb", ["get", "share"])
-def test_what_names_nothing_gives_nothing_away(tmp_path, call, keys, corpus, verb, words):
-    source, vault = tmp_path / "in", tmp_path / "vault"
-    source.mkdir()
-    for name in ("CT_small.dcm", "MR_small.dcm"):
-        shutil.copy(next(p for p in corpus if p.name == name), source / name)
-    how = ["-i", keys / "doctor.key"]
-    call("vault", "create", vault, "-r", keys / "doctor.pub")
-    assert call("vault", "add", vault, source, *how).status == 0
+def test_what_names_nothing_gives_nothing_away(tmp_path, call, keys, two_patients, verb, words):
+    vault, how = two_patients, ["-i", keys / "doctor.key"]
     more = ["--to", keys / "other.pub"] if verb == "share" else []
     done = call("vault", verb, vault, *words, *more, *how, "-o", tmp_path / "out")
     assert done.status == 2, done.err

@@ -1,12 +1,13 @@
 """The scanner under AddressSanitizer and UBSan, on mutated files."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pydicom
 import pytest
+
+from tests.conftest import absent, need
 
 REPOSITORY = Path(__file__).parents[2]
 SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -15,9 +16,7 @@ ITERATIONS = 200_000
 
 @pytest.fixture(scope="module")
 def fuzzer(tmp_path_factory) -> Path:
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        pytest.skip("C compiler missing: cc")
+    compiler = need(os.environ.get("CC", "cc"), "gcc")
     folder = tmp_path_factory.mktemp("fuzz")
     trial = folder / "trial.c"
     trial.write_text("int main(void) { return 0; }\n")
@@ -25,7 +24,7 @@ def fuzzer(tmp_path_factory) -> Path:
         [compiler, *SANITIZE, str(trial), "-o", str(folder / "trial")], capture_output=True
     )
     if linked.returncode != 0:
-        pytest.skip(f"sanitizer runtime of {compiler} missing: libasan")
+        absent(f"sanitizer runtime of {compiler} missing: apt-get install gcc")
     program = folder / "fuzz_scan"
     sources = [REPOSITORY / "csrc/tests/fuzz_scan.c", *(REPOSITORY / "csrc/scan").glob("*.c")]
     command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", *SANITIZE]

@@ -7,16 +7,16 @@ import pcscd
 import pytest
 
 from dicomcrypt.card import state
-from tests.conftest import _missing
+from tests.conftest import absent
 
 
 @pytest.fixture(scope="session")
 def room():
     missing = pcscd.available()
     if missing is not None:
-        _missing(missing)
+        absent(missing)
     if not importlib.util.find_spec("smartcard"):
-        _missing("pyscard missing: apt-get install libpcsclite-dev; pip install 'dicomcrypt[card]'")
+        absent("pyscard missing: apt-get install libpcsclite-dev; pip install 'dicomcrypt[card]'")
     with pcscd.serve() as room:
         yield room
 
@@ -53,3 +53,28 @@ def command(readers, tmp_path, monkeypatch):
     """The command line, in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
     return clinic.invoke
+
+
+# ---- the C-STORE receiver ------------------------------------------------------
+
+
+@pytest.fixture
+def receive(tmp_path):
+    from cstore import Receiver
+
+    started = []
+
+    def start(*options, **more):
+        started.append(Receiver(tmp_path / f"receiver{len(started)}", *options, **more))
+        return started[-1]
+
+    yield start
+    for receiver in started:
+        assert receiver.stop() == 0, receiver.log
+        assert receiver.parts() == []
+        assert "Traceback" not in receiver.log
+
+
+@pytest.fixture
+def file_of(corpus):
+    return lambda name: next(path for path in corpus if path.name == name)

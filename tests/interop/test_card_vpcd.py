@@ -10,14 +10,14 @@ import pcscd
 import pytest
 
 from dicomcrypt.card.vpcd import Slot
-from tests.conftest import _missing, need
+from tests.conftest import absent, need
 
 
 @pytest.fixture(scope="module")
 def room():
     missing = pcscd.available()
     if missing is not None:
-        _missing(missing)
+        absent(missing)
     with pcscd.serve() as room:
         yield room
 

@@ -8,10 +8,9 @@ import re
 import subprocess
 import sys
 
-import pytest
 import run
 
-from tests.conftest import _missing
+from tests.conftest import absent, require_module
 
 EXAMPLE = pathlib.Path(run.__file__)
 PACKAGE = pathlib.Path(importlib.util.find_spec("dicomcrypt").origin).parents[1]
@@ -44,7 +43,7 @@ def _environment():
 
 def test_the_clinic_plays_and_leaves_nothing_behind(tmp_path):
     for command in run.missing():
-        _missing(f"a part of the example is missing: {command}")
+        absent(f"a part of the example is missing: {command}")
     done = play("--keep", str(tmp_path / "clinic"), TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     shown, _, table = done.stdout.partition("==== refused ====\n")
@@ -69,8 +68,7 @@ def test_the_clinic_plays_and_leaves_nothing_behind(tmp_path):
 
 
 def test_what_is_missing_is_said_with_its_package(tmp_path):
-    if importlib.util.find_spec("smartcard") is None:
-        pytest.skip("pyscard missing: pip install 'dicomcrypt[card]'")
+    require_module("smartcard", "card")
     done = play(PATH=str(tmp_path))
     assert done.returncode == 1
     assert re.search(r"apt-get install .*iproute2 util-linux.* openssl", done.stdout)

@@ -9,7 +9,7 @@ import postgres
 import pytest
 from otp_world import World
 
-from tests.conftest import _missing, require_module
+from tests.conftest import absent, require_module
 from tests.unit.otp.test_race import *  # noqa: F403  the same races
 from tests.unit.otp.test_rules import *  # noqa: F403  the same rules
 
@@ -25,7 +25,7 @@ def server():
         return
     folder = postgres.programs()
     if folder is None:
-        _missing("initdb missing: apt-get install postgresql")
+        absent("initdb missing: apt-get install postgresql")
     with postgres.serve(folder) as url:
         yield url
 

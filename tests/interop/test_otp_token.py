@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from dicomcrypt.errors import TokenError, UsageError
 from dicomcrypt.otp.code import CodeKey
-from tests.conftest import _missing, need, require_module
+from tests.conftest import absent, need, require_module
 
 PIN = "493817"
 MODULES = [pathlib.Path(p) for p in ("/usr/lib/softhsm/libsofthsm2.so",
@@ -24,7 +24,7 @@ def token(tmp_path_factory):
     util, openssl = need("softhsm2-util", "softhsm2"), need("pkcs11-tool", "opensc")
     module = next((str(path) for path in MODULES if path.exists()), None)
     if module is None:
-        _missing("the module of softhsm2 missing: apt-get install softhsm2")
+        absent("the module of softhsm2 missing: apt-get install softhsm2")
     folder = tmp_path_factory.mktemp("token")
     (folder / "tokens").mkdir()
     (folder / "softhsm2.conf").write_text(
@@ -81,7 +81,7 @@ def test_other_keys_and_ways_are_refused(token):
 
 
 def test_a_folder_with_a_key_in_a_token_opens_links(token, tmp_path):
-    pytest.importorskip("sqlalchemy", reason="sqlalchemy missing: pip install 'dicomcrypt[otp]'")
+    require_module("sqlalchemy", "otp")
     from otp_world import World
 
     from dicomcrypt.otp import home

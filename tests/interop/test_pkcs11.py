@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 import dicomcrypt as dc
 from dicomcrypt.container.stanza import stanza_info
 from dicomcrypt.keys import dhkem, spki
-from tests.conftest import _missing, need, require_module
+from tests.conftest import absent, need, require_module
 
 PIN, WRONG = "493817", "111222"
 MODULES = [pathlib.Path(p) for p in ("/usr/lib/softhsm/libsofthsm2.so",
@@ -31,7 +31,7 @@ def module():
     need("softhsm2-util", "softhsm2")
     found = next((str(path) for path in MODULES if path.exists()), None)
     if found is None:
-        _missing("the module of softhsm2 missing: apt-get install softhsm2")
+        absent("the module of softhsm2 missing: apt-get install softhsm2")
     return found
 
 

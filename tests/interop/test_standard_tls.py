@@ -1,27 +1,20 @@
-"""TLS by PS3.15 B.12: against dcmtk's storescu and storescp, and openssl for what those cannot."""
+"""TLS by PS3.15 B.12: both sides of ours, and openssl for what dcmtk cannot."""
 
 import contextlib
-import functools
-import gc
-import os
-import shutil
 import socket
 import ssl
 import subprocess
 import threading
 import time
-import warnings
 from types import SimpleNamespace
 
-import pydicom
 import pytest
-from certificates import DAY, Maker
-from pydicom.uid import CTImageStorage
+from tls_world import client, make_world, server
 
 from dicomcrypt.errors import CertificateRefusedError, UsageError
 from dicomcrypt.pki.checking import Trust
 from dicomcrypt.standard.tls import PeerRefusedError, client_context, server_context
-from tests.conftest import need, require_module
+from tests.conftest import need
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 #: Of servers that judge nobody.
@@ -30,47 +23,9 @@ PLAIN = type("Plain", (ssl.SSLSocket,), {"peer": None})
 OLD = ("-cipher", "ALL:@SECLEVEL=0")
 
 
-@functools.cache
-def dcmtk(name):
-    """The path of a program of dcmtk: pynetdicom brings others of these names."""
-    for folder in os.get_exec_path():
-        path = shutil.which(name, path=folder)
-        if path and b"dcmtk" in subprocess.run([path, "--version"], check=False,
-                                               capture_output=True).stdout:
-            return path
-    return need(f"dcmtk-{name}", "dcmtk")
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Certificates of all kinds as files: one PEM of key and chain each, and the roots."""
-    folder = tmp_path_factory.mktemp("tls")
-    root = Maker.root("Root", begin=-60 * DAY)
-    issuer = root.authority("Issuer", begin=-60 * DAY)
-    stranger = Maker.root("Stranger", begin=-60 * DAY)
-    both = ["tls-server", "tls-client"]
-    made = {
-        "node": issuer.leaf("node", uses=both),
-        "hospital": issuer.leaf("hospital", uses=both, role="hospital"),
-        "doctor": issuer.leaf("doctor", uses=both, role="physician"),
-        "rsa": issuer.leaf("rsa", uses=both, kind="rsa-2048"),
-        "expired": issuer.leaf("expired", uses=both, begin=-30 * DAY, end=-DAY),
-        "revoked": issuer.leaf("revoked", uses=both),
-        "stranger": stranger.leaf("stranger", uses=both),
-        "signer": issuer.leaf("signer", uses=["signing"]),
-        "server-only": issuer.leaf("server", uses=["tls-server"]),
-    }
-    for name, one in made.items():
-        above = issuer.pem() if name != "stranger" else b""
-        (folder / f"{name}.pem").write_bytes(one.key_pem() + one.pem() + above)
-        (folder / f"{name}.key").write_bytes(one.key_pem())
-        (folder / f"{name}.crt").write_bytes(one.pem() + above)
-    (folder / "ca.pem").write_bytes(root.pem() + issuer.pem())
-    (folder / "strangers.pem").write_bytes(stranger.pem())
-    crl = issuer.crl(made["revoked"])
-    trust = Trust((root.certificate,), (issuer.certificate,), (crl,))
-    return SimpleNamespace(file=lambda name: folder / name, trust=trust,
-                           strangers=Trust((stranger.certificate,)))
+    return make_world(tmp_path_factory.mktemp("tls"))
 
 
 @contextlib.contextmanager
@@ -115,15 +70,6 @@ def nothing_said(port, context):
         return True
 
 
-def client(world, name="node", **options):
-    options = {"trust": world.trust, "check_hostname": False, **options}
-    return client_context(world.file(f"{name}.pem"), **options)
-
-
-def server(world, name="node", **options):
-    return server_context(world.file(f"{name}.pem"), **{"trust": world.trust, **options})
-
-
 def wait_for(errors):
     for _ in range(500):
         if errors:
@@ -138,15 +84,6 @@ def ungated(world, name):
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.load_cert_chain(world.file(f"{name}.pem"))
     return context
-
-
-@pytest.fixture(autouse=True)
-def what_pynetdicom_leaves():
-    """Sockets of associations that came to nothing are closed when they are collected."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 # ---- one with the other --------------------------------------------------------
@@ -334,137 +271,3 @@ def openssl_server(world, *words):
 def test_our_client_refuses_them_too(world, words):
     with openssl_server(world, *words) as port, pytest.raises(OSError):  # noqa: PT011
         greeting(port, client(world))
-
-
-# ---- dcmtk -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def ct(corpus):
-    return next(p for p in corpus if p.name == "CT_small.dcm")
-
-
-@contextlib.contextmanager
-def our_scp(context):
-    require_module("pynetdicom", "gateway")
-    from pynetdicom import AE, evt
-
-    stored = []
-    ae = AE("OURS")
-    ae.add_supported_context(CTImageStorage)
-    ae.network_timeout = ae.acse_timeout = 10
-    handlers = [(evt.EVT_C_STORE, lambda event: stored.append(event.dataset.PatientID) or 0)]
-    scp = ae.start_server(("127.0.0.1", 0), block=False, ssl_context=context,
-                          evt_handlers=handlers)
-    yield SimpleNamespace(port=scp.server_address[1], stored=stored)
-    ae.shutdown()
-
-
-def storescu(world, port, name, ct, *words, ca="ca.pem"):
-    return subprocess.run(
-        [dcmtk("storescu"), "+tls", world.file(f"{name}.key"), world.file(f"{name}.crt"), "+cf",
-         world.file(ca), *words, "127.0.0.1", str(port), ct], check=False, capture_output=True,
-        timeout=30,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "words"), [("node", ()), ("rsa", ("+px",)),
-                                             ("hospital", ("+pz",))])
-def test_storescu_stores_with_us(world, ct, name, words):
-    with our_scp(server(world, "rsa" if name == "rsa" else "node")) as ours:
-        done = storescu(world, ours.port, name, ct, *words)
-        assert done.returncode == 0, done.stderr
-        assert ours.stored == ["1CT1"]
-
-
-@pytest.mark.parametrize("name", ["expired", "stranger", "revoked", "server-only"])
-def test_storescu_with_such_a_certificate_stores_nothing(world, ct, name):
-    with our_scp(server(world)) as ours:
-        assert storescu(world, ours.port, name, ct).returncode != 0
-        assert ours.stored == []
-        assert storescu(world, ours.port, "node", ct).returncode == 0  # it serves on
-
-
-@pytest.mark.parametrize("suite", ["TLS_RSA_WITH_AES_128_CBC_SHA",
-                                   "TLS_DHE_RSA_WITH_AES_256_CBC_SHA256"])
-def test_storescu_with_weak_suites_alone_stores_nothing(world, ct, suite):
-    """+pn begins without any suite but the null one, which does not get through either."""
-    with our_scp(server(world, "rsa")) as ours:
-        assert storescu(world, ours.port, "rsa", ct, "+pn", "+cs", suite).returncode != 0
-        assert ours.stored == []
-
-
-def test_storescu_and_the_role_that_is_wanted(world, ct):
-    with our_scp(server(world, roles=["hospital"])) as ours:
-        assert storescu(world, ours.port, "doctor", ct).returncode != 0
-        assert ours.stored == []
-        assert storescu(world, ours.port, "hospital", ct).returncode == 0
-        assert ours.stored == ["1CT1"]
-
-
-def test_storescu_refuses_us_if_it_does_not_know_our_issuer(world, ct):
-    with our_scp(server(world)) as ours:
-        assert storescu(world, ours.port, "node", ct, ca="strangers.pem").returncode != 0
-        assert ours.stored == []
-
-
-@contextlib.contextmanager
-def storescp(world, folder, name, *words):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [dcmtk("storescp"), "+tls", world.file(f"{name}.key"), world.file(f"{name}.crt"), "+cf",
-         world.file("ca.pem"), "-od", folder, *words, str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        for _ in range(300):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.02)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
-
-
-def store(port, context, ct):
-    """Whether a C-STORE by pynetdicom came through."""
-    require_module("pynetdicom", "gateway")
-    from pynetdicom import AE
-
-    ae = AE("OURS")
-    ae.acse_timeout = ae.connection_timeout = ae.network_timeout = 10
-    ae.add_requested_context(CTImageStorage)
-    association = ae.associate("127.0.0.1", port, tls_args=(context, "localhost"))
-    if not association.is_established:
-        left = getattr(association.dul.socket, "socket", None)
-        if left is not None:
-            left.close()
-        return False
-    try:
-        return association.send_c_store(pydicom.dcmread(ct)).Status == 0
-    finally:
-        association.release()
-
-
-@pytest.mark.parametrize("name", ["node", "rsa"])
-def test_we_store_with_storescp(world, ct, tmp_path, name):
-    with storescp(world, tmp_path, name) as port:
-        assert store(port, client(world, name), ct)
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.parametrize("name", ["expired", "stranger", "revoked", "doctor"])
-def test_we_store_nothing_with_such_a_storescp(world, ct, tmp_path, name):
-    with storescp(world, tmp_path, name) as port:
-        assert not store(port, client(world), ct)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_storescp_refuses_strangers_of_ours(world, ct, tmp_path):
-    with storescp(world, tmp_path, "node") as port:
-        context = client(world)
-        context.load_cert_chain(world.file("stranger.pem"))
-        assert not store(port, context, ct)
-    assert list(tmp_path.iterdir()) == []

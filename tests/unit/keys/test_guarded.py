@@ -1,6 +1,5 @@
 """What a hostile file of another program, or a passphrase, could do to the library."""
 
-import shutil
 import subprocess
 import time
 
@@ -16,7 +15,11 @@ from dicomcrypt.keys.signing import Signer
 from dicomcrypt.pki.files import load_private_key
 
 KIND = "hpke-p256"
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl")
+
+
+@pytest.fixture
+def openssl_there(need_command):
+    need_command("openssl", "openssl")
 
 
 def packed(passphrase: str | None = "x"):  # noqa: S107
@@ -62,7 +65,7 @@ def openssl(*words):
     subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
 
 
-@needs_openssl
+@pytest.mark.usefixtures("openssl_there")
 @pytest.mark.parametrize("words", [
     ["pkcs12", "-export", "-iter", "30000"], ["pkcs12", "-export", "-legacy", "-iter", "30000"],
     ["pkcs12", "-export", "-keypbe", "NONE", "-certpbe", "NONE", "-iter", "50001"],
@@ -122,7 +125,7 @@ def test_usual_files_pass_the_bounds():
     assert guarded.call(load_der_private_key, make.private_der(KIND, "x"), b"x") is not None
 
 
-@needs_openssl
+@pytest.mark.usefixtures("openssl_there")
 def test_contents_of_indefinite_length_are_counted_too():
     data = packed()
     _, content, mac = guarded._Reader().first(data).parts

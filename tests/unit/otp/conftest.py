@@ -1,11 +1,13 @@
 import pytest
 
-pytest.importorskip("sqlalchemy", reason="sqlalchemy missing: pip install 'dicomcrypt[otp]'")
-pytest.importorskip("alembic", reason="alembic missing: pip install 'dicomcrypt[otp]'")
+from tests.conftest import require_module
 
-from otp_world import World
+require_module("sqlalchemy", "otp")
+require_module("alembic", "otp")
 
-from dicomcrypt.otp import home
+from otp_world import World  # noqa: E402  if both are there
+
+from dicomcrypt.otp import home  # noqa: E402
 
 
 @pytest.fixture(scope="session")

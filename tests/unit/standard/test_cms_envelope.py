@@ -130,9 +130,15 @@ def test_a_password_is_not_hashed_for_ever():
 
 def test_the_policy_is_asked(monkeypatch):
     monkeypatch.setattr(policy, "current", lambda: policy.preset("fips"))
-    with pytest.raises(PolicyError):
+    with pytest.raises(PolicyError, match="use rsa-oaep-sha256,"):
         recipient(classic=True)
     recipient()
+
+
+def test_a_refused_certificate_s_remedy_is_one_that_cms_has(monkeypatch):
+    monkeypatch.setattr(policy, "current", lambda: policy.preset("bsi"))
+    with pytest.raises(PolicyError, match=r"wants 3000 bits .*; use cms-ecdh-p256, or see"):
+        recipient()
 
 
 def test_recipients_are_counted():

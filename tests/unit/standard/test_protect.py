@@ -28,8 +28,15 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from dicomcrypt.errors import DamagedError, NoIdentityError, NotMeantError, PolicyError
+from dicomcrypt.errors import (
+    DamagedError,
+    NoIdentityError,
+    NotMeantError,
+    PolicyError,
+    UsageError,
+)
 from dicomcrypt.standard import cms_envelope as cms
+from dicomcrypt.standard import dicomfile
 from dicomcrypt.standard.dicomfile import DicomFile
 from dicomcrypt.standard.profile import Profile
 from dicomcrypt.standard.reveal import reveal
@@ -282,6 +289,14 @@ def test_text_in_pixels_is_refused_unless_it_is_said(tmp_path):
     with pytest.raises(PolicyError, match="--burned-in"):
         changed(tmp_path / "in", tmp_path / "out", protector().protect)
     protect_to(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_a_file_with_much_beside_its_pixels_is_to_be_encrypted_whole(syntax, tmp_path, monkeypatch):
+    (tmp_path / "in").write_bytes(file_of(small(EncapsulatedDocument=bytes(1 << 20)), syntax))
+    monkeypatch.setattr(dicomfile, "MAX_HEAD", 1 << 19)
+    with pytest.raises(UsageError, match="encrypt the whole file instead"):
+        protect_to(tmp_path / "in", tmp_path / "out")
 
 
 def test_nobody_else_reveals(tmp_path):

@@ -98,6 +98,17 @@ def test_a_record_gives_its_bytes_back(shared):
     assert data.endswith(b"original pixels!" + bytes(10))
 
 
+def test_a_record_that_nobody_claims_is_an_element_as_others(shared):
+    """Its private block has no creator, so it may mean anything."""
+    claimed = record(shared, head_of())
+    value = claimed[len(encode(CREATOR_TAG, b"LO", CREATOR, LITTLE)) :]
+    forge(shared, NAME + value)
+    reveal_to(shared, shared.with_name("back"))
+    with DicomFile(shared.with_name("back")) as file:
+        found = {e.tag: file.head[e.begin : e.end] for e in file.before}
+    assert (found[0x00100010], found[RECORD_TAG]) == (NAME, value)
+
+
 @pytest.mark.parametrize("how", ["pixels", "pixels behind", "hidden behind", "syntax", "no file"])
 def test_a_record_does_not_change_pixels_or_transfer_syntax(how, shared):
     head, behind = head_of(), b""

@@ -22,14 +22,6 @@ from dicomcrypt.vault.selecting import find_record
 from dicomcrypt.vault.vault import Vault, read_header
 
 
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    with made.open() as vault:
-        made.add(vault)
-    return made
-
-
 def restore(world, source, *, force=False):
     store, vault_id = read_header(world.path)
     return restore_keys(

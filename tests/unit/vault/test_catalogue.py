@@ -58,8 +58,6 @@ def test_what_is_added_is_found(store, keys):
         one = patient_rows(1, 6)[3]
         assert catalogue.object(one.object_id) == [(IDS[1], one)]
         assert catalogue.same_instance(one.SOPInstanceUID) == [(IDS[1], one)]
-        assert catalogue.by_digest([IDS[1]], one.dedupe_digest) == [(IDS[1], one)]
-        assert catalogue.by_digest([IDS[0]], one.dedupe_digest) == []
         assert catalogue.record_of("HOSPITAL A", " P0000001 ") == [IDS[1]]
         assert catalogue.record_of("HOSPITAL B", "P0000001") == []
         assert catalogue.identities(IDS[1]) == [identity_row("HOSPITAL A", "P0000001")]

@@ -5,7 +5,7 @@ import shutil
 
 import pydicom
 import pytest
-from vault_world import World, write_dicom
+from vault_world import write_dicom
 
 from dicomcrypt.errors import UsageError
 from dicomcrypt.vault.checking import Check
@@ -14,14 +14,6 @@ from dicomcrypt.vault.merging import merge
 from dicomcrypt.vault.repairing import repair
 from dicomcrypt.vault.selecting import find_record
 from dicomcrypt.vault.vault import object_name
-
-
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    with made.open() as vault:
-        made.add(vault)
-    return made
 
 
 def check(world, *, notes=False, **how):

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from vault_crash import Crasher
-from vault_world import World, write_dicom
+from vault_world import write_dicom
 
 from dicomcrypt.errors import DamagedError, PolicyError, UsageError
 from dicomcrypt.keys import keyfile
@@ -18,14 +18,6 @@ from dicomcrypt.vault.recipients import add as add_recipient
 from dicomcrypt.vault.rekeying import DOCUMENT, rewrap_deep
 from dicomcrypt.vault.repairing import repair
 from dicomcrypt.vault.selecting import find_record
-
-
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    with made.open() as vault:
-        made.add(vault)
-    return made
 
 
 def rewrap(vault):

@@ -9,7 +9,7 @@ from vault_rows import patient_rows
 
 from dicomcrypt.errors import DamagedError, UsageError
 from dicomcrypt.native._cbor import encode_map
-from dicomcrypt.vault.rows import FIELDS, TEXT_LIMIT, Row, identity_row, row_of
+from dicomcrypt.vault.rows import FIELDS, TEXT_LIMIT, Row, fields_of, identity_row
 
 BASE = {"object_id": b"o" * 16, "path": b"a/b", "size": 1, "object_size": 2, "mtime_ns": -3,
         "added_ns": 4, "core_digest": b"c" * 16}  # fmt: skip
@@ -30,9 +30,12 @@ def test_keys_are_those_of_the_specification():
 
 
 def test_text_is_trimmed_bounded_and_can_be_written():
-    row = row_of({"PatientID": " 17 \0", "PatientName": "a\udcff", "StudyDate": "2020.01.31",
-                  "StudyDescription": "x" * 5000, "StudyID": "  ", "NumberOfFrames": "12",
-                  "Rows": "many", "Manufacturer": "left out"}, **BASE)  # fmt: skip
+    found = fields_of({
+        "PatientID": " 17 \0", "PatientName": "a\udcff", "StudyDate": "2020.01.31",
+        "StudyDescription": "x" * 5000, "StudyID": "  ", "NumberOfFrames": "12", "Rows": "many",
+        "Manufacturer": "left out",
+    })  # fmt: skip
+    row = Row(**found, **BASE)
     assert (row.PatientID, row.PatientName, row.StudyDate) == ("17", "a?", "20200131")
     assert len(row.StudyDescription) == TEXT_LIMIT
     assert (row.StudyID, row.frames, row.rows) == (None, 12, None)

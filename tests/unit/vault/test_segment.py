@@ -134,7 +134,7 @@ def test_forged_frames_are_refused_or_whole(data):
     except DamagedError:
         return
     rows = list(block.rows())
-    assert len(rows) == block.count + len(block.identities)
+    assert len(rows) == block.total + len(block.identities)
     seg.encode_frame(rows)
 
 

@@ -6,7 +6,6 @@ import shutil
 import socket
 
 import pytest
-from vault_world import World
 
 from dicomcrypt.errors import DamagedError, DicomcryptError
 from dicomcrypt.trees.tree import DecryptOptions
@@ -18,14 +17,6 @@ from dicomcrypt.vault.store import FolderStore
 from dicomcrypt.vault.vault import is_vault, object_name, read_header
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes")
-
-
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    with made.open() as vault:
-        made.add(vault)
-    return made
 
 
 def stand_in(kind, path, safe) -> None:
