@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -41,31 +42,23 @@ RESUMING = ("encrypt", "decrypt", "rewrap", "verify", "vault add", "vault get", 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are used.
 
-    modules: where each command is, `module` of this package or `module:variable`. A command whose
-    module is not there is not shown."""
+    modules: where each command is: `module` of this package, whose variable has the command's name
+    with _ for -, or `module:variable`."""
 
-    def __init__(self, *args, modules: dict[str, str], **options) -> None:
+    def __init__(self, *args: Any, modules: dict[str, str], **options: Any) -> None:
         super().__init__(*args, **options)
         self.modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        from importlib.util import find_spec
-
-        return [name for name in self.modules if find_spec(self._module(name), __name__)]
+        return list(self.modules)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.modules:
             return None
-        try:
-            module = import_module(self._module(name), __name__)
-        except ModuleNotFoundError as error:
-            if error.name != f"{__name__}{self._module(name)}":
-                raise
-            return None
-        return getattr(module, self.modules[name].partition(":")[2] or name)
-
-    def _module(self, name: str) -> str:
-        return f".{self.modules[name].partition(':')[0]}"
+        module, _, variable = self.modules[name].partition(":")
+        found: click.Command = getattr(import_module(f".{module}", __name__),
+                                       variable or name.replace("-", "_"))
+        return found
 
 
 @click.group(

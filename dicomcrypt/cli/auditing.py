@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from .. import config
 from ..errors import DiskFullError, UsageError
+
+if TYPE_CHECKING:
+    from ..audit import AuditLog
 
 #: Jobs of more files than this tell how many; up to it also which objects.
 MOST_OBJECTS = 16
@@ -36,7 +39,7 @@ def configured() -> dict[str, Any]:
     return {**found, "sync": settings.get("sync", True)}
 
 
-def open_log(settings: dict[str, Any]):
+def open_log(settings: dict[str, Any]) -> AuditLog:
     """Open the configured log, with its signer."""
     from ..audit import AuditLog
 
@@ -83,8 +86,11 @@ class Job:
         if path is not None and len(self.paths) <= MOST_OBJECTS:
             self.paths.append(path)
 
-    def end(self, status: int, *, ids: Iterable[str] = (), **details: Any) -> None:
-        """ids: of what is not a file that `saw` was told of."""
+    def end(
+        self, status: int, *, ids: Iterable[str] = (), details: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record how it ended. ids: of what is not a file that `saw` was told of."""
+        details = details or {}
         outcome = _OUTCOMES.get(status, "failed")
         if outcome == "failed" and details.get("done"):
             outcome = "partial"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +16,13 @@ from . import auditing
 from . import options as opt
 from . import pki_options as pko
 from .card_pin import new_secret
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from ..card.personal import Deliver
+    from ..card.profile import Slot
+    from ..pki.names import Subject
 
 
 @click.command(epilog="""\b
@@ -45,8 +55,13 @@ encryption and tls-client, and put what it returns into the card with `card cert
 @opt.passphrase
 @opt.force
 @pko.quiet
-def init(folder, requests, authority, role, name, first_name, organisation, department, email,
-         begin, end, days, iccsn, kind, pin_file, puk_file, ask, passphrase_file, force, quiet):
+def init(
+    folder: str | None, requests: str | None, authority: str | None, role: str, name: str | None,
+    first_name: str | None, organisation: str | None, department: str | None, email: str | None,
+    begin: datetime | None, end: datetime | None, days: int | None, iccsn: str | None, kind: str,
+    pin_file: str | None, puk_file: str | None, ask: bool, passphrase_file: str | None, force: bool,
+    quiet: bool,
+) -> None:
     """Personalise an empty card: it makes its keys, and gets PIN, PUK and certificates.
 
     The PIN has 6 to 12 digits, the PUK 8 to 12. The passphrase is the authority's. What was
@@ -78,26 +93,34 @@ def init(folder, requests, authority, role, name, first_name, organisation, depa
             _by_authority(run, folder, subject, pko.asker(ask, passphrase_file), begin, end)
         else:
             known = files.load_certificate(authority) if authority is not None else None
-            run(certify=functools.partial(_keep, Path(requests), force), authority=known)
+            run(certify=functools.partial(_keep, Path(requests or ""), force), authority=known)
     if not quiet:
         say(f"card {session.name}: in operation, for {subject.common_name} ({role})")
 
 
-def _by_authority(run, folder: str, subject, passphrase, begin, end) -> None:
+def _by_authority(
+    run: Callable[..., None], folder: str, subject: Subject, passphrase: Callable[[], str],
+    begin: datetime | None, end: datetime | None,
+) -> None:
     from ..card.personal import USES
     from ..pki.authority import Authority
 
     once = functools.cache(passphrase)  # asked for once, for three certificates
     with Authority(folder) as authority:
 
-        def certify(slot, request, deliver) -> None:
+        def certify(
+            slot: Slot, request: x509.CertificateSigningRequest, deliver: Deliver
+        ) -> None:
             authority.issue(request.public_key(), subject, [USES[slot]], once, begin=begin,
                             end=end, deliver=deliver)
 
         run(certify=certify, authority=authority.certificate("issuing"))
 
 
-def _keep(folder: Path, force: bool, slot, request, deliver) -> None:
+def _keep(
+    folder: Path, force: bool, slot: Slot, request: x509.CertificateSigningRequest,
+    deliver: Deliver,
+) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     os.makedirs(folder, exist_ok=True)
@@ -121,7 +144,10 @@ This needs pcscd and its driver vpcd (Debian: pcscd, vsmartcard-vpcd). It ends w
 @click.option("--passphrase-file", metavar="FILE", help="Take the passphrase of the files, which "
               "is not the PIN, from a file's first line.")
 @pko.quiet
-def emulate(paths, port, roles, passphrase_file, quiet):
+def emulate(
+    paths: tuple[str, ...], port: int, roles: tuple[str, ...], passphrase_file: str | None,
+    quiet: bool,
+) -> None:
     """Put software cards into the virtual readers of pcscd.
 
     The state of a card is in a file under a passphrase of its own. An older copy of the file is an
@@ -129,7 +155,7 @@ def emulate(paths, port, roles, passphrase_file, quiet):
     """
     from ..card.profile import CardRole
     from ..card.software import SoftwareCard
-    from ..card.vpcd import Slot
+    from ..card.vpcd import Slot as Reader
     from ..card.vpcd import emulate as serve
     from .card_options import state_passphrase
     from .console import say
@@ -150,7 +176,7 @@ def emulate(paths, port, roles, passphrase_file, quiet):
             if not quiet:
                 say(f"{path}: {event}")
 
-        serve([Slot(card, port + number, told=functools.partial(told, path))
+        serve([Reader(card, port + number, told=functools.partial(told, path))
                for number, (card, path) in enumerate(zip(cards, paths, strict=True))])
     finally:
         for card in cards:

@@ -30,7 +30,8 @@ def open_card(*, role: Any = None, whose: str = "") -> CardSession:
     cards = click.get_current_context().find_root().meta.setdefault(_OPEN, {})
     if whose not in cards:
         cards[whose] = _session(whose, role)
-    return cards[whose]
+    session: CardSession = cards[whose]
+    return session
 
 
 def _session(whose: str, role: Any) -> CardSession:
@@ -88,7 +89,7 @@ def state_passphrase(path: str, file: str | None, *, confirm: bool, option: str)
     from .console import ask_secret
 
     if file is not None:
-        return opt.read_passphrase(False, file, confirm=False) or ""
+        return opt.needed_passphrase(False, file, confirm=False)
     return ask_secret(f"passphrase of the card file {path!r} (not the PIN)",
                       f"give {option} FILE", confirm=confirm)
 

@@ -39,7 +39,7 @@ Examples:
 @opt.card_place
 @opt.pin
 @_new_pin
-def change(new_pin_file):
+def change(new_pin_file: str | None) -> None:
     """Change the PIN: the old one, then the new one twice. A wrong old one costs a try."""
     from .card_options import open_card, read_pin
     from .console import say
@@ -61,7 +61,7 @@ Examples:
 @click.option("--puk-file", metavar="FILE", help="Take the PUK from a file's first line.")
 @opt.last_try
 @_new_pin
-def unblock(puk_file, new_pin_file):
+def unblock(puk_file: str | None, new_pin_file: str | None) -> None:
     """Set a new PIN by the PUK. Each use of the PUK counts, the right one too."""
     from ..card.profile import PUK
     from ..errors import WrongPinError
@@ -90,7 +90,7 @@ Examples:
   dicomcrypt card pin tries --reader "HPJC 00 00"
 """)
 @opt.card_place
-def tries():
+def tries() -> None:
     """Say how many tries of the PIN and uses of the PUK are left; it spends none."""
     from ..card.profile import PIN, PUK
     from .card_options import open_card

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,14 +13,20 @@ from . import auditing
 from . import options as opt
 from . import pki_options as pko
 
+if TYPE_CHECKING:
+    from ..card.keys import CardECPrivateKey, CardRSAPrivateKey
+
 _MOST_SIGNED = 1 << 28
 
 
-def _digest(path: str) -> bytes:
+def _digest(path: str, name: str = "sha256") -> bytes:
     import hashlib
 
+    sums = hashlib.new(name)
     with click.open_file(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        while piece := file.read(1 << 18):
+            sums.update(piece)
+    return sums.digest()
 
 
 @click.command(epilog="""\b
@@ -35,7 +43,7 @@ Examples:
 @opt.pin
 @opt.force
 @pko.quiet
-def sign(path, output, raw, force, quiet):
+def sign(path: str, output: str | None, raw: bool, force: bool, quiet: bool) -> None:
     """Sign a file with the card's signature key: a CMS beside it, with the certificate."""
     from ..card.identity import card_signer
     from ..card.keys import card_key
@@ -63,7 +71,7 @@ def sign(path, output, raw, force, quiet):
         say(f"signature: {target}")
 
 
-def _raw_signature(key, digest: bytes) -> bytes:
+def _raw_signature(key: CardRSAPrivateKey | CardECPrivateKey, digest: bytes) -> bytes:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 
@@ -85,7 +93,7 @@ Examples:
 @opt.card_place
 @opt.pin
 @opt.force
-def decrypt(path, output, force):
+def decrypt(path: str, output: str, force: bool) -> None:
     """Open an RSA-OAEP cryptogram (SHA-256) with the card's deciphering key.
 
     Objects are decrypted by `dicomcrypt decrypt --card`.
@@ -120,7 +128,7 @@ def decrypt(path, output, force):
             raise
         raise DamagedError(f"{path!r} does not open: it is damaged, or for another card") from None
     if output == "-":
-        click.get_binary_stream("stdout").write(plain)
+        sys.stdout.buffer.write(plain)
     else:
         write_private(output, plain, force=force)
 
@@ -142,7 +150,7 @@ Examples:
 @opt.card_place
 @opt.pin
 @pko.quiet
-def write(path, quiet):
+def write(path: str, quiet: bool) -> None:
     """Write the SHA-256 of a file into the card. Needs the PIN."""
     from ..card.profile import hash_content
     from .card_options import give_pin, open_card
@@ -164,10 +172,8 @@ Examples:
 @click.argument("path", metavar="FILE")
 @opt.card_place
 @pko.quiet
-def check(path, quiet):
+def check(path: str, quiet: bool) -> None:
     """Compare a file with the hash in the card."""
-    import hashlib
-
     from ..card.profile import parse_hash
     from .card_options import open_card
     from .console import say
@@ -177,9 +183,7 @@ def check(path, quiet):
     if not content:
         raise UsageError(f"card {session.name}: there is no hash in it")
     name, wanted = parse_hash(content)
-    with click.open_file(path, "rb") as file:
-        found = hashlib.file_digest(file, name).digest()
-    if not hmac.compare_digest(found, wanted):
+    if not hmac.compare_digest(_digest(path, name), wanted):
         raise DamagedError(f"{path!r} is not the file whose hash is in the card: it was "
                            "changed, or is another one")
     if not quiet:

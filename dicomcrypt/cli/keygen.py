@@ -24,7 +24,9 @@ Examples:
 @opt.passphrase
 @opt.force
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def keygen(output, kind, ask, passphrase_file, force, as_json):
+def keygen(
+    output: str, kind: str, ask: bool, passphrase_file: str | None, force: bool, as_json: bool,
+) -> None:
     """Make a key pair: a secret identity and a public recipient.
 
     Keep a copy of the identity in a safe place: without it, what was encrypted to it is lost.

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from ..errors import DeliveryError, UsageError
 from . import options as opt
 from . import otp_options as oo
 
+if TYPE_CHECKING:
+    from ..otp.home import Home
+    from ..otp.links import Subject
+
 _link = click.argument("link", metavar="LINK")
 _person = click.argument("name", metavar="PERSON")
 _FIELDS = ("the code", "the sum of its digits")
 
 
-def _subject(home, purpose, name, link):
+def _subject(home: Home, purpose: str, name: str, link: str) -> Subject:
     """Link and person, who must fit: whoever administers may know why not."""
     with home.context.store.transaction() as tx:
         home.persons.registered(tx, name)
@@ -26,7 +32,7 @@ def _subject(home, purpose, name, link):
     return found
 
 
-def _deliver(home, as_json, quiet, **facts):
+def _deliver(home: Home, as_json: bool, quiet: bool, **facts: Any) -> None:
     """Deliver what waits; raise DeliveryError for what could not be."""
     from .console import complain, print_json, say
 
@@ -54,7 +60,9 @@ Examples:
 @oo.folder
 @oo.as_json
 @oo.quiet
-def register(link, name, console, folder, as_json, quiet):
+def register(
+    link: str, name: str, console: bool, folder: str | None, as_json: bool, quiet: bool,
+) -> None:
     """Begin to bind a link to a person: send codes to the e-mail and to the mobile."""
     with oo.opened(folder, console=console) as home:
         _subject(home, "email", name, link)
@@ -72,7 +80,7 @@ Examples:
 @oo.card
 @oo.folder
 @oo.quiet
-def prove(link, name, folder, quiet):
+def prove(link: str, name: str, folder: str | None, quiet: bool) -> None:
     """Bind a link to a person by the code of the e-mail and that of the SMS."""
     with oo.opened(folder) as home:
         _subject(home, "email", name, link)
@@ -99,7 +107,10 @@ Examples:
 @oo.folder
 @oo.as_json
 @oo.quiet
-def send(link, name, channel, console, folder, as_json, quiet):
+def send(
+    link: str, name: str, channel: str, console: bool, folder: str | None, as_json: bool,
+    quiet: bool,
+) -> None:
     """Make a code and send it; the one before becomes void."""
     with oo.opened(folder, console=console) as home:
         _subject(home, "open", name, link)
@@ -121,7 +132,10 @@ Examples:
 @oo.folder
 @oo.as_json
 @oo.quiet
-def resend(link, name, proof, console, folder, as_json, quiet):
+def resend(
+    link: str, name: str, proof: str | None, console: bool, folder: str | None, as_json: bool,
+    quiet: bool,
+) -> None:
     """Send the valid code again, the same one; its five minutes go on."""
     with oo.opened(folder, console=console) as home:
         purpose = proof or "open"
@@ -138,7 +152,7 @@ Examples:
 @oo.folder
 @oo.as_json
 @oo.quiet
-def deliver(console, folder, as_json, quiet):
+def deliver(console: bool, folder: str | None, as_json: bool, quiet: bool) -> None:
     """Deliver the codes that wait, such as those that a portal put down."""
     with oo.opened(folder, console=console) as home:
         _deliver(home, as_json, quiet)
@@ -160,7 +174,7 @@ Exit status: 0 right, 3 wrong or too quick, 5 the link is used up.
 @oo.folder
 @oo.as_json
 @oo.quiet
-def check(link, name, totp, folder, as_json, quiet):
+def check(link: str, name: str, totp: bool, folder: str | None, as_json: bool, quiet: bool) -> None:
     """Open a link by a code, once, and say what it opens."""
     names = _FIELDS[:1] if totp else _FIELDS
     with oo.opened(folder) as home:
@@ -179,7 +193,7 @@ Examples:
   dicomcrypt otp totp enroll anna -o anna.uri -d otp/
   dicomcrypt otp totp check anna -d otp/
 """)
-def totp():
+def totp() -> None:
     """Authenticators (RFC 6238): a second factor that needs no delivery."""
 
 
@@ -196,7 +210,9 @@ Examples:
 @opt.force
 @oo.folder
 @oo.quiet
-def enroll(name, output, issuer, force, folder, quiet):
+def enroll(
+    name: str, output: str | None, issuer: str, force: bool, folder: str | None, quiet: bool,
+) -> None:
     """Make a person's secret and show it once, as an otpauth: URI."""
     from ..keys.keyfile import write_private
 
@@ -223,7 +239,7 @@ Exit status: 0 right, 3 wrong, used before, or too quick.
 @oo.card
 @oo.folder
 @oo.quiet
-def check_totp(name, folder, quiet):
+def check_totp(name: str, folder: str | None, quiet: bool) -> None:
     """Try out a person's authenticator. The code is used up by it."""
     from ..otp.links import Subject
 

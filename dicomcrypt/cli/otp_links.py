@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UsageError
 from . import options as opt
 from . import otp_options as oo
+
+if TYPE_CHECKING:
+    from ..otp.home import Home
+    from ..otp.persons import Person
 
 _SCOPES = click.Choice(["all", "tags", "pixels"])
 _grant_options = opt.shared(
@@ -40,7 +45,10 @@ def _ids(objects: tuple[str, ...]) -> list[str]:
     return found
 
 
-def _hand_out(home, link, token, person, *, send, output, as_json, quiet):
+def _hand_out(
+    home: Home, link: str, token: str, person: Person | None, *, send: bool, output: str | None,
+    as_json: bool, quiet: bool,
+) -> None:
     """Give the link, which is nowhere else, to who made it."""
     from ..keys.keyfile import write_private
     from ..otp.links import url_of
@@ -56,7 +64,7 @@ def _hand_out(home, link, token, person, *, send, output, as_json, quiet):
             say(f"link {link}: its secret is kept nowhere, and cannot be shown again")
         if output is None:
             click.echo(url)
-    if send:
+    if send and person is not None:
         home.outbox.send_link(person, url, link)
 
 
@@ -66,7 +74,7 @@ Examples:
   dicomcrypt otp link list -d otp/
   dicomcrypt otp link revoke LINK -d otp/
 """)
-def link():
+def link() -> None:
     """Links to objects, each for one person."""
 
 
@@ -84,7 +92,10 @@ Examples:
 @oo.folder
 @oo.as_json
 @oo.quiet
-def create(objects, name, scope, days, uses, bound, send, output, folder, as_json, quiet):
+def create(
+    objects: tuple[str, ...], name: str | None, scope: str, days: int, uses: int, bound: bool,
+    send: bool, output: str | None, folder: str | None, as_json: bool, quiet: bool,
+) -> None:
     """Make a link to objects. It is shown once: the database has its SHA-256."""
     if send and name is None:
         raise UsageError("--send wants --for: to whom?")
@@ -106,7 +117,7 @@ Examples:
 """)
 @oo.folder
 @oo.as_json
-def list_links(folder, as_json):
+def list_links(folder: str | None, as_json: bool) -> None:
     """List links, newest first, without what opens them."""
     from .console import print_json, print_table
 
@@ -134,7 +145,7 @@ Examples:
 @click.argument("link")
 @oo.folder
 @oo.quiet
-def revoke(link, folder, quiet):
+def revoke(link: str, folder: str | None, quiet: bool) -> None:
     """Take a link back: it opens nothing any more."""
     with oo.opened(folder) as home:
         home.links.revoke(link)
@@ -151,7 +162,9 @@ Examples:
 @click.option("--reason", default="", metavar="TEXT", help="Why, for who decides.")
 @oo.folder
 @oo.quiet
-def ask(name, objects, scope, reason, folder, quiet):
+def ask(
+    name: str, objects: tuple[str, ...], scope: str, reason: str, folder: str | None, quiet: bool,
+) -> None:
     """Ask for access to objects, in the name of a person."""
     with oo.opened(folder) as home:
         home.requests.ask(name, _ids(objects), scope=scope, reason=reason)
@@ -166,7 +179,7 @@ Examples:
               show_default=True)
 @oo.folder
 @oo.as_json
-def requests(state, folder, as_json):
+def requests(state: str, folder: str | None, as_json: bool) -> None:
     """List what was asked for."""
     from .console import print_json, print_table
 
@@ -189,7 +202,10 @@ Examples:
 @oo.folder
 @oo.as_json
 @oo.quiet
-def grant(request, days, uses, bound, send, output, folder, as_json, quiet):
+def grant(
+    request: str, days: int, uses: int, bound: bool, send: bool, output: str | None,
+    folder: str | None, as_json: bool, quiet: bool,
+) -> None:
     """Grant a request: makes a link for who asked."""
     oo.free(output)
     with oo.opened(folder) as home:
@@ -205,7 +221,7 @@ Examples:
 @click.argument("request")
 @oo.folder
 @oo.quiet
-def refuse(request, folder, quiet):
+def refuse(request: str, folder: str | None, quiet: bool) -> None:
     """Refuse a request."""
     with oo.opened(folder) as home:
         home.requests.refuse(request)

@@ -34,6 +34,7 @@ console = click.option("--console", is_flag=True, help="Write messages to standa
 
 
 def folder_of(given: str | None) -> str:
+    """Return the folder of the option, or of the configuration."""
     if given is not None:
         return given
     found = config.files("otp", "folder")
@@ -42,7 +43,7 @@ def folder_of(given: str | None) -> str:
     return found[0]
 
 
-def card_key(judge: Callable[[Any], None]) -> Any:
+def card_key(judge: Callable[[Any], object]) -> Any:
     """Return the signing key of the card of the options, its PIN given after `judge` took it."""
     from ..card.keys import card_key as key_of
     from ..card.profile import Slot
@@ -60,6 +61,7 @@ def opened(given: str | None, *, console: bool = False) -> Iterator[Home]:
     """Open the folder; events go to the audit log, if the configuration has one."""
     from ..keys.keyfile import read_secret_line
     from ..otp import home
+    from ..otp.context import unrecorded
     from .console import ask_secret
 
     def pin(token: str) -> str:
@@ -70,16 +72,16 @@ def opened(given: str | None, *, console: bool = False) -> Iterator[Home]:
     def passphrase() -> str:
         return ask_secret("passphrase of the key of the codes", "use a key without one, mode 0600")
 
-    settings, record, log = auditing.configured(), {}, None
+    settings, record, log = auditing.configured(), unrecorded, None
     if settings:
         from ..audit import present_actor
         from ..otp.context import recorder
 
         log = auditing.open_log(settings)
-        record = {"record": recorder(log, present_actor())}
+        record = recorder(log, present_actor())
     try:
         found = home.Home(folder_of(given), pin=pin, passphrase=passphrase, card=card_key,
-                          console=console, **record)
+                          console=console, record=record)
         try:
             if opt.card_wanted() and not found.by_card:
                 raise UsageError("the codes of this folder are not made by a card: see code_key in "

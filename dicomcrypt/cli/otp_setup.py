@@ -28,7 +28,10 @@ Examples:
 @oo.card
 @oo.as_json
 @oo.quiet
-def init(folder, base_url, bits, code_key, database, as_json, quiet):
+def init(
+    folder: str, base_url: str, bits: str, code_key: str | None, database: str, as_json: bool,
+    quiet: bool,
+) -> None:
     """Make a folder: the key of the codes, the key file, settings, an empty database.
 
     Take a copy of code.key and secret.key: without the second one nobody can read the database.
@@ -53,7 +56,7 @@ Examples:
   dicomcrypt otp upgrade -d otp/
 """)
 @oo.folder
-def upgrade(folder):
+def upgrade(folder: str | None) -> None:
     """Bring the database to the version of this program. Take a backup before."""
     from ..otp import home
 
@@ -65,7 +68,7 @@ Examples:
   dicomcrypt otp person add anna --email anna@example.org --mobile +491701234567 -d otp/
   dicomcrypt otp person list -d otp/
 """)
-def person():
+def person() -> None:
     """Who may be given links."""
 
 
@@ -82,7 +85,10 @@ Examples:
 @oo.folder
 @oo.as_json
 @oo.quiet
-def add(name, email, mobile, language, folder, as_json, quiet):
+def add(
+    name: str, email: str, mobile: str, language: str, folder: str | None, as_json: bool,
+    quiet: bool,
+) -> None:
     """Register a person by a name, under which no second one may be."""
     with oo.opened(folder) as home:
         found = home.persons.add(name, email, mobile, language)
@@ -95,7 +101,7 @@ Examples:
 """)
 @oo.folder
 @oo.as_json
-def list_persons(folder, as_json):
+def list_persons(folder: str | None, as_json: bool) -> None:
     """List who is registered."""
     from .console import print_json, print_table
 
@@ -115,7 +121,7 @@ Examples:
 @click.argument("name")
 @oo.folder
 @oo.quiet
-def remove(name, folder, quiet):
+def remove(name: str, folder: str | None, quiet: bool) -> None:
     """Forget a person and its requests; links for it are revoked."""
     with oo.opened(folder) as home:
         home.persons.remove(name)
@@ -128,7 +134,7 @@ Examples:
 """)
 @oo.folder
 @oo.as_json
-def stats(folder, as_json):
+def stats(folder: str | None, as_json: bool) -> None:
     """Show what is there, what failed, and the chance of who guesses."""
     from ..otp.statistics import statistics
     from .console import print_json, print_table
@@ -160,7 +166,7 @@ Exit status: 5 if the clock is behind.
 @oo.folder
 @oo.as_json
 @oo.quiet
-def clock(reset, folder, as_json, quiet):
+def clock(reset: bool, folder: str | None, as_json: bool, quiet: bool) -> None:
     """Compare this machine's clock with the latest time in the database.
 
     Time that runs backwards would make codes last longer, so nothing is issued or accepted then.

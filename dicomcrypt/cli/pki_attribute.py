@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import click
 
 from . import options as opt
@@ -37,8 +39,11 @@ Examples:
 @opt.force
 @pko.as_json
 @pko.quiet
-def issue(holder, folder, roles, permissions, begin, end, days, output, ask, passphrase_file,
-          force, as_json, quiet):
+def issue(
+    holder: str, folder: str, roles: tuple[str, ...], permissions: tuple[str, ...],
+    begin: datetime | None, end: datetime | None, days: int | None, output: str, ask: bool,
+    passphrase_file: str | None, force: bool, as_json: bool, quiet: bool,
+) -> None:
     """Issue an attribute certificate for the holder of a certificate.
 
     CERT is one of this authority's, or leads to a root of section [trust] of the configuration.
@@ -68,7 +73,7 @@ Examples:
 """)
 @click.argument("file", metavar="FILE")
 @pko.as_json
-def show(file, as_json):
+def show(file: str, as_json: bool) -> None:
     """Show an attribute certificate. Nothing is verified."""
     from ..pki import attributes
     from .console import print_json, print_table
@@ -93,7 +98,11 @@ Examples:
 @pko.as_json
 @pko.quiet
 @click.pass_context
-def verify(context, file, holder, roots, intermediates, crls, require_crl, moment, as_json, quiet):
+def verify(
+    context: click.Context, file: str, holder: str, roots: tuple[str, ...],
+    intermediates: tuple[str, ...], crls: tuple[str, ...], require_crl: bool,
+    moment: datetime | None, as_json: bool, quiet: bool,
+) -> None:
     """Say whether an attribute certificate is taken: holder, signature, issuer, dates, lists."""
     from ..errors import CertificateRefusedError
     from ..pki import attributes, files
@@ -135,8 +144,11 @@ Examples:
 @pko.as_json
 @pko.quiet
 @click.pass_context
-def may(context, certificate, action, attribute_files, roots, intermediates, crls, require_crl,
-        moment, as_json, quiet):
+def may(
+    context: click.Context, certificate: str, action: str, attribute_files: tuple[str, ...],
+    roots: tuple[str, ...], intermediates: tuple[str, ...], crls: tuple[str, ...],
+    require_crl: bool, moment: datetime | None, as_json: bool, quiet: bool,
+) -> None:
     """Say whether a certificate's holder may do something. Exit status 5 if not."""
     from ..pki import attributes, files, rights
     from .console import complain, print_json, say

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
 from . import options as opt
 from . import pki_options as pko
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 @click.command(epilog="""\b
@@ -31,8 +37,10 @@ Examples:
 @click.option("--crl-url", metavar="URL", help="Where certificates say the revocation list is.")
 @opt.passphrase
 @pko.as_json
-def init(folder, organisation, kind, root_passphrase_file, root_years, issuing_years, crl_url,
-         ask, passphrase_file, as_json):
+def init(
+    folder: str, organisation: str, kind: str, root_passphrase_file: str | None, root_years: int,
+    issuing_years: int, crl_url: str | None, ask: bool, passphrase_file: str | None, as_json: bool,
+) -> None:
     """Make an authority: a root, an issuing and an attribute authority, and their database.
 
     The keys are encrypted. Take a copy of the folder, and take root.key away once it is copied:
@@ -41,10 +49,10 @@ def init(folder, organisation, kind, root_passphrase_file, root_years, issuing_y
     from ..pki.authority import Authority
     from .console import print_json, say
 
-    words = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=True)
+    words = opt.needed_passphrase(ask, passphrase_file, confirm=True)
     root_words = opt.read_passphrase(False, root_passphrase_file, confirm=False)
     with Authority.create(
-        folder, organisation=organisation, passphrase=words or "", root_passphrase=root_words,
+        folder, organisation=organisation, passphrase=words, root_passphrase=root_words,
         kind=kind, root_years=root_years, issuing_years=issuing_years, crl_url=crl_url,
     ) as authority:
         facts = {"folder": folder, "type": kind, "root": str(authority.folder / "root.crt"),
@@ -80,8 +88,13 @@ Examples:
 @opt.force
 @pko.as_json
 @pko.quiet
-def issue(request_file, folder, uses, role, name, first_name, organisation, department, email,
-          dns, ip, begin, end, days, output, chain, ask, passphrase_file, force, as_json, quiet):
+def issue(
+    request_file: str, folder: str, uses: tuple[str, ...], role: str | None, name: str | None,
+    first_name: str | None, organisation: str | None, department: str | None, email: str | None,
+    dns: tuple[str, ...], ip: tuple[str, ...], begin: datetime | None, end: datetime | None,
+    days: int | None, output: str | None, chain: bool, ask: bool, passphrase_file: str | None,
+    force: bool, as_json: bool, quiet: bool,
+) -> None:
     """Issue a certificate for a request.
 
     Names and e-mail address are taken from the request, unless an option says otherwise: check
@@ -110,7 +123,7 @@ def issue(request_file, folder, uses, role, name, first_name, organisation, depa
     _told(made, target, as_json, quiet, asked, others)
 
 
-def _asked(found) -> tuple[dict, list[str]]:
+def _asked(found: Any) -> tuple[dict[str, Any], list[str]]:
     """Return what a request says of its holder, and what else it asks for."""
     from cryptography import x509
 
@@ -133,10 +146,10 @@ def _asked(found) -> tuple[dict, list[str]]:
     return asked, others
 
 
-def _hosts(dns, ip) -> list:
+def _hosts(dns: Sequence[str], ip: Sequence[str]) -> list[x509.GeneralName]:
     from cryptography import x509
 
-    found: list = []
+    found: list[x509.GeneralName] = []
     for name in dns:
         if not name.isascii() or not name.strip(".") or len(name) > 253 or " " in name:
             raise UsageError(f"{name!r} is no DNS name: write it in ASCII, as xn--...")
@@ -149,7 +162,10 @@ def _hosts(dns, ip) -> list:
     return found
 
 
-def _told(made, target, as_json, quiet, asked=None, others=()) -> None:
+def _told(
+    made: x509.Certificate, target: str, as_json: bool, quiet: bool,
+    asked: dict[str, Any] | None = None, others: Sequence[str] = (),
+) -> None:
     from ..pki import names
     from .console import print_json, print_table, say
 
@@ -185,8 +201,11 @@ Examples:
 @opt.force
 @pko.as_json
 @pko.quiet
-def renew(serial, folder, request_file, begin, end, days, output, ask, passphrase_file, force,
-          as_json, quiet):
+def renew(
+    serial: int, folder: str, request_file: str | None, begin: datetime | None,
+    end: datetime | None, days: int | None, output: str, ask: bool, passphrase_file: str | None,
+    force: bool, as_json: bool, quiet: bool,
+) -> None:
     """Issue a certificate again: same holder, role and use, new dates, and a new key if one is
     given.
 
@@ -230,7 +249,10 @@ cessationOfOperation, certificateHold, privilegeWithdrawn, aACompromise.
 @click.option("--release", is_flag=True, help="Take it from hold.")
 @pko.as_json
 @pko.quiet
-def revoke(serial, folder, reason, all_of_key, release, as_json, quiet):
+def revoke(
+    serial: int, folder: str, reason: str, all_of_key: bool, release: bool, as_json: bool,
+    quiet: bool,
+) -> None:
     """Revoke a certificate or an attribute certificate, or put it on hold.
 
     It is told to others by the next list: run `dicomcrypt pki crl` after it. Who has a key can use
@@ -282,7 +304,10 @@ Examples:
               "is newer than the database.")
 @pko.as_json
 @pko.quiet
-def crl(folder, issuer, days, output, ask, passphrase_file, force, as_json, quiet):
+def crl(
+    folder: str, issuer: str, days: int, output: str | None, ask: bool, passphrase_file: str | None,
+    force: bool, as_json: bool, quiet: bool,
+) -> None:
     """Sign the next list of revoked certificates: complete, its number growing.
 
     If the list in FOLDER is newer than the database, as when that was restored from an old copy,
@@ -321,7 +346,9 @@ Examples:
 @click.option("--status", type=click.Choice(["valid", "expired", "hold", "revoked"]))
 @pko.role
 @pko.as_json
-def list_command(text, folder, status, role, as_json):
+def list_command(
+    text: str | None, folder: str, status: str | None, role: str | None, as_json: bool,
+) -> None:
     """List what the authority has issued; TEXT is looked for in names, addresses and serials."""
     from ..pki.authority import Authority
     from .console import print_json, print_table, say

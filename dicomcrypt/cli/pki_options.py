@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
+import functools
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,12 +18,23 @@ ROLES = ["physician", "pharmacist", "patient", "hospital", "insurance", "applica
 _DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
 
-class Serial(click.ParamType):
+if TYPE_CHECKING:
+    from ..pki.checking import Trust
+
+    # Generic since click 8.4 only.
+    _SerialType = click.ParamType[int, str | int]
+else:
+    _SerialType = click.ParamType
+
+
+class Serial(_SerialType):
     """A serial number in hexadecimal, as openssl and `pki list` print it."""
 
     name = "SERIAL"
 
-    def convert(self, value, param, context):
+    def convert(
+        self, value: str | int, param: click.Parameter | None, context: click.Context | None
+    ) -> int:
         if isinstance(value, int):
             return value
         digits = value.replace(":", "").removeprefix("0x")
@@ -67,34 +79,35 @@ trust = opt.shared(
 )
 
 
-def utc(moment: datetime.datetime | None) -> datetime.datetime | None:
-    return None if moment is None else moment.replace(tzinfo=datetime.UTC)
+def utc(moment: datetime | None) -> datetime | None:
+    """Return the moment of an option, which is given in UTC."""
+    return None if moment is None else moment.replace(tzinfo=UTC)
 
 
-def span(begin, end, days) -> tuple[datetime.datetime | None, datetime.datetime | None]:
+def span(
+    begin: datetime | None, end: datetime | None, days: int | None
+) -> tuple[datetime | None, datetime | None]:
     """Return begin and end of --begin, --end and --days."""
     begin, end = utc(begin), utc(end)
     if days is None:
         return begin, end
     if end is not None:
         raise UsageError("--end and --days say the same: give one of them")
-    start = begin if begin is not None else datetime.datetime.now(datetime.UTC)
+    start = begin if begin is not None else datetime.now(UTC)
     try:
-        return begin, start + datetime.timedelta(days=days)
+        return begin, start + timedelta(days=days)
     except OverflowError:
         raise UsageError("dates of certificates are of the years 1950 to 9999") from None
 
 
-def asker(ask: bool, passphrase_file: str | None) -> Callable[[], str | None]:
+def asker(ask: bool, passphrase_file: str | None) -> Callable[[], str]:
     """Return what gives a passphrase when one is needed, and asks if no file has it."""
-
-    def give() -> str | None:
-        return opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
-
-    return give
+    return functools.partial(opt.needed_passphrase, ask, passphrase_file, confirm=False)
 
 
-def load_trust(roots, intermediates, crls, require_crl) -> Any:
+def load_trust(
+    roots: Sequence[str], intermediates: Sequence[str], crls: Sequence[str], require_crl: bool
+) -> Trust:
     """Return the trust of the options, or of the configuration if they name no root."""
     from ..pki.checking import Trust
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,7 +28,7 @@ Examples:
   dicomcrypt policy sign hospital.json -k officer.key -o hospital.sig
   dicomcrypt policy set hospital.json --signature hospital.sig --signer officer.pem
 """)
-def policy():
+def policy() -> None:
     """Which algorithms may be used: preferred, allowed, decrypt-only, refused.
 
     The presets default, fips and bsi restrict algorithms. They validate nothing: with fips
@@ -43,7 +44,7 @@ Examples:
 @click.option("--preset", type=click.Choice(["default", "fips", "bsi"]),
               help="A shipped policy instead of the one in force.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def show(preset, as_json):
+def show(preset: str | None, as_json: bool) -> None:
     """Show the policy in force, or a preset.
 
     A preset restricts algorithms; it validates nothing and certifies nothing.
@@ -54,7 +55,7 @@ def show(preset, as_json):
     from .console import print_json, print_table, say
 
     found = shipped(preset) if preset else current()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"algorithm": name, "kind": kind_of(name) or "other",
          "state": weaker(rule.state, ceiling(name)), "min_bits": rule.min_bits,
          "below": rule.below if rule.min_bits else None, "why": rule.why}
@@ -89,7 +90,7 @@ Exit status: 5 if something refused was found.
               help="Against a shipped policy instead of the one in force.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the exit status.")
-def check(files, preset, as_json, quiet):
+def check(files: tuple[str, ...], preset: str | None, as_json: bool, quiet: bool) -> None:
     """Check objects, certificates and public keys against the policy.
 
     Of an object its header is read, without a key: nothing of it is authenticated.
@@ -177,8 +178,8 @@ def _of_certificates(data: bytes) -> list[tuple[str, str, int | None]]:
             certificates = [x509.load_der_x509_certificate(data)]
     except ValueError:
         key = parse_public(data)
-        return [tuple(of_key(key, signs=False)), tuple(of_key(key, signs=True))]
-    return [tuple(named) for c in certificates for named in of_certificate(c)]
+        return [of_key(key, signs=False), of_key(key, signs=True)]
+    return [named for c in certificates for named in of_certificate(c)]
 
 
 @policy.command(epilog="""\b
@@ -196,7 +197,10 @@ Examples:
 @allow_unknown
 @opt.force
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def sign(file, key, ask, passphrase_file, output, allow_unknown, force, as_json):
+def sign(
+    file: str, key: str, ask: bool, passphrase_file: str | None, output: str | None,
+    allow_unknown: tuple[str, ...], force: bool, as_json: bool,
+) -> None:
     """Sign a policy document, after checking it."""
     from ..objects.atomic import AtomicFile, default_mode
     from ..policy import document as documents
@@ -235,7 +239,10 @@ its owner says. From then on only policies of that signer with a higher sequence
 @click.option("--trust-signer", is_flag=True, help="Pin this signer, where none is pinned yet.")
 @allow_unknown
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def set_(file, signature, signer, trust_signer, allow_unknown, as_json):
+def set_(
+    file: str, signature: str, signer: str, trust_signer: bool, allow_unknown: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Put a signed policy into force.
 
     A policy restricts algorithms; it validates nothing.

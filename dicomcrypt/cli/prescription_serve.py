@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +13,12 @@ from ..errors import PolicyError
 from . import options as opt
 from . import pki_options as pki
 from . import prescription_options as rx
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from ..prescription.holders import Holder
+    from ..prescription.opening import Sources
 
 
 @click.group()
@@ -31,8 +39,11 @@ Examples:
               help="Take their passphrase from a file's first line.")
 @pki.sources
 @pki.quiet
-def serve(listen, database, tls_identity, tls_passphrase_file, roots, intermediates, crls,
-          require_crl, quiet):
+def serve(
+    listen: str, database: str, tls_identity: str, tls_passphrase_file: str | None,
+    roots: tuple[str, ...], intermediates: tuple[str, ...], crls: tuple[str, ...],
+    require_crl: bool, quiet: bool,
+) -> None:
     """Answer until interrupted, over TLS 1.3 with certificates on both sides.
 
     It stores hashes of serial numbers and a status, no names. Whoever may dispense or cancel is
@@ -51,7 +62,7 @@ def serve(listen, database, tls_identity, tls_passphrase_file, roots, intermedia
         server.serve()
 
 
-def _gated_context(identity: str, passphrase_file: str | None, sources):
+def _gated_context(identity: str, passphrase_file: str | None, sources: Sources) -> SSLContext:
     """TLS for a service, whose own certificate must be good."""
     from ..pki.gate import own_certificate_gate
     from ..prescription.wire import tls_context
@@ -84,8 +95,11 @@ chmod.
               help="The patient's certificate, if the key's file is to stay closed until then.")
 @click.option("--once", is_flag=True, help="End after one question.")
 @pki.sources
-def patient_agent(key, passphrase_file, listen, tls_identity, tls_passphrase_file, certificate,
-                  once, roots, intermediates, crls, require_crl):
+def patient_agent(
+    key: str | None, passphrase_file: str | None, listen: str, tls_identity: str | None,
+    tls_passphrase_file: str | None, certificate: str | None, once: bool, roots: tuple[str, ...],
+    intermediates: tuple[str, ...], crls: tuple[str, ...], require_crl: bool,
+) -> None:
     """Authorise prescriptions with the patient's private key, on the patient's word.
 
     The signature hides nothing: it authorises an envelope that is encrypted already.
@@ -99,7 +113,7 @@ def patient_agent(key, passphrase_file, listen, tls_identity, tls_passphrase_fil
     if tls_identity is not None:
         context = _gated_context(tls_identity, tls_passphrase_file, sources)
 
-    open_key = functools.partial(rx.load_holder, key, passphrase_file)
+    open_key: Callable[[], Holder] = functools.partial(rx.load_holder, key, passphrase_file)
     if certificate is not None:
         own = rx.load_certificates(certificate)[0]
     else:

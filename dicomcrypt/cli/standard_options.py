@@ -71,9 +71,7 @@ def load_opening(files: tuple[str, ...], ask: bool, passphrase_file: str | None)
 
     def passphrase_of_key() -> str:
         if not entered:
-            text = opt.read_passphrase(ask or passphrase_file is None, passphrase_file,
-                                       confirm=False)
-            entered.append(text or "")
+            entered.append(opt.needed_passphrase(ask, passphrase_file, confirm=False))
         return entered[0]
 
     keys, certificates, passwords = [], [], []

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from .vault import open_vault, unlocking
+from .vault import Unlocking, open_vault, unlocking
 from .vault_keep import as_json, recorded, tell_ended
+
+if TYPE_CHECKING:
+    from ..vault.checking import Finding
 
 jobs_option = click.option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N",
                            help="Processes; by default one a processor.")
@@ -19,7 +22,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Errors only.")
 
 
 @contextlib.contextmanager
-def _progress(shown: bool) -> Iterator[Any]:
+def _progress(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Yield what is told (done, total); on a terminal it shows a bar."""
     if not shown or not sys.stderr.isatty():
         yield None
@@ -50,7 +53,9 @@ Exit status: 0 all fits, 4 something is wrong (`vault repair` may help).
 @jobs_option
 @as_json
 @quiet_option
-def check(folder, jobs, as_json, quiet, **how):
+def check(
+    folder: str, jobs: int | None, as_json: bool, quiet: bool, **how: Unpack[Unlocking],
+) -> None:
     """Look whether objects, catalogue and key table fit each other; nothing is changed.
 
     Headers are opened, contents are not: `vault verify` reads every byte.
@@ -58,7 +63,7 @@ def check(folder, jobs, as_json, quiet, **how):
     from ..vault.checking import Check
     from .console import print_json, printable, say
 
-    with open_vault(folder, **how, catalogue=False) as vault, _progress(not quiet) as progress:
+    with open_vault(folder, how, catalogue=False) as vault, _progress(not quiet) as progress:
         looked = Check(vault, jobs=_default_jobs(jobs), progress=progress)
         with recorded("vault.check", vault.keys.vault_id) as facts:
             found = list(looked.run())
@@ -82,8 +87,10 @@ def check(folder, jobs, as_json, quiet, **how):
         sys.exit(4)
 
 
-def finding_facts(finding) -> dict[str, Any]:
-    facts = {"kind": finding.kind, "wrong": finding.wrong, "message": finding.message}
+def finding_facts(finding: Finding) -> dict[str, Any]:
+    """Return what --json has of a finding."""
+    facts: dict[str, Any] = {"kind": finding.kind, "wrong": finding.wrong,
+                             "message": finding.message}
     if finding.name:
         facts["name"] = finding.name
     if finding.path:
@@ -91,7 +98,7 @@ def finding_facts(finding) -> dict[str, Any]:
     return facts
 
 
-def _names(ids) -> list[str]:
+def _names(ids: Sequence[str]) -> list[str]:
     from ..errors import UsageError
     from ..vault.vault import object_name
 
@@ -120,8 +127,11 @@ Examples:
 @jobs_option
 @as_json
 @quiet_option
-def repair(folder, aside, rebuild, drop_missing, remove_erased, accept_old, damaged, jobs, as_json,
-           quiet, **how):
+def repair(
+    folder: str, aside: str | None, rebuild: bool, drop_missing: bool, remove_erased: bool,
+    accept_old: bool, damaged: tuple[str, ...], jobs: int | None, as_json: bool, quiet: bool,
+    **how: Unpack[Unlocking],
+) -> None:
     """Put a vault in order: damaged objects aside, rows for objects that have none.
 
     Unasked it deletes only what killed jobs left, and of an object without a row the second copy
@@ -132,7 +142,7 @@ def repair(folder, aside, rebuild, drop_missing, remove_erased, accept_old, dama
     from .console import complain, print_json, say
 
     with (
-        open_vault(folder, **how, catalogue=False) as vault, _progress(not quiet) as progress,
+        open_vault(folder, how, catalogue=False) as vault, _progress(not quiet) as progress,
         recorded("vault.repair", vault.keys.vault_id) as facts,
         vault.lease("vault repair", finish=False),
     ):  # fmt: skip

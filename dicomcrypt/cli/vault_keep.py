@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import datetime
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
 from ..errors import UsageError
+from . import access
 from . import options as opt
-from .vault import open_vault, unlocking
+from .vault import Unlocking, open_vault, unlocking
+
+if TYPE_CHECKING:
+    from ..keytable import KeyTable, UnlockedKeyTable
+    from ..vault.backups import Backup
+    from ..vault.erasing import Erasure
+    from ..vault.vault import Vault
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 whose = opt.shared(
@@ -23,20 +30,15 @@ whose = opt.shared(
 )  # fmt: skip
 
 
-def unlocker(login, identity_files, ask, passphrase_file) -> Any:
+def unlocker(how: access.Opening) -> Callable[[KeyTable, bool], UnlockedKeyTable]:
     """Return a function that opens a `KeyTable`, strictly or not; asks once."""
-    if login is None:
-        if not opt.by_identity(identity_files):
-            raise UsageError("open the vault with -i FILE, --card, or with --login NAME -p")
-        found = opt.load_identity_files(identity_files, ask, passphrase_file)
-        return lambda table, strict: table.unlock(identities=found, strict=strict)
-    if opt.by_identity(identity_files):
-        raise UsageError("--login and --identity: give one of them")
-    password = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
-    return lambda table, strict: table.unlock(login, password, strict=strict)
+    found = access.credentials("vault", how)
+    return lambda table, strict: table.unlock(**found, strict=strict)
 
 
-def the_record(vault, patient, issuer, study, record) -> list[bytes]:
+def the_record(
+    vault: Vault, patient: str | None, issuer: str | None, study: str | None, record: str | None
+) -> list[bytes]:
     from ..vault.selecting import find_record
 
     try:
@@ -52,7 +54,8 @@ def recorded(action: str, vault_id: bytes) -> Iterator[dict[str, Any]]:
     details."""
     from . import auditing
 
-    job, facts = auditing.begin(action, vault=vault_id.hex()), {}
+    job = auditing.begin(action, vault=vault_id.hex())
+    facts: dict[str, Any] = {}
     error: BaseException | None = None
     try:
         yield facts
@@ -61,7 +64,7 @@ def recorded(action: str, vault_id: bytes) -> Iterator[dict[str, Any]]:
         raise
     finally:
         if job is not None:
-            job.end(auditing.status_of(error), ids=facts.pop("objects", ()), **facts)
+            job.end(auditing.status_of(error), ids=facts.pop("objects", ()), details=facts)
 
 
 def day(seconds: float) -> str:
@@ -72,12 +75,12 @@ def moment(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
 
 
-def copies(found) -> list[dict[str, Any]]:
+def copies(found: Iterable[Backup]) -> list[dict[str, Any]]:
     return [{"id": b.id.hex(), "time": day(b.time / 1e9), "counter": b.counter, "place": b.place}
             for b in found]
 
 
-def tell_ended(vault) -> None:
+def tell_ended(vault: Vault) -> None:
     """Say which erasures of earlier commands were ended, and put them into the audit log."""
     from .console import say
 
@@ -88,7 +91,7 @@ def tell_ended(vault) -> None:
             + (f", of which {len(done.left)} could not be deleted" if done.left else ""))
 
 
-def proof(done) -> dict[str, Any]:
+def proof(done: Erasure) -> dict[str, Any]:
     """What the audit log has of an erasure."""
     from ..audit.vocabulary import MAX_OBJECTS
 
@@ -110,7 +113,10 @@ Examples:
 @click.option("--off", is_flag=True, help="Take the hold away.")
 @click.option("--reason", metavar="CODE", help="Why: a code of letters, digits, . _ and -.")
 @as_json
-def hold(folder, patient, issuer, study, record, off, reason, as_json, **how):
+def hold(
+    folder: str, patient: str | None, issuer: str | None, study: str | None, record: str | None,
+    off: bool, reason: str | None, as_json: bool, **how: Unpack[Unlocking],
+) -> None:
     """Keep a record from being erased, or list what is held.
 
     A record is held as a whole: with --study, the record in which that study lies.
@@ -118,7 +124,7 @@ def hold(folder, patient, issuer, study, record, off, reason, as_json, **how):
     from ..vault import holds
     from .console import print_json, print_table, say
 
-    with open_vault(folder, **how) as vault:
+    with open_vault(folder, how) as vault:
         if not (patient or study or record):
             if off or reason:
                 raise UsageError("whose record? give --patient, --study or --record, and --reason")
@@ -154,7 +160,10 @@ Examples:
               help="Keep every record so long (90d, 6m, 10y; 0: not at all).")
 @click.option("--off", is_flag=True, help="The default counts for this record again.")
 @as_json
-def retention(folder, until, patient, issuer, study, record, default, off, as_json, **how):
+def retention(
+    folder: str, until: str | None, patient: str | None, issuer: str | None, study: str | None,
+    record: str | None, default: str | None, off: bool, as_json: bool, **how: Unpack[Unlocking],
+) -> None:
     """Say how long records are kept at least: UNTIL a date or for a duration from now.
 
     The default counts from a record's latest study, or from when it was added if no study has a
@@ -168,7 +177,7 @@ def retention(folder, until, patient, issuer, study, record, default, off, as_js
         raise UsageError("--default counts for all records: give it alone")
     if given != bool(until or off) or (until and off):
         raise UsageError("give a record, and until when it is kept (or --off)")
-    with open_vault(folder, **how) as vault:
+    with open_vault(folder, how) as vault:
         if default is not None:
             with recorded("vault.retention", vault.keys.vault_id):
                 holds.set_default(vault.keys, 0 if default == "0" else holds.parse_span(default))
@@ -176,7 +185,7 @@ def retention(folder, until, patient, issuer, study, record, default, off, as_js
             keys = the_record(vault, patient, issuer, study, record)
             with recorded("vault.retention", vault.keys.vault_id) as facts:
                 facts["objects"] = [keys[0].hex()]
-                holds.set_retention(vault.keys, keys, None if off else holds.parse_until(until))
+                holds.set_retention(vault.keys, keys, holds.parse_until(until) if until else None)
         own = holds.retentions(vault.keys)
         seconds = holds.default_retention(vault.keys)
     facts = {"default_days": round(seconds / 86400),
@@ -214,7 +223,10 @@ DICOMDIR, a report, or a broken file. They lie in other records: look with `vaul
 @whose
 @click.option("--yes-erase", is_flag=True, help="Do not ask: erase.")
 @as_json
-def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
+def erase(
+    folder: str, patient: str | None, issuer: str | None, study: str | None, record: str | None,
+    yes_erase: bool, as_json: bool, **how: Unpack[Unlocking],
+) -> None:
     """Erase a record for good: its keys, its objects, and what the catalogue says of it.
 
     Copies of its objects in any backup are noise from then on. A record is erased as a whole: all
@@ -222,7 +234,7 @@ def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
     hold, within its retention, and without confirmation.
     """
     from ..errors import ErasureError, UnknownKeyError
-    from ..vault.erasing import check_left, erased_before
+    from ..vault.erasing import Erasure, check_left, erased_before
     from ..vault.erasing import erase as erase_record
     from ..vault.holds import check_erasable
     from ..vault.reserve import released
@@ -232,7 +244,7 @@ def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
         raise UsageError("whose record? give --patient, --study or --record")
     place = keys_place(read_header(folder)[0], how["keys_path"])
     with (
-        released(place), open_vault(folder, **how) as vault, vault.lease("vault erase"),
+        released(place), open_vault(folder, how) as vault, vault.lease("vault erase"),
     ):
         tell_ended(vault)
         try:
@@ -260,13 +272,14 @@ def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
             try:
                 done = erase_record(vault, keys)
             except ErasureError as error:
-                facts |= proof(error.erasure)
+                if isinstance(error.erasure, Erasure):
+                    facts |= proof(error.erasure)
                 raise
             facts |= proof(done)
     _tell_erased(done, as_json)
 
 
-def _tell_erased(done, as_json: bool, *, before: bool = False) -> None:
+def _tell_erased(done: Erasure, as_json: bool, *, before: bool = False) -> None:
     from .console import print_json, say
 
     found = copies(done.backups)
@@ -287,13 +300,13 @@ def on_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _confirm(objects: int, name: str) -> None:
+def _confirm(objects: int, name: str | None) -> None:
     from .console import say
 
     if not on_terminal():
         raise UsageError("nothing is erased without confirmation: give --yes-erase")
     say(f"{objects} objects will be gone for good, in every backup, too")
-    if click.prompt("Type the ID of the record again", err=True).strip() != name.strip():
+    if click.prompt("Type the ID of the record again", err=True).strip() != (name or "").strip():
         raise UsageError("that is another ID: nothing was erased")
 
 
@@ -307,7 +320,10 @@ Examples:
 @click.option("--into", required=True, metavar="ID", help="Patient ID that is the right one.")
 @click.option("--into-issuer", metavar="NAME", help="Its issuer, '' for none.")
 @as_json
-def merge(folder, patient, issuer, study, record, into, into_issuer, as_json, **how):
+def merge(
+    folder: str, patient: str | None, issuer: str | None, study: str | None, record: str | None,
+    into: str, into_issuer: str | None, as_json: bool, **how: Unpack[Unlocking],
+) -> None:
     """Make two records one, when a patient ID was corrected.
 
     What the vault has, and what is added later under either ID, is listed under the right one from
@@ -318,7 +334,7 @@ def merge(folder, patient, issuer, study, record, into, into_issuer, as_json, **
     from ..vault.merging import merge as merge_records
     from .console import print_json, say
 
-    with open_vault(folder, **how) as vault, vault.lease("vault merge"):
+    with open_vault(folder, how) as vault, vault.lease("vault merge"):
         tell_ended(vault)
         one = the_record(vault, patient, issuer, study, record)
         try:
@@ -350,7 +366,10 @@ Examples:
 @click.option("--forget", metavar="ID", help="Copy that was destroyed, and is not named any more.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the file TO.")
 @as_json
-def backup_keys(folder, to, forget, force, as_json, **how):
+def backup_keys(
+    folder: str, to: str | None, forget: str | None, force: bool, as_json: bool,
+    **how: Unpack[Unlocking],
+) -> None:
     """Copy the vault's key table into the file TO, while others use it.
 
     Never keep it with the vault's own backup: whoever has both reads what was erased since.
@@ -361,7 +380,7 @@ def backup_keys(folder, to, forget, force, as_json, **how):
 
     if to and forget:
         raise UsageError("TO and --forget: give one of them")
-    with open_vault(folder, **how, catalogue=False) as vault:
+    with open_vault(folder, how, catalogue=False) as vault:
         if forget:
             try:
                 backup_id = bytes.fromhex(forget)
@@ -399,7 +418,9 @@ Examples:
               help="Also if the present key table has keys that the copy has not, or cannot be "
               "opened.")
 @as_json
-def restore_keys(folder, source, keys_path, force, as_json, **how):
+def restore_keys(
+    folder: str, source: str, force: bool, as_json: bool, **how: Unpack[Unlocking],
+) -> None:
     """Put a copy of the key table back.
 
     What was erased since the copy was made stays erased: its keys are destroyed in it. Who may
@@ -414,9 +435,9 @@ def restore_keys(folder, source, keys_path, force, as_json, **how):
     from .console import print_json, say
 
     found, vault_id = read_header(folder)
-    path = keys_place(found, keys_path)
+    path = keys_place(found, how["keys_path"])
     with recorded("vault.restore", vault_id) as facts:
-        done = backups.restore_keys(found, vault_id, path, source, unlocker(**how), force=force)
+        done = backups.restore_keys(found, vault_id, path, source, unlocker(how), force=force)
         facts |= {"done": done.keys, "number": done.buried}
     if as_json:
         print_json({"keys": done.keys, "erased_again": done.buried, "lost": done.lost,
