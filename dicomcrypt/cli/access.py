@@ -98,10 +98,10 @@ def new_login(what: str, passphrase_file: str | None) -> Recipient:
 
 def entered_new(what: str, file: str | None) -> str:
     """Return a new passphrase, of a file or asked for twice, after `what` was said."""
-    from .console import say
+    from .console import remark
 
     if file is None:
-        say(what)
+        remark(what)
     return opt.needed_passphrase(False, file, confirm=True)
 
 

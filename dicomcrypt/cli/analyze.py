@@ -47,7 +47,7 @@ measures are outside by construction, and the text says which. The figure shows 
               "the same figures again (of the layer; each sealing draws its own salt).")
 @click.option("--plot", metavar="X.png", help="Write a figure: before and after.")
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
 def analyze(
     path: str, method: str, of: str, number: int | None, per_frame: bool, decoded: bool,
     alpha: float, trials: int, seed: int | None, plot: str | None, force: bool, as_json: bool,

@@ -107,8 +107,8 @@ Exit status: 0 whole, 4 changed, cut off or forged.
               help="Public key or certificate of who signs heads; repeatable.")
 @click.option("--heads", multiple=True, metavar="FILE",
               help="Heads that were kept elsewhere; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-@click.option("-q", "--quiet", is_flag=True, help="Only failures.")
+@opt.as_json
+@opt.quiet
 def verify(
     log: str | None, trust: tuple[str, ...], heads: tuple[str, ...], as_json: bool, quiet: bool,
 ) -> None:
@@ -157,7 +157,7 @@ Examples:
 """)
 @log_argument
 @filters
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
 def show(
     log: str | None, since: str | None, until: str | None, action: tuple[str, ...],
     objects: tuple[str, ...], outcome: tuple[str, ...], as_json: bool,
@@ -200,7 +200,7 @@ Examples:
 @click.option("-o", "--output", required=True, metavar="FILE.csv|FILE.jsonl",
               help="Where the events go, as a table or a JSON object a line.")
 @opt.force
-@click.option("-q", "--quiet", is_flag=True, help="Only failures.")
+@opt.quiet
 def export(
     log: str | None, since: str | None, until: str | None, action: tuple[str, ...],
     objects: tuple[str, ...], outcome: tuple[str, ...], output: str, force: bool, quiet: bool,

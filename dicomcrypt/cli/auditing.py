@@ -134,22 +134,24 @@ def refused(words: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def job(action: str, *paths: str, **about: str) -> Iterator[None]:
-    """Record what runs inside, with the ids of these objects."""
+def job(action: str, *paths: str, **about: str) -> Iterator[dict[str, Any]]:
+    """Record what runs inside, with the ids of these objects.
+
+    Yields a dictionary for what the record of its end has besides: `objects`, ids of others, and
+    details."""
     found = begin(action, **about)
-    if found is None:
-        yield
-        return
+    facts: dict[str, Any] = {}
     error: BaseException | None = None
     try:
-        yield
+        yield facts
     except BaseException as caught:
         error = caught
         raise
     finally:
-        for path in paths:
-            found.saw(path)
-        found.end(status_of(error))
+        if found is not None:
+            for path in paths:
+                found.saw(path)
+            found.end(status_of(error), ids=facts.pop("objects", ()), details=facts)
 
 
 def object_ids(paths: Iterable[str]) -> Iterator[str]:

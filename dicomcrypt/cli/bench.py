@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from . import options as opt
+
 
 def machine() -> dict[str, Any]:
     """The kernel in use, the verdict on each, and what it runs on."""
@@ -36,7 +38,7 @@ with it (over the same 16 MiB for the 16 MiB buffer). Every answer is checked.
 """)
 @click.option("--seconds", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True,
               help="About how long to measure.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
 def bench(seconds: float, as_json: bool) -> None:
     """Measure how fast this machine encrypts, and say which kernel runs on it."""
     from .console import print_json

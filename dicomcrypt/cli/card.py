@@ -30,8 +30,6 @@ COMMANDS = {
     "apdu": "card",
 }
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-
 
 @click.group(cls=LazyGroup, modules=COMMANDS, epilog="""\b
 Examples:
@@ -62,7 +60,7 @@ Examples:
 """)
 @click.option("--watch", type=click.FloatRange(0.1, 86400), metavar="SECONDS",
               help="Say what is put in and taken out, as long as this.")
-@_as_json
+@opt.as_json
 def list_command(watch: float | None, as_json: bool) -> None:
     """List the readers, and what is in them."""
     from ..card.transport import readers
@@ -102,7 +100,7 @@ Examples:
   dicomcrypt card info --reader "HPJC 00 01" --json
 """)
 @opt.card_place
-@_as_json
+@opt.as_json
 def info(as_json: bool) -> None:
     """Show what a card says of itself, without its PIN: holder, keys, certificates, tries left."""
     from ..card.profile import PIN, PUK, Slot
@@ -160,7 +158,7 @@ Examples:
 """)
 @click.argument("commands", nargs=-1, required=True, metavar="HEX...")
 @opt.card_place
-@_as_json
+@opt.as_json
 def apdu(commands: tuple[str, ...], as_json: bool) -> None:
     """Send commands to a card as they are, and show what it answers.
 

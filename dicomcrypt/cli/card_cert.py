@@ -41,7 +41,7 @@ Examples:
   dicomcrypt card cert list --json
 """)
 @opt.card_place
-@pko.as_json
+@opt.as_json
 def list_command(as_json: bool) -> None:
     """List them."""
     from ..pki import names
@@ -78,7 +78,7 @@ Examples:
 @opt.card_place
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where it goes, in PEM.")
 @opt.force
-@pko.quiet
+@opt.quiet
 def export(file: str, output: str, force: bool, quiet: bool) -> None:
     """Write a certificate of the card to a file."""
     from ..pki import files
@@ -106,7 +106,7 @@ Examples:
 @opt.card_place
 @opt.pin
 @trust.option
-@pko.quiet
+@opt.quiet
 def import_command(path: str, file: str, quiet: bool) -> None:
     """Put a certificate into the card, once it was judged: it must be valid, for what the file is
     for, and of the card's key or the partner's role. Needs the PIN."""
@@ -158,7 +158,7 @@ Examples:
 @opt.card_place
 @opt.pin
 @trust.option
-@pko.quiet
+@opt.quiet
 def fetch(role: str, email: str | None, name: str | None, quiet: bool) -> None:
     """Put a partner's certificate into the card, out of the configured directories.
 

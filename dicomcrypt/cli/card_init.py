@@ -54,7 +54,7 @@ encryption and tls-client, and put what it returns into the card with `card cert
 @click.option("--puk-file", metavar="FILE", help="Take the new PUK from a file's first line.")
 @opt.passphrase
 @opt.force
-@pko.quiet
+@opt.quiet
 def init(
     folder: str | None, requests: str | None, authority: str | None, role: str, name: str | None,
     first_name: str | None, organisation: str | None, department: str | None, email: str | None,
@@ -143,7 +143,7 @@ This needs pcscd and its driver vpcd (Debian: pcscd, vsmartcard-vpcd). It ends w
               help="Make the file, an empty card of this kind; repeatable, for each file.")
 @click.option("--passphrase-file", metavar="FILE", help="Take the passphrase of the files, which "
               "is not the PIN, from a file's first line.")
-@pko.quiet
+@opt.quiet
 def emulate(
     paths: tuple[str, ...], port: int, roles: tuple[str, ...], passphrase_file: str | None,
     quiet: bool,

@@ -118,13 +118,13 @@ def give_pin_on_pad(session: CardSession) -> None:
 
 
 def _look_before(session: CardSession, left: int, whose: str) -> None:
-    from .console import say
+    from .console import remark
 
     if left == 0:
         raise WrongPinError(f"card {session.name}: its PIN is blocked: unblock it with dicomcrypt "
                             "card pin unblock", tries=0)
     tries = "try is" if left == 1 else "tries are"
-    say(f"card {session.name}: {left} {tries} left for the PIN")
+    remark(f"card {session.name}: {left} {tries} left for the PIN")
     if left == 1:
         allow_last(session, "last try before the PIN is blocked", whose)
 

@@ -38,7 +38,7 @@ Examples:
 """)
 @opt.card_place
 @opt.pin
-@pko.as_json
+@opt.as_json
 def show(as_json: bool) -> None:
     """Show them. Needs the PIN."""
     from dataclasses import asdict
@@ -70,7 +70,7 @@ Examples:
 @opt.card_place
 @opt.pin
 @click.option("-f", "--force", is_flag=True, help="Forget what is there, readable or not.")
-@pko.quiet
+@opt.quiet
 def set_command(
     record: str | None, add: tuple[str, ...], remove: tuple[str, ...], force: bool, quiet: bool,
 ) -> None:
@@ -169,7 +169,7 @@ Examples:
 @opt.card_place
 @opt.other_card
 @opt.pin
-@pko.quiet
+@opt.quiet
 def set_note(path: str, quiet: bool) -> None:
     """Write it: by the PIN of the card, or into a patient's card by a physician's, which is the
     second card; the PIN then is the physician's."""
@@ -202,7 +202,7 @@ Examples:
 @opt.other_card
 @opt.pin
 @trust.option
-@pko.as_json
+@opt.as_json
 def authenticate(as_json: bool) -> None:
     """Let a card prove who its holder is: it signs a fresh challenge with its authentication key,
     and its certificate is judged by the trusted roots.

@@ -42,7 +42,7 @@ Examples:
 @opt.card_place
 @opt.pin
 @opt.force
-@pko.quiet
+@opt.quiet
 def sign(path: str, output: str | None, raw: bool, force: bool, quiet: bool) -> None:
     """Sign a file with the card's signature key: a CMS beside it, with the certificate."""
     from ..card.identity import card_signer
@@ -149,7 +149,7 @@ Examples:
 @click.argument("path", metavar="FILE")
 @opt.card_place
 @opt.pin
-@pko.quiet
+@opt.quiet
 def write(path: str, quiet: bool) -> None:
     """Write the SHA-256 of a file into the card. Needs the PIN."""
     from ..card.profile import hash_content
@@ -171,7 +171,7 @@ Examples:
 """)
 @click.argument("path", metavar="FILE")
 @opt.card_place
-@pko.quiet
+@opt.quiet
 def check(path: str, quiet: bool) -> None:
     """Compare a file with the hash in the card."""
     from ..card.profile import parse_hash

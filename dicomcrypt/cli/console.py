@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ..trees.walk import Survey
 
 
+#: Where a command's context has whether it keeps quiet.
+HUSHED = "dicomcrypt.hushed"
+
+
 def printable(text: str) -> str:
     """Return text without control characters and lone surrogates: tags and file names may
     hold escape sequences, which a terminal would obey."""
@@ -40,7 +44,14 @@ def complain(message: str) -> None:
 
 
 def say(message: str) -> None:
-    """One line for a person, on standard error."""
+    """One line for a person, on standard error; none where `options.hushed` was given."""
+    context = click.get_current_context(silent=True)
+    if context is None or not context.meta.get(HUSHED):
+        remark(message)
+
+
+def remark(message: str) -> None:
+    """One line for a person, on standard error, that is said in any case."""
     click.echo(printable(message), err=True)
 
 

@@ -48,7 +48,8 @@ shares lie in one place, that place is the key.
               help="Where share-1-of-N.txt and .html and so on go.")
 @opt.passphrase
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
+@opt.hushed
 def split(
     identity: str, threshold: int, count: int, output: str, ask: bool, passphrase_file: str | None,
     force: bool, as_json: bool,
@@ -96,7 +97,8 @@ Examples:
               help="Where the identity goes; the recipient goes to NAME.pub.")
 @opt.passphrase
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
+@opt.hushed
 def combine(
     shares: tuple[str, ...], output: str, ask: bool, passphrase_file: str | None, force: bool,
     as_json: bool,

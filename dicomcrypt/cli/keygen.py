@@ -23,7 +23,8 @@ Examples:
               default="mlkem768-x25519", show_default=True, help="Kind of key.")
 @opt.passphrase
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
+@opt.hushed
 def keygen(
     output: str, kind: str, ask: bool, passphrase_file: str | None, force: bool, as_json: bool,
 ) -> None:

@@ -27,7 +27,6 @@ message_passphrase = click.option(
     help="Take the OpenPGP message's passphrase from a file's first line; without it, it is asked "
     "for.",
 )
-as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
 @click.group(epilog="""\b
@@ -68,7 +67,8 @@ Examples:
 @click.option("--login", metavar="NAME", help="Login that a passphrase is for.")
 @opt.passphrase
 @recipients
-@as_json
+@opt.as_json
+@opt.hushed
 def create(
     file: str, login: str | None, ask: bool, passphrase_file: str | None,
     recipient_files: tuple[str, ...], as_json: bool,
@@ -99,7 +99,7 @@ Examples:
 """)
 @click.argument("file")
 @unlocking
-@as_json
+@opt.as_json
 def list_(file: str, as_json: bool, **how: Unpack[Unlocking]) -> None:
     """Verify every row of FILE and list its keys (never the keys themselves) and accesses."""
     from .console import print_json, print_table
@@ -130,7 +130,7 @@ Examples:
 @unlocking
 @click.option("--kind", default="key", show_default=True, help="What it is for; not hidden.")
 @click.option("--label", help="Text for people; encrypted.")
-@as_json
+@opt.as_json
 def new(file: str, kind: str, label: str | None, as_json: bool, **how: Unpack[Unlocking]) -> None:
     """Store a new random key in FILE and print its id."""
     from .console import print_json
@@ -150,6 +150,7 @@ Examples:
 @click.argument("file")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @unlocking
+@opt.hushed
 def delete(file: str, ids: tuple[str, ...], **how: Unpack[Unlocking]) -> None:
     """Remove keys from FILE: what they encrypted cannot be read any more."""
     from .console import say
@@ -173,6 +174,7 @@ Examples:
 @click.option("--login", required=True, metavar="NAME", help="Whose passphrase changes.")
 @opt.passphrase
 @access.new_passphrase
+@opt.hushed
 def passwd(
     file: str, login: str, ask: bool, passphrase_file: str | None, new_passphrase_file: str | None,
 ) -> None:
@@ -202,6 +204,7 @@ Examples:
               help="Recipient whose identity may unlock the table; without it, NAME is a login.")
 @access.new_passphrase
 @click.option("-f", "--force", is_flag=True, help="Replace the access that NAME has.")
+@opt.hushed
 def grant(
     file: str, name: str, recipient_file: str | None, new_passphrase_file: str | None, force: bool,
     **how: Unpack[Unlocking],
@@ -225,6 +228,7 @@ Examples:
 @click.argument("file")
 @click.argument("name")
 @unlocking
+@opt.hushed
 def revoke(file: str, name: str, **how: Unpack[Unlocking]) -> None:
     """Take NAME's access to FILE away.
 
@@ -253,6 +257,7 @@ Examples:
 @click.option("--binary", is_flag=True, help="Without ASCII armor.")
 @click.option("--damaged", is_flag=True, help="Of a damaged table, export what can be read.")
 @opt.force
+@opt.hushed
 def export(
     file: str, output: str, message_passphrase_file: str | None, certificates: tuple[str, ...],
     binary: bool, damaged: bool, force: bool, **how: Unpack[Unlocking],
@@ -293,7 +298,8 @@ Examples:
 @unlocking
 @message_passphrase
 @click.option("--openpgp-key", metavar="FILE", help="OpenPGP secret key that opens the message.")
-@as_json
+@opt.as_json
+@opt.hushed
 def import_(
     file: str, message: str, message_passphrase_file: str | None, openpgp_key: str | None,
     as_json: bool, **how: Unpack[Unlocking],

@@ -100,7 +100,7 @@ Examples:
 @click.option("--signature-out", metavar="FILE", help="Write the signature (CMS, DER) here.")
 @click.option("--manifest-out", metavar="FILE", help="Write what it signs here.")
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
 def inspect(
     path: str, identity_files: tuple[str, ...], ask: bool, passphrase_file: str | None, tags: bool,
     plot: str | None, number: int | None, signature_out: str | None, manifest_out: str | None,
@@ -185,7 +185,8 @@ Examples:
               help="The picture; .raw is the frame as encoded, .npy the decoded array.")
 @opt.signatures
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
+@opt.hushed
 def frame(
     path: str, number: int, identity_files: tuple[str, ...], ask: bool, passphrase_file: str | None,
     output: str, require_signature: bool, signers: tuple[str, ...], force: bool, as_json: bool,

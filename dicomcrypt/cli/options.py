@@ -11,7 +11,7 @@ import click
 
 from ..errors import UsageError
 from . import trust
-from .console import ask_passphrase
+from .console import HUSHED, ask_passphrase
 
 if TYPE_CHECKING:
     from ..keys.signing import Signer
@@ -40,9 +40,19 @@ def shared(*decorators: Decorator) -> Decorator:
     return apply
 
 
+as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="Only failures.")
+
+
+def _hush(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    context.meta[HUSHED] = value
+
+
+#: For commands that need not know of it, since all that they tell goes through `console.say`.
+hushed = click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_hush,
+                      help="Only failures.")
 output_style = shared(
-    click.option("--json", "as_json", is_flag=True, help="Machine-readable output."),
-    click.option("-q", "--quiet", is_flag=True, help="Only failures."),
+    as_json, quiet,
     click.option("-v", "--verbose", is_flag=True, help="One line for each file."),
 )
 passphrase = shared(
@@ -143,7 +153,7 @@ def by_identity(identity_files: tuple[str, ...]) -> bool:
 
 RECIPIENT = "FILE|@GROUP|EMAIL"
 jobs = click.option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N",
-                    help="Processes for trees; by default one a processor.")
+                    help="Processes; by default one a processor.")
 
 
 class Shard(_ShardType):

@@ -58,8 +58,8 @@ Examples:
 @oo.console
 @oo.card
 @oo.folder
-@oo.as_json
-@oo.quiet
+@opt.as_json
+@opt.quiet
 def register(
     link: str, name: str, console: bool, folder: str | None, as_json: bool, quiet: bool,
 ) -> None:
@@ -79,7 +79,7 @@ Examples:
 @_person
 @oo.card
 @oo.folder
-@oo.quiet
+@opt.quiet
 def prove(link: str, name: str, folder: str | None, quiet: bool) -> None:
     """Bind a link to a person by the code of the e-mail and that of the SMS."""
     with oo.opened(folder) as home:
@@ -101,12 +101,12 @@ Examples:
 @_link
 @_person
 @click.option("--channel", type=click.Choice(["email", "mobile"]), default="email",
-              show_default=True)
+              show_default=True, help="Where the code goes.")
 @oo.console
 @oo.card
 @oo.folder
-@oo.as_json
-@oo.quiet
+@opt.as_json
+@opt.quiet
 def send(
     link: str, name: str, channel: str, console: bool, folder: str | None, as_json: bool,
     quiet: bool,
@@ -130,8 +130,8 @@ Examples:
 @oo.console
 @oo.card
 @oo.folder
-@oo.as_json
-@oo.quiet
+@opt.as_json
+@opt.quiet
 def resend(
     link: str, name: str, proof: str | None, console: bool, folder: str | None, as_json: bool,
     quiet: bool,
@@ -150,8 +150,8 @@ Examples:
 @oo.console
 @oo.card
 @oo.folder
-@oo.as_json
-@oo.quiet
+@opt.as_json
+@opt.quiet
 def deliver(console: bool, folder: str | None, as_json: bool, quiet: bool) -> None:
     """Deliver the codes that wait, such as those that a portal put down."""
     with oo.opened(folder, console=console) as home:
@@ -172,8 +172,8 @@ Exit status: 0 right, 3 wrong or too quick, 5 the link is used up.
 @click.option("--totp", is_flag=True, help="A code of the authenticator; it has no sum.")
 @oo.card
 @oo.folder
-@oo.as_json
-@oo.quiet
+@opt.as_json
+@opt.quiet
 def check(link: str, name: str, totp: bool, folder: str | None, as_json: bool, quiet: bool) -> None:
     """Open a link by a code, once, and say what it opens."""
     names = _FIELDS[:1] if totp else _FIELDS
@@ -209,7 +209,7 @@ Examples:
               help="What the authenticator shows.")
 @opt.force
 @oo.folder
-@oo.quiet
+@opt.quiet
 def enroll(
     name: str, output: str | None, issuer: str, force: bool, folder: str | None, quiet: bool,
 ) -> None:
@@ -238,7 +238,7 @@ Exit status: 0 right, 3 wrong, used before, or too quick.
 @_person
 @oo.card
 @oo.folder
-@oo.quiet
+@opt.quiet
 def check_totp(name: str, folder: str | None, quiet: bool) -> None:
     """Try out a person's authenticator. The code is used up by it."""
     from ..otp.links import Subject

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ..otp.home import Home
     from ..otp.persons import Person
 
-_SCOPES = click.Choice(["all", "tags", "pixels"])
+_scope = click.option("--scope", type=click.Choice(["all", "tags", "pixels"]), default="all",
+                      show_default=True, help="What of the objects may be read.")
 _grant_options = opt.shared(
     click.option("--days", type=click.IntRange(1, 3650), default=14, show_default=True,
                  help="How long it is good."),
@@ -87,11 +88,11 @@ Examples:
 @click.argument("objects", nargs=-1, required=True, metavar="FILE|ID...")
 @click.option("--for", "name", metavar="PERSON", help="For whom; otherwise for the first "
               "registered person who proves e-mail and mobile.")
-@click.option("--scope", type=_SCOPES, default="all", show_default=True)
+@_scope
 @_grant_options
 @oo.folder
-@oo.as_json
-@oo.quiet
+@opt.as_json
+@opt.quiet
 def create(
     objects: tuple[str, ...], name: str | None, scope: str, days: int, uses: int, bound: bool,
     send: bool, output: str | None, folder: str | None, as_json: bool, quiet: bool,
@@ -116,7 +117,7 @@ Examples:
   dicomcrypt otp link list -d otp/ --json
 """)
 @oo.folder
-@oo.as_json
+@opt.as_json
 def list_links(folder: str | None, as_json: bool) -> None:
     """List links, newest first, without what opens them."""
     from .console import print_json, print_table
@@ -144,7 +145,7 @@ Examples:
 """)
 @click.argument("link")
 @oo.folder
-@oo.quiet
+@opt.quiet
 def revoke(link: str, folder: str | None, quiet: bool) -> None:
     """Take a link back: it opens nothing any more."""
     with oo.opened(folder) as home:
@@ -158,10 +159,10 @@ Examples:
 """)
 @click.argument("name")
 @click.argument("objects", nargs=-1, required=True, metavar="FILE|ID...")
-@click.option("--scope", type=_SCOPES, default="all", show_default=True)
+@_scope
 @click.option("--reason", default="", metavar="TEXT", help="Why, for who decides.")
 @oo.folder
-@oo.quiet
+@opt.quiet
 def ask(
     name: str, objects: tuple[str, ...], scope: str, reason: str, folder: str | None, quiet: bool,
 ) -> None:
@@ -176,9 +177,9 @@ Examples:
   dicomcrypt otp requests -d otp/
 """)
 @click.option("--state", type=click.Choice(["open", "granted", "refused"]), default="open",
-              show_default=True)
+              show_default=True, help="Only what is so now.")
 @oo.folder
-@oo.as_json
+@opt.as_json
 def requests(state: str, folder: str | None, as_json: bool) -> None:
     """List what was asked for."""
     from .console import print_json, print_table
@@ -200,8 +201,8 @@ Examples:
 @click.argument("request")
 @_grant_options
 @oo.folder
-@oo.as_json
-@oo.quiet
+@opt.as_json
+@opt.quiet
 def grant(
     request: str, days: int, uses: int, bound: bool, send: bool, output: str | None,
     folder: str | None, as_json: bool, quiet: bool,
@@ -220,7 +221,7 @@ Examples:
 """)
 @click.argument("request")
 @oo.folder
-@oo.quiet
+@opt.quiet
 def refuse(request: str, folder: str | None, quiet: bool) -> None:
     """Refuse a request."""
     with oo.opened(folder) as home:

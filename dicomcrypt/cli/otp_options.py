@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 folder = click.option("-d", "--folder", metavar="FOLDER", help="The folder that `otp init` made; "
                       "otherwise [otp] folder of the configuration.")
-as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="Only failures.")
 #: Where the key of the codes is on a card. The settings say so; this says which card.
 card = opt.shared(
     opt.kept_option("--card", is_flag=True, help="The key of the codes is the signing key of the "

@@ -26,8 +26,8 @@ Examples:
 @click.option("--database", default="sqlite:///otp.db", show_default=True, metavar="URL",
               help="Relative to the folder; without a password.")
 @oo.card
-@oo.as_json
-@oo.quiet
+@opt.as_json
+@opt.quiet
 def init(
     folder: str, base_url: str, bits: str, code_key: str | None, database: str, as_json: bool,
     quiet: bool,
@@ -81,10 +81,11 @@ Examples:
 @click.option("--email", required=True, metavar="ADDRESS", help="Where codes and links go.")
 @click.option("--mobile", default="", metavar="NUMBER", help="Such as +491701234567; links are "
               "bound to who has both.")
-@click.option("--language", type=click.Choice(["de", "en"]), default="de", show_default=True)
+@click.option("--language", type=click.Choice(["de", "en"]), default="de", show_default=True,
+              help="Of messages to this person.")
 @oo.folder
-@oo.as_json
-@oo.quiet
+@opt.as_json
+@opt.quiet
 def add(
     name: str, email: str, mobile: str, language: str, folder: str | None, as_json: bool,
     quiet: bool,
@@ -100,7 +101,7 @@ Examples:
   dicomcrypt otp person list -d otp/ --json
 """)
 @oo.folder
-@oo.as_json
+@opt.as_json
 def list_persons(folder: str | None, as_json: bool) -> None:
     """List who is registered."""
     from .console import print_json, print_table
@@ -120,7 +121,7 @@ Examples:
 """)
 @click.argument("name")
 @oo.folder
-@oo.quiet
+@opt.quiet
 def remove(name: str, folder: str | None, quiet: bool) -> None:
     """Forget a person and its requests; links for it are revoked."""
     with oo.opened(folder) as home:
@@ -133,7 +134,7 @@ Examples:
   dicomcrypt otp stats -d otp/ --json
 """)
 @oo.folder
-@oo.as_json
+@opt.as_json
 def stats(folder: str | None, as_json: bool) -> None:
     """Show what is there, what failed, and the chance of who guesses."""
     from ..otp.statistics import statistics
@@ -164,8 +165,8 @@ Exit status: 5 if the clock is behind.
 @click.option("--reset", is_flag=True, help="Take this machine's time for right: codes become "
               "void, and who had to wait for tomorrow waits a day from now.")
 @oo.folder
-@oo.as_json
-@oo.quiet
+@opt.as_json
+@opt.quiet
 def clock(reset: bool, folder: str | None, as_json: bool, quiet: bool) -> None:
     """Compare this machine's clock with the latest time in the database.
 

@@ -34,11 +34,11 @@ Examples:
 @click.option("--may", "permissions", multiple=True, type=click.Choice(ACTIONS[:6]),
               help="Something that the holder may do; repeatable.")
 @pko.dates
-@click.option("-o", "--output", required=True, metavar="FILE")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where it goes.")
 @opt.passphrase
 @opt.force
-@pko.as_json
-@pko.quiet
+@opt.as_json
+@opt.quiet
 def issue(
     holder: str, folder: str, roles: tuple[str, ...], permissions: tuple[str, ...],
     begin: datetime | None, end: datetime | None, days: int | None, output: str, ask: bool,
@@ -72,7 +72,7 @@ Examples:
   dicomcrypt pki attribute show anna.attr
 """)
 @click.argument("file", metavar="FILE")
-@pko.as_json
+@opt.as_json
 def show(file: str, as_json: bool) -> None:
     """Show an attribute certificate. Nothing is verified."""
     from ..pki import attributes
@@ -95,8 +95,8 @@ Examples:
 @click.argument("file", metavar="FILE")
 @click.option("--holder", required=True, metavar="CERT", help="Whose it is to be.")
 @pko.trust
-@pko.as_json
-@pko.quiet
+@opt.as_json
+@opt.quiet
 @click.pass_context
 def verify(
     context: click.Context, file: str, holder: str, roots: tuple[str, ...],
@@ -141,8 +141,8 @@ Examples:
 @click.option("--attribute", "attribute_files", multiple=True, metavar="FILE",
               help="Attribute certificate; repeatable.")
 @pko.trust
-@pko.as_json
-@pko.quiet
+@opt.as_json
+@opt.quiet
 @click.pass_context
 def may(
     context: click.Context, certificate: str, action: str, attribute_files: tuple[str, ...],

@@ -32,11 +32,14 @@ Examples:
               help="Kind of the keys.")
 @click.option("--root-passphrase-file", metavar="FILE",
               help="A passphrase of its own for the root's key.")
-@click.option("--root-years", type=click.IntRange(1, 50), default=20, show_default=True)
-@click.option("--issuing-years", type=click.IntRange(1, 50), default=10, show_default=True)
+@click.option("--root-years", type=click.IntRange(1, 50), default=20, show_default=True,
+              help="How long the root's certificate is valid.")
+@click.option("--issuing-years", type=click.IntRange(1, 50), default=10, show_default=True,
+              help="How long those of the issuing and the attribute authority are.")
 @click.option("--crl-url", metavar="URL", help="Where certificates say the revocation list is.")
 @opt.passphrase
-@pko.as_json
+@opt.as_json
+@opt.hushed
 def init(
     folder: str, organisation: str, kind: str, root_passphrase_file: str | None, root_years: int,
     issuing_years: int, crl_url: str | None, ask: bool, passphrase_file: str | None, as_json: bool,
@@ -86,8 +89,8 @@ Examples:
 @click.option("--chain", is_flag=True, help="Write the issuing authority's certificate too.")
 @opt.passphrase
 @opt.force
-@pko.as_json
-@pko.quiet
+@opt.as_json
+@opt.quiet
 def issue(
     request_file: str, folder: str, uses: tuple[str, ...], role: str | None, name: str | None,
     first_name: str | None, organisation: str | None, department: str | None, email: str | None,
@@ -196,11 +199,11 @@ Examples:
 @click.option("--request", "request_file", metavar="REQUEST",
               help="Of a new key; by default the certificate is for the old one.")
 @pko.dates
-@click.option("-o", "--output", required=True, metavar="FILE")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where it goes.")
 @opt.passphrase
 @opt.force
-@pko.as_json
-@pko.quiet
+@opt.as_json
+@opt.quiet
 def renew(
     serial: int, folder: str, request_file: str | None, begin: datetime | None,
     end: datetime | None, days: int | None, output: str, ask: bool, passphrase_file: str | None,
@@ -243,12 +246,13 @@ cessationOfOperation, certificateHold, privilegeWithdrawn, aACompromise.
 """)
 @click.argument("serial", type=pko.Serial())
 @pko.ca
-@click.option("--reason", default="unspecified", show_default=True, metavar="REASON")
+@click.option("--reason", default="unspecified", show_default=True, metavar="REASON",
+              help="Why, by one of the words below.")
 @click.option("--all-of-key", is_flag=True,
               help="Revoke all other certificates of the same key too.")
 @click.option("--release", is_flag=True, help="Take it from hold.")
-@pko.as_json
-@pko.quiet
+@opt.as_json
+@opt.quiet
 def revoke(
     serial: int, folder: str, reason: str, all_of_key: bool, release: bool, as_json: bool,
     quiet: bool,
@@ -302,8 +306,8 @@ Examples:
 @opt.passphrase
 @click.option("-f", "--force", is_flag=True, help="Overwrite what exists; go on from a list that "
               "is newer than the database.")
-@pko.as_json
-@pko.quiet
+@opt.as_json
+@opt.quiet
 def crl(
     folder: str, issuer: str, days: int, output: str | None, ask: bool, passphrase_file: str | None,
     force: bool, as_json: bool, quiet: bool,
@@ -343,9 +347,10 @@ Examples:
 """)
 @click.argument("text", required=False)
 @pko.ca
-@click.option("--status", type=click.Choice(["valid", "expired", "hold", "revoked"]))
+@click.option("--status", type=click.Choice(["valid", "expired", "hold", "revoked"]),
+              help="Only what is so now.")
 @pko.role
-@pko.as_json
+@opt.as_json
 def list_command(
     text: str | None, folder: str, status: str | None, role: str | None, as_json: bool,
 ) -> None:

@@ -30,10 +30,7 @@ _looking = opt.shared(
                  metavar="SECONDS", help="How long all directories together may take."),
     click.option("--no-cache", is_flag=True, help="Ask, whatever was answered before."),
 )
-_style = opt.shared(
-    click.option("--json", "as_json", is_flag=True, help="Machine-readable output."),
-    click.option("-q", "--quiet", is_flag=True, help="No table."),
-)
+_style = opt.shared(opt.as_json, opt.quiet)
 
 
 @click.command(epilog="""\b

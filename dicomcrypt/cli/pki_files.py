@@ -35,7 +35,8 @@ Examples:
 @opt.passphrase
 @click.option("--no-passphrase", is_flag=True, help="Leave the key unencrypted.")
 @opt.force
-@pko.as_json
+@opt.as_json
+@opt.hushed
 def request(
     output: str, kind: str, name: str | None, first_name: str | None, organisation: str | None,
     department: str | None, email: str | None, role: str | None, ask: bool,
@@ -84,7 +85,7 @@ Examples:
   dicomcrypt pki show ca/issuing.crl --json
 """)
 @click.argument("file", metavar="FILE")
-@pko.as_json
+@opt.as_json
 def show(file: str, as_json: bool) -> None:
     """Show a certificate, a request or a revocation list, PEM or DER. Nothing is verified."""
     from ..pki import files
@@ -171,8 +172,8 @@ Exit status: 0 it is taken, 5 it is refused, 4 it is malformed; and a sentence s
               type=click.Choice(["encrypt", "decrypt", "sign", "verify-signature", "tls-server",
                                  "tls-client", "any"]), help="What it is to be used for.")
 @pko.role
-@pko.as_json
-@pko.quiet
+@opt.as_json
+@opt.quiet
 @click.pass_context
 def verify(
     context: click.Context, certificate: str, roots: tuple[str, ...],
@@ -220,8 +221,8 @@ Examples:
 @click.argument("key", metavar="KEY")
 @click.argument("certificate", metavar="CERT")
 @opt.passphrase
-@pko.as_json
-@pko.quiet
+@opt.as_json
+@opt.quiet
 def match(
     key: str, certificate: str, ask: bool, passphrase_file: str | None, as_json: bool, quiet: bool,
 ) -> None:
@@ -251,15 +252,15 @@ Examples:
 """)
 @click.argument("certificate", metavar="CERT")
 @click.option("--format", "form", type=click.Choice(["p12", "pem", "der", "chain"]), default="p12",
-              show_default=True)
+              show_default=True, help="p12 holds the key too; chain: PEM with all above.")
 @click.option("--key", metavar="FILE", help="The private key, for PKCS#12.")
 @click.option("--chain", multiple=True, metavar="FILE", help="Certificates above; repeatable.")
-@click.option("-o", "--output", required=True, metavar="FILE")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where it goes.")
 @opt.passphrase
 @click.option("--p12-passphrase-file", metavar="FILE",
               help="The passphrase of the PKCS#12 file; by default it is asked for.")
 @opt.force
-@pko.quiet
+@opt.quiet
 def export(
     certificate: str, form: str, key: str | None, chain: tuple[str, ...], output: str, ask: bool,
     passphrase_file: str | None, p12_passphrase_file: str | None, force: bool, quiet: bool,

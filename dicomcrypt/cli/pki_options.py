@@ -43,8 +43,6 @@ class Serial(_SerialType):
         self.fail(f"{value!r} is no serial number in hexadecimal", param, context)
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="Only failures.")
 ca = click.option("--ca", "folder", required=True, metavar="FOLDER", help="The authority's folder.")
 role = click.option("--role", type=click.Choice(ROLES), help="What the holder is.")
 dates = opt.shared(
@@ -56,10 +54,10 @@ dates = opt.shared(
 )
 holder = opt.shared(
     click.option("--name", metavar="TEXT", help="Surname, or the name of what is no person."),
-    click.option("--first-name", metavar="TEXT"),
-    click.option("--organisation", metavar="TEXT"),
-    click.option("--department", metavar="TEXT"),
-    click.option("--email", metavar="ADDRESS"),
+    click.option("--first-name", metavar="TEXT", help="Of a person."),
+    click.option("--organisation", metavar="TEXT", help="Where the holder belongs to."),
+    click.option("--department", metavar="TEXT", help="A part of the organisation."),
+    click.option("--email", metavar="ADDRESS", help="By which others find the certificate."),
 )
 sources = opt.shared(
     click.option("--root", "roots", multiple=True, metavar="FILE",

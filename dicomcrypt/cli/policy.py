@@ -43,7 +43,8 @@ Examples:
 """)
 @click.option("--preset", type=click.Choice(["default", "fips", "bsi"]),
               help="A shipped policy instead of the one in force.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
+@opt.hushed
 def show(preset: str | None, as_json: bool) -> None:
     """Show the policy in force, or a preset.
 
@@ -88,7 +89,7 @@ Exit status: 5 if something refused was found.
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--preset", type=click.Choice(["default", "fips", "bsi"]),
               help="Against a shipped policy instead of the one in force.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
 @click.option("-q", "--quiet", is_flag=True, help="Only the exit status.")
 def check(files: tuple[str, ...], preset: str | None, as_json: bool, quiet: bool) -> None:
     """Check objects, certificates and public keys against the policy.
@@ -196,7 +197,8 @@ Examples:
               help="Where the signature goes; by default FILE.sig.")
 @allow_unknown
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
+@opt.hushed
 def sign(
     file: str, key: str, ask: bool, passphrase_file: str | None, output: str | None,
     allow_unknown: tuple[str, ...], force: bool, as_json: bool,
@@ -238,7 +240,8 @@ its owner says. From then on only policies of that signer with a higher sequence
               help="The signer's certificate or public key, PEM or DER.")
 @click.option("--trust-signer", is_flag=True, help="Pin this signer, where none is pinned yet.")
 @allow_unknown
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
+@opt.hushed
 def set_(
     file: str, signature: str, signer: str, trust_signer: bool, allow_unknown: tuple[str, ...],
     as_json: bool,

@@ -52,7 +52,7 @@ register = opt.shared(
     click.option("--tls-passphrase-file", metavar="FILE",
                  help="Take their passphrase from a file's first line."),
 )
-style = opt.shared(pki.as_json, pki.quiet)
+style = opt.shared(opt.as_json, opt.quiet)
 
 
 def load_holder(path: str | None, passphrase_file: str | None, *, purpose: str = "sign") -> Holder:

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from ..prescription.opening import Sources
 
 
-@click.group()
+@click.group(epilog="""\b
+Examples:
+  dicomcrypt prescription register serve --listen 127.0.0.1:8443 --database register.sqlite \\
+      --tls-identity register.pem --root root.crt
+""")
 def register() -> None:
     """The register of what was dispensed or cancelled."""
 
@@ -31,14 +35,15 @@ Examples:
   dicomcrypt prescription register serve --listen 127.0.0.1:8443 --database register.sqlite \\
       --tls-identity register.pem --root root.crt
 """)
-@click.option("--listen", default="127.0.0.1:8443", show_default=True, metavar="HOST:PORT")
+@click.option("--listen", default="127.0.0.1:8443", show_default=True, metavar="HOST:PORT",
+              help="Where it is asked.")
 @click.option("--database", required=True, metavar="FILE", help="SQLite, made if it is not there.")
 @click.option("--tls-identity", required=True, metavar="FILE",
               help="Key, certificate and chain for TLS, PEM.")
 @click.option("--tls-passphrase-file", metavar="FILE",
               help="Take their passphrase from a file's first line.")
 @pki.sources
-@pki.quiet
+@opt.quiet
 def serve(
     listen: str, database: str, tls_identity: str, tls_passphrase_file: str | None,
     roots: tuple[str, ...], intermediates: tuple[str, ...], crls: tuple[str, ...],

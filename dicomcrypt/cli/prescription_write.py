@@ -53,7 +53,8 @@ A template (TOML or JSON):
               help="A fact, over the template's; other users of this machine may see it.")
 @click.option("--medication", "medications", multiple=True, metavar="TEXT",
               help="A medication; repeatable, each with its --dosage.")
-@click.option("--dosage", "dosages", multiple=True, metavar="TEXT")
+@click.option("--dosage", "dosages", multiple=True, metavar="TEXT",
+              help="How it is taken; one for each --medication, in their order.")
 @click.option("-o", "--output", required=True, metavar="FILE.json", help="The FHIR R4 bundle.")
 @opt.force
 @rx.style
@@ -113,7 +114,7 @@ Examples:
 """)
 @click.argument("file", metavar="FILE.json")
 @click.option("--html", "as_html", is_flag=True, help="A page of HTML.")
-@pki.as_json
+@opt.as_json
 def show(file: str, as_html: bool, as_json: bool) -> None:
     """Show a FHIR bundle that is a prescription, as text or HTML; nothing of it is verified."""
     from ..pki.files import read

@@ -28,7 +28,7 @@ Examples:
 @click.option("--site", default="", metavar="NAME", help="AuditEnterpriseSiteID.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where the messages go.")
 @opt.force
-@click.option("-q", "--quiet", is_flag=True, help="Only failures.")
+@opt.quiet
 def export(
     log: str | None, since: str | None, until: str | None, action: tuple[str, ...],
     objects: tuple[str, ...], outcome: tuple[str, ...], source_id: str, site: str, output: str,

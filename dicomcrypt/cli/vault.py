@@ -37,8 +37,8 @@ COMMANDS = {
     "retention": "vault_keep",
     "erase": "vault_keep",
     "merge": "vault_keep",
-    "backup-keys": "vault_keep",
-    "restore-keys": "vault_keep",
+    "backup-keys": "vault_backups",
+    "restore-keys": "vault_backups",
     "check": "vault_check",
     "repair": "vault_check",
 }
@@ -180,7 +180,8 @@ Examples:
               "recovery of the configuration; repeatable.")
 @click.option("--login", metavar="NAME", help="Login that a passphrase is for.")
 @opt.passphrase
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
+@opt.hushed
 def create(
     folder: str, keys_path: str | None, recipient_files: tuple[str, ...],
     recovery_files: tuple[str, ...], login: str | None, ask: bool, passphrase_file: str | None,
@@ -222,7 +223,7 @@ Examples:
   dicomcrypt vault stats archive/ -i doctor.key
 """)
 @unlocking
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
 def stats(folder: str, as_json: bool, **how: Unpack[Unlocking]) -> None:
     """Say how much is in a vault."""
     from .console import print_json, print_table, size_text

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from .vault import Unlocking, open_vault, unlocking
-from .vault_keep import as_json, recorded, tell_ended
+from . import auditing
+from . import options as opt
+from .vault import Unlocking, about, open_vault, unlocking
+from .vault_keep import tell_ended
 
 if TYPE_CHECKING:
     from ..vault.checking import Finding
 
-jobs_option = click.option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N",
-                           help="Processes; by default one a processor.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Errors only.")
 
 
 @contextlib.contextmanager
@@ -50,9 +49,9 @@ Examples:
 Exit status: 0 all fits, 4 something is wrong (`vault repair` may help).
 """)
 @unlocking
-@jobs_option
-@as_json
-@quiet_option
+@opt.jobs
+@opt.as_json
+@opt.quiet
 def check(
     folder: str, jobs: int | None, as_json: bool, quiet: bool, **how: Unpack[Unlocking],
 ) -> None:
@@ -65,7 +64,7 @@ def check(
 
     with open_vault(folder, how, catalogue=False) as vault, _progress(not quiet) as progress:
         looked = Check(vault, jobs=_default_jobs(jobs), progress=progress)
-        with recorded("vault.check", vault.keys.vault_id) as facts:
+        with auditing.job(**about("check", vault)) as facts:
             found = list(looked.run())
             facts |= {"done": looked.checked, "failed": sum(f.wrong for f in found)}
     wrong = [finding for finding in found if finding.wrong]
@@ -124,9 +123,9 @@ Examples:
 @click.option("--accept-old", is_flag=True, help="Take objects with older headers as they are.")
 @click.option("--damaged", multiple=True, metavar="ID",
               help="Object that is not whole, as `vault verify` found; repeatable.")
-@jobs_option
-@as_json
-@quiet_option
+@opt.jobs
+@opt.as_json
+@opt.quiet
 def repair(
     folder: str, aside: str | None, rebuild: bool, drop_missing: bool, remove_erased: bool,
     accept_old: bool, damaged: tuple[str, ...], jobs: int | None, as_json: bool, quiet: bool,
@@ -143,7 +142,7 @@ def repair(
 
     with (
         open_vault(folder, how, catalogue=False) as vault, _progress(not quiet) as progress,
-        recorded("vault.repair", vault.keys.vault_id) as facts,
+        auditing.job(**about("repair", vault)) as facts,
         vault.lease("vault repair", finish=False),
     ):  # fmt: skip
         done = repair_vault(

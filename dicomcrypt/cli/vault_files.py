@@ -166,7 +166,7 @@ def cat(folder: str, paths: tuple[str, ...], latest: bool, **how: Unpack[Selecti
 def _one_object(rows: Sequence[Row], latest: bool) -> list[Row]:
     """Return the rows of one object; of several, say which there are. Raises UsageError."""
     from .console import say, size_text
-    from .vault_keep import moment
+    from .vault_backups import moment
 
     found = {row.object_id: row for row in sorted(rows, key=lambda row: row.added_ns or 0)}
     *others, last = found.values()

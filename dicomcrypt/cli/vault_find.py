@@ -102,7 +102,7 @@ Examples:
 @unlocking
 @matching
 @_level("study")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
 def ls(folder: str, level: str, as_json: bool, **how: Any) -> None:
     """Show patients, studies, series and instances as a tree, with counts and sizes.
 
@@ -126,7 +126,7 @@ repeated matches if one of its texts does. KEYWORD=TEXT takes any keyword that t
 @click.argument("keys", nargs=-1, metavar="[KEYWORD=TEXT]...")
 @matching
 @_level("instance")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
 def find(folder: str, keys: tuple[str, ...], level: str, as_json: bool, **how: Any) -> None:
     """Find patients, studies, series or instances whose elements match; shown as by `ls`."""
     query = _query(how, keys)

@@ -1,39 +1,28 @@
-"""`dicomcrypt vault hold|retention|erase|merge|backup-keys|restore-keys`."""
+"""`dicomcrypt vault hold|retention|erase|merge`."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
 from ..errors import UsageError
-from . import access
+from . import auditing
 from . import options as opt
-from .vault import Unlocking, open_vault, unlocking
+from .vault import Unlocking, about, open_vault, unlocking
+from .vault_backups import copies, day, moment
 
 if TYPE_CHECKING:
-    from ..keytable import KeyTable, UnlockedKeyTable
-    from ..vault.backups import Backup
     from ..vault.erasing import Erasure
     from ..vault.vault import Vault
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 whose = opt.shared(
     click.option("--patient", metavar="ID", help="Patient ID of the record."),
     click.option("--issuer", metavar="NAME", help="Issuer of the patient ID, '' for none."),
     click.option("--study", metavar="UID", help="A study of the record."),
     click.option("--record", metavar="HEX", help="Id of one of the record's keys."),
 )  # fmt: skip
-
-
-def unlocker(how: access.Opening) -> Callable[[KeyTable, bool], UnlockedKeyTable]:
-    """Return a function that opens a `KeyTable`, strictly or not; asks once."""
-    found = access.credentials("vault", how)
-    return lambda table, strict: table.unlock(**found, strict=strict)
 
 
 def the_record(
@@ -48,44 +37,12 @@ def the_record(
     return find_record(vault, patient=patient, issuer=issuer, study=study, key_id=key_id)
 
 
-@contextlib.contextmanager
-def recorded(action: str, vault_id: bytes) -> Iterator[dict[str, Any]]:
-    """Record what runs inside in the audit log; the dictionary takes `objects` (ids) and
-    details."""
-    from . import auditing
-
-    job = auditing.begin(action, vault=vault_id.hex())
-    facts: dict[str, Any] = {}
-    error: BaseException | None = None
-    try:
-        yield facts
-    except BaseException as caught:
-        error = caught
-        raise
-    finally:
-        if job is not None:
-            job.end(auditing.status_of(error), ids=facts.pop("objects", ()), details=facts)
-
-
-def day(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
-
-
-def moment(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
-
-
-def copies(found: Iterable[Backup]) -> list[dict[str, Any]]:
-    return [{"id": b.id.hex(), "time": day(b.time / 1e9), "counter": b.counter, "place": b.place}
-            for b in found]
-
-
 def tell_ended(vault: Vault) -> None:
     """Say which erasures of earlier commands were ended, and put them into the audit log."""
     from .console import say
 
     for done in vault.ended:
-        with recorded("vault.erase", vault.keys.vault_id) as facts:
+        with auditing.job(**about("erase", vault)) as facts:
             facts |= proof(done)
         say(f"an erasure that was cut short was ended: {done.objects} objects"
             + (f", of which {len(done.left)} could not be deleted" if done.left else ""))
@@ -112,7 +69,8 @@ Examples:
 @whose
 @click.option("--off", is_flag=True, help="Take the hold away.")
 @click.option("--reason", metavar="CODE", help="Why: a code of letters, digits, . _ and -.")
-@as_json
+@opt.as_json
+@opt.hushed
 def hold(
     folder: str, patient: str | None, issuer: str | None, study: str | None, record: str | None,
     off: bool, reason: str | None, as_json: bool, **how: Unpack[Unlocking],
@@ -138,7 +96,7 @@ def hold(
         if reason is None:
             raise UsageError("give the reason's code with --reason")
         keys = the_record(vault, patient, issuer, study, record)
-        with recorded("vault.release" if off else "vault.hold", vault.keys.vault_id) as facts:
+        with auditing.job(**about("release" if off else "hold", vault)) as facts:
             facts["objects"] = [key.hex() for key in keys[:1]]
             (holds.release if off else holds.hold)(vault, keys, reason)
         if as_json:
@@ -159,7 +117,8 @@ Examples:
 @click.option("--default", "default", metavar="DURATION",
               help="Keep every record so long (90d, 6m, 10y; 0: not at all).")
 @click.option("--off", is_flag=True, help="The default counts for this record again.")
-@as_json
+@opt.as_json
+@opt.hushed
 def retention(
     folder: str, until: str | None, patient: str | None, issuer: str | None, study: str | None,
     record: str | None, default: str | None, off: bool, as_json: bool, **how: Unpack[Unlocking],
@@ -179,11 +138,11 @@ def retention(
         raise UsageError("give a record, and until when it is kept (or --off)")
     with open_vault(folder, how) as vault:
         if default is not None:
-            with recorded("vault.retention", vault.keys.vault_id):
+            with auditing.job(**about("retention", vault)):
                 holds.set_default(vault.keys, 0 if default == "0" else holds.parse_span(default))
         elif given:
             keys = the_record(vault, patient, issuer, study, record)
-            with recorded("vault.retention", vault.keys.vault_id) as facts:
+            with auditing.job(**about("retention", vault)) as facts:
                 facts["objects"] = [keys[0].hex()]
                 holds.set_retention(vault.keys, keys, holds.parse_until(until) if until else None)
         own = holds.retentions(vault.keys)
@@ -222,7 +181,8 @@ DICOMDIR, a report, or a broken file. They lie in other records: look with `vaul
 @unlocking
 @whose
 @click.option("--yes-erase", is_flag=True, help="Do not ask: erase.")
-@as_json
+@opt.as_json
+@opt.hushed
 def erase(
     folder: str, patient: str | None, issuer: str | None, study: str | None, record: str | None,
     yes_erase: bool, as_json: bool, **how: Unpack[Unlocking],
@@ -255,7 +215,7 @@ def erase(
             if done is None:
                 raise
             if done.id not in [ended.id for ended in vault.ended]:
-                with recorded("vault.erase", vault.keys.vault_id) as facts:
+                with auditing.job(**about("erase", vault)) as facts:
                     facts |= proof(done)
             _tell_erased(done, as_json, before=True)
             check_left(done)
@@ -268,7 +228,7 @@ def erase(
         objects = len({row.object_id for row in rows})
         if not yes_erase:
             _confirm(objects, patient or study or record)
-        with recorded("vault.erase", vault.keys.vault_id) as facts:
+        with auditing.job(**about("erase", vault)) as facts:
             try:
                 done = erase_record(vault, keys)
             except ErasureError as error:
@@ -301,11 +261,11 @@ def on_terminal() -> bool:
 
 
 def _confirm(objects: int, name: str | None) -> None:
-    from .console import say
+    from .console import remark
 
     if not on_terminal():
         raise UsageError("nothing is erased without confirmation: give --yes-erase")
-    say(f"{objects} objects will be gone for good, in every backup, too")
+    remark(f"{objects} objects will be gone for good, in every backup, too")
     if click.prompt("Type the ID of the record again", err=True).strip() != (name or "").strip():
         raise UsageError("that is another ID: nothing was erased")
 
@@ -319,7 +279,8 @@ Examples:
 @whose
 @click.option("--into", required=True, metavar="ID", help="Patient ID that is the right one.")
 @click.option("--into-issuer", metavar="NAME", help="Its issuer, '' for none.")
-@as_json
+@opt.as_json
+@opt.hushed
 def merge(
     folder: str, patient: str | None, issuer: str | None, study: str | None, record: str | None,
     into: str, into_issuer: str | None, as_json: bool, **how: Unpack[Unlocking],
@@ -342,7 +303,7 @@ def merge(
         except UnknownKeyError:
             raise UsageError("the vault has no record under the ID of --into: add a file under it "
                              "first, then merge") from None
-        with recorded("vault.merge", vault.keys.vault_id) as facts:
+        with auditing.job(**about("merge", vault)) as facts:
             facts["objects"] = [one[0].hex(), other[0].hex()]
             count = merge_records(vault, one, other)
     if as_json:
@@ -350,104 +311,3 @@ def merge(
     else:
         say(f"one record of {len({*one, *other})} keys; {count} files are listed under the right "
             "ID" if {*one} != {*other} else "they are one record already")
-
-
-# ---- copies of the key table -------------------------------------------------------
-
-
-@click.command("backup-keys", epilog="""\b
-Examples:
-  dicomcrypt vault backup-keys safe/ /mnt/safe-place/2031-01.keys -i doctor.key
-  dicomcrypt vault backup-keys safe/ -i doctor.key                  (lists the copies)
-  dicomcrypt vault backup-keys safe/ -i doctor.key --forget ID      (it was destroyed)
-""")
-@unlocking
-@click.argument("to", required=False)
-@click.option("--forget", metavar="ID", help="Copy that was destroyed, and is not named any more.")
-@click.option("-f", "--force", is_flag=True, help="Overwrite the file TO.")
-@as_json
-def backup_keys(
-    folder: str, to: str | None, forget: str | None, force: bool, as_json: bool,
-    **how: Unpack[Unlocking],
-) -> None:
-    """Copy the vault's key table into the file TO, while others use it.
-
-    Never keep it with the vault's own backup: whoever has both reads what was erased since.
-    `vault erase` names the copies that still hold what it erases.
-    """
-    from ..vault import backups
-    from .console import print_json, print_table, say
-
-    if to and forget:
-        raise UsageError("TO and --forget: give one of them")
-    with open_vault(folder, how, catalogue=False) as vault:
-        if forget:
-            try:
-                backup_id = bytes.fromhex(forget)
-            except ValueError:
-                raise UsageError("--forget takes a copy's id, in hexadecimal") from None
-            with recorded("vault.backup", vault.keys.vault_id) as facts:
-                facts["objects"] = [forget]
-                backups.forget_backup(vault.keys, backup_id)
-        elif to:
-            with recorded("vault.backup", vault.keys.vault_id) as facts:
-                made = backups.backup_keys(vault, to, force=force)
-                facts |= {"objects": [made.id.hex()], "sequence": made.counter}
-            if as_json:
-                print_json(copies([made])[0])
-            else:
-                say(f"copied: {made.place}, id {made.id.hex()}, change {made.counter}")
-            return
-        found = copies(backups.backups(vault.keys))
-    if as_json:
-        print_json(found)
-    elif found:
-        print_table([[str(cell) for cell in b.values()] for b in found],
-                    ("id", "made", "change", "place"))
-    else:
-        say("no copy of the key table is registered")
-
-
-@click.command("restore-keys", epilog="""\b
-Examples:
-  dicomcrypt vault restore-keys safe/ /mnt/safe-place/2031-01.keys -i doctor.key
-""")
-@unlocking
-@click.argument("source", metavar="FROM")
-@click.option("-f", "--force", is_flag=True,
-              help="Also if the present key table has keys that the copy has not, or cannot be "
-              "opened.")
-@as_json
-def restore_keys(
-    folder: str, source: str, force: bool, as_json: bool, **how: Unpack[Unlocking],
-) -> None:
-    """Put a copy of the key table back.
-
-    What was erased since the copy was made stays erased: its keys are destroyed in it. Who may
-    open the vault is as it was when the copy was made. The present key table is kept aside.
-
-    A copy from before the last `recipients remove` or `rewrap` lets in who was removed, and does
-    not open what was added or encrypted anew since: it is put back with --force only, and then
-    `vault repair --rebuild` lists what it opens. It is opened with a key that could open it then.
-    """
-    from ..vault import backups
-    from ..vault.vault import keys_place, read_header
-    from .console import print_json, say
-
-    found, vault_id = read_header(folder)
-    path = keys_place(found, how["keys_path"])
-    with recorded("vault.restore", vault_id) as facts:
-        done = backups.restore_keys(found, vault_id, path, source, unlocker(how), force=force)
-        facts |= {"done": done.keys, "number": done.buried}
-    if as_json:
-        print_json({"keys": done.keys, "erased_again": done.buried, "lost": done.lost,
-                    "aside": done.aside, "accesses": list(done.accesses), "older": done.older})
-        return
-    say(f"restored: {done.keys} record keys, {done.buried} of which were erased since and are "
-        "gone again")
-    say(f"may open the vault: {', '.join(done.accesses)}")
-    if done.aside:
-        say(f"the key table that was there is kept: {done.aside}")
-    if done.older:
-        say("the catalogue is of a later vault key: give `vault repair --rebuild`, which sets "
-            "aside what this key table does not open")

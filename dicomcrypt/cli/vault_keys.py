@@ -30,7 +30,7 @@ Examples:
   dicomcrypt vault recipients list archive/ -i doctor.key --json
 """)
 @unlocking
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
 def list_(folder: str, as_json: bool, **how: Unpack[Unlocking]) -> None:
     """List who may open a vault."""
     from ..vault.recipients import listed
@@ -56,6 +56,7 @@ Examples:
               help="Recipient file of who may open the vault; without it, NAME is a login.")
 @access.new_passphrase
 @click.option("-f", "--force", is_flag=True, help="Replace the access that NAME has.")
+@opt.hushed
 def add(
     folder: str, name: str, recipient_file: str | None, new_passphrase_file: str | None,
     force: bool, **how: Unpack[Unlocking],
@@ -99,6 +100,7 @@ readable to him for ever. Old backups of the key table still open for him: destr
               help="A login that stays; its passphrase is asked for, or is that of --login.")
 @click.option("--drop-others", is_flag=True,
               help="Take away all for whom the new key table cannot be made, too.")
+@opt.hushed
 def remove(
     folder: str, names: tuple[str, ...], recipient_files: tuple[str, ...], keep_login: str | None,
     drop_others: bool, **how: Unpack[Unlocking],

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 import click
 
 from ..errors import UsageError
+from . import options as opt
 from .audit import events, filters, show_events
 from .vault import Unlocking, open_vault, unlocking
 
@@ -22,7 +23,7 @@ Examples:
 @click.argument("folder", metavar="VAULT")
 @click.option("--log", metavar="FILE", help="By default [audit] log of the configuration.")
 @filters
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
 def log(
     folder: str, log: str | None, since: str | None, until: str | None, action: tuple[str, ...],
     objects: tuple[str, ...], outcome: tuple[str, ...], as_json: bool,
@@ -47,7 +48,7 @@ Examples:
 @unlocking
 @click.option("--report", is_flag=True, help="Say what is stored once, and which instances are "
               "there with several contents. Files are compared as they are added.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@opt.as_json
 def dedupe(folder: str, report: bool, as_json: bool, **how: Unpack[Unlocking]) -> None:
     """Say what deduplication saves.
 
