@@ -100,19 +100,19 @@ def _record_refusal(words: list[str]) -> None:
 
 def main() -> None:
     """Run the command line; the process ends with the status of architecture.md."""
-    import signal
-    import warnings
-
-    from . import auditing
-    from .console import complain
-
-    auditing.begun = False
-    warnings.filterwarnings("ignore", "Attribute's length")  # of long names in certificates
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as cleanly as by ctrl-C
     try:
+        import signal
+        import warnings
+
+        from . import auditing
+
+        auditing.begun = False
+        warnings.filterwarnings("ignore", "Attribute's length")  # of long names in certificates
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as cleanly as by ctrl-C
         status = cli.main(prog_name="dicomcrypt", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         from ..objects.atomic import remove_unfinished
+        from .console import complain
 
         remove_unfinished()
         resumes = any(" ".join(sys.argv[1:n]) in RESUMING for n in (2, 3))
@@ -127,6 +127,7 @@ def main() -> None:
         status = 1
     except Exception as error:
         from ..errors import DicomcryptError, PolicyError
+        from .console import complain
 
         if isinstance(error, DicomcryptError):
             complain(str(error))

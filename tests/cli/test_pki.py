@@ -357,11 +357,3 @@ def test_every_command_has_examples(pki):
     assert {"init", "issue", "verify", "export"} <= set(names)
     for name in names:
         assert "Example" in pki(name, "--help").out, name
-
-
-def test_a_command_whose_module_is_not_there_is_not_shown(pki, monkeypatch):
-    from dicomcrypt.cli.pki import pki as group
-
-    monkeypatch.setitem(group.modules, "burn", "pki_burning")
-    assert "burn" not in pki("--help").out
-    assert "No such command" in pki("burn", status=2).err
