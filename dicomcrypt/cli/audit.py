@@ -108,9 +108,9 @@ Exit status: 0 whole, 4 changed, cut off or forged.
 @click.option("--heads", multiple=True, metavar="FILE",
               help="Heads that were kept elsewhere; repeatable.")
 @opt.as_json
-@opt.quiet
+@opt.hushed
 def verify(
-    log: str | None, trust: tuple[str, ...], heads: tuple[str, ...], as_json: bool, quiet: bool,
+    log: str | None, trust: tuple[str, ...], heads: tuple[str, ...], as_json: bool,
 ) -> None:
     """Check that the log is whole.
 
@@ -135,8 +135,6 @@ def verify(
         complain(f"lines that a failure cut off, behind which the log went on: {report.torn}")
     if report.backwards:
         complain(f"the clock was put back: {report.backwards} times")
-    if quiet:
-        return
     say(f"whole: records {report.first} to {report.last}, {report.events} events, "
         f"{report.heads} heads, {report.parts} files")
     if not trust:
@@ -200,10 +198,10 @@ Examples:
 @click.option("-o", "--output", required=True, metavar="FILE.csv|FILE.jsonl",
               help="Where the events go, as a table or a JSON object a line.")
 @opt.force
-@opt.quiet
+@opt.hushed
 def export(
     log: str | None, since: str | None, until: str | None, action: tuple[str, ...],
-    objects: tuple[str, ...], outcome: tuple[str, ...], output: str, force: bool, quiet: bool,
+    objects: tuple[str, ...], outcome: tuple[str, ...], output: str, force: bool,
 ) -> None:
     """Write events into a file for other programs."""
     import csv
@@ -234,5 +232,4 @@ def export(
             row.truncate()
         file.raw.write(row.getvalue().encode())
         file.commit(mode=0o600)
-    if not quiet:
-        say(f"{count} events -> {output}")
+    say(f"{count} events -> {output}")

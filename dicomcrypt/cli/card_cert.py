@@ -78,8 +78,8 @@ Examples:
 @opt.card_place
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where it goes, in PEM.")
 @opt.force
-@opt.quiet
-def export(file: str, output: str, force: bool, quiet: bool) -> None:
+@opt.hushed
+def export(file: str, output: str, force: bool) -> None:
     """Write a certificate of the card to a file."""
     from ..pki import files
     from .card_options import open_card
@@ -91,8 +91,7 @@ def export(file: str, output: str, force: bool, quiet: bool) -> None:
     if found is None:
         raise UsageError(f"card {session.name}: there is no certificate in {FILES[file]}")
     pko.write_public(output, files.pem([found]), force=force)
-    if not quiet:
-        say(f"certificate: {output}")
+    say(f"certificate: {output}")
 
 
 @cert.command("import", epilog="""\b
@@ -106,18 +105,18 @@ Examples:
 @opt.card_place
 @opt.pin
 @trust.option
-@opt.quiet
-def import_command(path: str, file: str, quiet: bool) -> None:
+@opt.hushed
+def import_command(path: str, file: str) -> None:
     """Put a certificate into the card, once it was judged: it must be valid, for what the file is
     for, and of the card's key or the partner's role. Needs the PIN."""
     from ..pki import files
 
     found, *between = files.load_certificates(path)
-    _put(file, found, between, quiet)
+    _put(file, found, between)
 
 
 def _put(
-    file: str, certificate: x509.Certificate, between: Sequence[x509.Certificate], quiet: bool
+    file: str, certificate: x509.Certificate, between: Sequence[x509.Certificate]
 ) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -143,8 +142,7 @@ def _put(
     give_pin(session)
     with auditing.job("card.certificate"):
         session.update(FILES[file], certificate.public_bytes(Encoding.DER))
-    if not quiet:
-        say(f"card {session.name}: {names.label(certificate)} is in {FILES[file]}")
+    say(f"card {session.name}: {names.label(certificate)} is in {FILES[file]}")
 
 
 @cert.command(epilog="""\b
@@ -158,8 +156,8 @@ Examples:
 @opt.card_place
 @opt.pin
 @trust.option
-@opt.quiet
-def fetch(role: str, email: str | None, name: str | None, quiet: bool) -> None:
+@opt.hushed
+def fetch(role: str, email: str | None, name: str | None) -> None:
     """Put a partner's certificate into the card, out of the configured directories.
 
     It is judged as by `cert import`: a directory is not trusted.
@@ -180,4 +178,4 @@ def fetch(role: str, email: str | None, name: str | None, quiet: bool) -> None:
         raise DirectoryError(f"the directories have no certificate of {email or name!r} that "
                              f"states the role {role}")
     newest = max(fitting, key=lambda c: c.not_valid_before_utc)
-    _put(PARTNER_FILES[names.Role(role)].rpartition(".")[2], newest, [], quiet)
+    _put(PARTNER_FILES[names.Role(role)].rpartition(".")[2], newest, [])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.command(epilog="""\b
 Examples:
   dicomcrypt card init --ca ca/ --role physician --name Arzt --first-name Anna
-  dicomcrypt card init --ca ca/ --role patient --name Muster --first-name Max --reader "HPJC 00 01"
+  dicomcrypt card init --ca ca/ --role patient --name Muster --first-name Max --reader "00 01"
   dicomcrypt card init --requests out/ --authority ca.pem --role pharmacist --name Apotheke
   dicomcrypt card init --card-file doctor.hpjc --ca ca/ --role physician --name Arzt \\
       --first-name Anna                                 makes the software card, too
@@ -54,13 +54,12 @@ encryption and tls-client, and put what it returns into the card with `card cert
 @click.option("--puk-file", metavar="FILE", help="Take the new PUK from a file's first line.")
 @opt.passphrase
 @opt.force
-@opt.quiet
+@opt.hushed
 def init(
     folder: str | None, requests: str | None, authority: str | None, role: str, name: str | None,
     first_name: str | None, organisation: str | None, department: str | None, email: str | None,
     begin: datetime | None, end: datetime | None, days: int | None, iccsn: str | None, kind: str,
     pin_file: str | None, puk_file: str | None, ask: bool, passphrase_file: str | None, force: bool,
-    quiet: bool,
 ) -> None:
     """Personalise an empty card: it makes its keys, and gets PIN, PUK and certificates.
 
@@ -86,7 +85,7 @@ def init(
         kind=KeyKind.P256 if kind == "p256" else KeyKind.RSA_3072,
         pin=new_secret(pin_file, "PIN", "--pin-file"),
         puk=new_secret(puk_file, "PUK", "--puk-file"),
-        told=(lambda step: None) if quiet else say,
+        told=say,
     )  # fmt: skip
     with auditing.job("card.init"):
         if folder is not None:
@@ -94,8 +93,7 @@ def init(
         else:
             known = files.load_certificate(authority) if authority is not None else None
             run(certify=functools.partial(_keep, Path(requests or ""), force), authority=known)
-    if not quiet:
-        say(f"card {session.name}: in operation, for {subject.common_name} ({role})")
+    say(f"card {session.name}: in operation, for {subject.common_name} ({role})")
 
 
 def _by_authority(
@@ -173,7 +171,7 @@ def emulate(
                          else SoftwareCard.create(path, words, CardRole(role)))
 
         def told(path: str, event: str) -> None:
-            if not quiet:
+            if not quiet:  # in a thread, where `say` does not know
                 say(f"{path}: {event}")
 
         serve([Reader(card, port + number, told=functools.partial(told, path))

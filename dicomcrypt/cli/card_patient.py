@@ -70,9 +70,9 @@ Examples:
 @opt.card_place
 @opt.pin
 @click.option("-f", "--force", is_flag=True, help="Forget what is there, readable or not.")
-@opt.quiet
+@opt.hushed
 def set_command(
-    record: str | None, add: tuple[str, ...], remove: tuple[str, ...], force: bool, quiet: bool,
+    record: str | None, add: tuple[str, ...], remove: tuple[str, ...], force: bool,
 ) -> None:
     """Change them: what is not named stays. Needs the PIN."""
     from .. import api
@@ -96,9 +96,8 @@ def set_command(
                                  tuple(dict.fromkeys([*kept, *add])))
         sealed = api.encrypt(made.encode(), [card_recipient(session, certified=False)])
         session.update("EF.PATIENT", sealed_content(sealed))
-    if not quiet:
-        say(f"card {session.name}: {'a' if made.record else 'no'} record, "
-            f"{len(made.medication)} of medication")
+    say(f"card {session.name}: {'a' if made.record else 'no'} record, "
+        f"{len(made.medication)} of medication")
 
 
 def _has_patient_file(session: CardSession) -> None:
@@ -169,8 +168,8 @@ Examples:
 @opt.card_place
 @opt.other_card
 @opt.pin
-@opt.quiet
-def set_note(path: str, quiet: bool) -> None:
+@opt.hushed
+def set_note(path: str) -> None:
     """Write it: by the PIN of the card, or into a patient's card by a physician's, which is the
     second card; the PIN then is the physician's."""
     from ..card.authentication import introduce
@@ -189,8 +188,7 @@ def set_note(path: str, quiet: bool) -> None:
         else:
             give_pin(session)
         session.update("EF.NOTE", content)
-    if not quiet:
-        say(f"card {session.name}: a note of {len(content)} bytes is in it")
+    say(f"card {session.name}: a note of {len(content)} bytes is in it")
 
 
 @click.command(epilog="""\b

@@ -42,8 +42,8 @@ Examples:
 @opt.card_place
 @opt.pin
 @opt.force
-@opt.quiet
-def sign(path: str, output: str | None, raw: bool, force: bool, quiet: bool) -> None:
+@opt.hushed
+def sign(path: str, output: str | None, raw: bool, force: bool) -> None:
     """Sign a file with the card's signature key: a CMS beside it, with the certificate."""
     from ..card.identity import card_signer
     from ..card.keys import card_key
@@ -67,8 +67,7 @@ def sign(path: str, output: str | None, raw: bool, force: bool, quiet: bool) -> 
         made = _raw_signature(card_key(session, Slot.SIG), content) if signer is None \
             else signer.sign(content)
         pko.write_public(target, made, force=force)
-    if not quiet:
-        say(f"signature: {target}")
+    say(f"signature: {target}")
 
 
 def _raw_signature(key: CardRSAPrivateKey | CardECPrivateKey, digest: bytes) -> bytes:
@@ -149,8 +148,8 @@ Examples:
 @click.argument("path", metavar="FILE")
 @opt.card_place
 @opt.pin
-@opt.quiet
-def write(path: str, quiet: bool) -> None:
+@opt.hushed
+def write(path: str) -> None:
     """Write the SHA-256 of a file into the card. Needs the PIN."""
     from ..card.profile import hash_content
     from .card_options import give_pin, open_card
@@ -161,8 +160,7 @@ def write(path: str, quiet: bool) -> None:
     give_pin(session)
     with auditing.job("card.hash"):
         session.update("EF.HASH", hash_content(digest))
-    if not quiet:
-        say(f"card {session.name}: sha256 {digest.hex()}")
+    say(f"card {session.name}: sha256 {digest.hex()}")
 
 
 @hash_group.command(epilog="""\b
@@ -171,8 +169,8 @@ Examples:
 """)
 @click.argument("path", metavar="FILE")
 @opt.card_place
-@opt.quiet
-def check(path: str, quiet: bool) -> None:
+@opt.hushed
+def check(path: str) -> None:
     """Compare a file with the hash in the card."""
     from ..card.profile import parse_hash
     from .card_options import open_card
@@ -186,5 +184,4 @@ def check(path: str, quiet: bool) -> None:
     if not hmac.compare_digest(_digest(path, name), wanted):
         raise DamagedError(f"{path!r} is not the file whose hash is in the card: it was "
                            "changed, or is another one")
-    if not quiet:
-        say(f"{path}: it is the file whose hash ({name}) is in the card")
+    say(f"{path}: it is the file whose hash ({name}) is in the card")

@@ -32,7 +32,7 @@ def _subject(home: Home, purpose: str, name: str, link: str) -> Subject:
     return found
 
 
-def _deliver(home: Home, as_json: bool, quiet: bool, **facts: Any) -> None:
+def _deliver(home: Home, as_json: bool, **facts: Any) -> None:
     """Deliver what waits; raise DeliveryError for what could not be."""
     from .console import complain, print_json, say
 
@@ -42,7 +42,7 @@ def _deliver(home: Home, as_json: bool, quiet: bool, **facts: Any) -> None:
     for one in found:
         if one.state != "sent":
             complain(f"{one.channel}: {one.said}")
-        elif not (as_json or quiet):
+        elif not as_json:
             say(f"{one.channel}: sent")
     if any(one.state != "sent" for one in found):
         raise DeliveryError("not delivered: `otp resend` sends the same code again while it is "
@@ -59,15 +59,15 @@ Examples:
 @oo.card
 @oo.folder
 @opt.as_json
-@opt.quiet
+@opt.hushed
 def register(
-    link: str, name: str, console: bool, folder: str | None, as_json: bool, quiet: bool,
+    link: str, name: str, console: bool, folder: str | None, as_json: bool,
 ) -> None:
     """Begin to bind a link to a person: send codes to the e-mail and to the mobile."""
     with oo.opened(folder, console=console) as home:
         _subject(home, "email", name, link)
         facts = home.service.register(name, link=link)
-        _deliver(home, as_json, quiet, **facts)
+        _deliver(home, as_json, **facts)
 
 
 @click.command(epilog="""\b
@@ -79,9 +79,11 @@ Examples:
 @_person
 @oo.card
 @oo.folder
-@opt.quiet
-def prove(link: str, name: str, folder: str | None, quiet: bool) -> None:
+@opt.hushed
+def prove(link: str, name: str, folder: str | None) -> None:
     """Bind a link to a person by the code of the e-mail and that of the SMS."""
+    from .console import say
+
     with oo.opened(folder) as home:
         _subject(home, "email", name, link)
         given = oo.entered("codes", *(f"{field} from the {where}" for where in ("e-mail", "SMS")
@@ -89,7 +91,7 @@ def prove(link: str, name: str, folder: str | None, quiet: bool) -> None:
         home.service.prove(name, {"email": dict(zip(("code", "sum"), given[:2], strict=True)),
                                   "mobile": dict(zip(("code", "sum"), given[2:], strict=True))},
                            link=link)
-    oo.tell(False, quiet, {}, f"bound: {link}")
+    say(f"bound: {link}")
 
 
 @click.command(epilog="""\b
@@ -106,16 +108,15 @@ Examples:
 @oo.card
 @oo.folder
 @opt.as_json
-@opt.quiet
+@opt.hushed
 def send(
     link: str, name: str, channel: str, console: bool, folder: str | None, as_json: bool,
-    quiet: bool,
 ) -> None:
     """Make a code and send it; the one before becomes void."""
     with oo.opened(folder, console=console) as home:
         _subject(home, "open", name, link)
         facts = home.service.request_code(name, channel=channel, link=link)
-        _deliver(home, as_json, quiet, **facts)
+        _deliver(home, as_json, **facts)
 
 
 @click.command(epilog="""\b
@@ -131,16 +132,15 @@ Examples:
 @oo.card
 @oo.folder
 @opt.as_json
-@opt.quiet
+@opt.hushed
 def resend(
     link: str, name: str, proof: str | None, console: bool, folder: str | None, as_json: bool,
-    quiet: bool,
 ) -> None:
     """Send the valid code again, the same one; its five minutes go on."""
     with oo.opened(folder, console=console) as home:
         purpose = proof or "open"
         home.outbox.repeat(_subject(home, purpose, name, link), purpose)
-        _deliver(home, as_json, quiet)
+        _deliver(home, as_json)
 
 
 @click.command(epilog="""\b
@@ -151,11 +151,11 @@ Examples:
 @oo.card
 @oo.folder
 @opt.as_json
-@opt.quiet
-def deliver(console: bool, folder: str | None, as_json: bool, quiet: bool) -> None:
+@opt.hushed
+def deliver(console: bool, folder: str | None, as_json: bool) -> None:
     """Deliver the codes that wait, such as those that a portal put down."""
     with oo.opened(folder, console=console) as home:
-        _deliver(home, as_json, quiet)
+        _deliver(home, as_json)
 
 
 @click.command(epilog="""\b
@@ -173,15 +173,15 @@ Exit status: 0 right, 3 wrong or too quick, 5 the link is used up.
 @oo.card
 @oo.folder
 @opt.as_json
-@opt.quiet
-def check(link: str, name: str, totp: bool, folder: str | None, as_json: bool, quiet: bool) -> None:
+@opt.hushed
+def check(link: str, name: str, totp: bool, folder: str | None, as_json: bool) -> None:
     """Open a link by a code, once, and say what it opens."""
     names = _FIELDS[:1] if totp else _FIELDS
     with oo.opened(folder) as home:
         answer = dict(zip(("code", "sum"), oo.entered("a code", *names), strict=False))
         access = home.service.open(name, answer, factor="totp" if totp else "code", link=link)
     facts = access._asdict()
-    oo.tell(as_json, quiet, facts, f"right: {access.scope} of {len(access.objects)} objects, "
+    oo.tell(as_json, facts, f"right: {access.scope} of {len(access.objects)} objects, "
             f"{access.left} uses left")
     if not as_json:
         for one in access.objects:
@@ -209,12 +209,13 @@ Examples:
               help="What the authenticator shows.")
 @opt.force
 @oo.folder
-@opt.quiet
+@opt.hushed
 def enroll(
-    name: str, output: str | None, issuer: str, force: bool, folder: str | None, quiet: bool,
+    name: str, output: str | None, issuer: str, force: bool, folder: str | None,
 ) -> None:
     """Make a person's secret and show it once, as an otpauth: URI."""
     from ..keys.keyfile import write_private
+    from .console import say
 
     if not force:
         oo.free(output)
@@ -224,7 +225,7 @@ def enroll(
             write_private(output, f"{uri}\n".encode(), force=force)
         else:
             click.echo(uri)
-    oo.tell(False, quiet, {}, "the URI is a secret: whoever has it makes the codes")
+    say("the URI is a secret: whoever has it makes the codes")
 
 
 @totp.command("check", epilog="""\b
@@ -238,14 +239,15 @@ Exit status: 0 right, 3 wrong, used before, or too quick.
 @_person
 @oo.card
 @oo.folder
-@opt.quiet
-def check_totp(name: str, folder: str | None, quiet: bool) -> None:
+@opt.hushed
+def check_totp(name: str, folder: str | None) -> None:
     """Try out a person's authenticator. The code is used up by it."""
     from ..otp.links import Subject
+    from .console import say
 
     with oo.opened(folder) as home:
         given = oo.entered("a code", "the code")
         with home.context.store.transaction() as tx:
             subject = Subject("", home.persons.registered(tx, name), True)
         home.service.check(subject, {"code": given[0]}, factor="totp")
-    oo.tell(False, quiet, {}, "right")
+    say("right")

@@ -48,7 +48,7 @@ def _ids(objects: tuple[str, ...]) -> list[str]:
 
 def _hand_out(
     home: Home, link: str, token: str, person: Person | None, *, send: bool, output: str | None,
-    as_json: bool, quiet: bool,
+    as_json: bool,
 ) -> None:
     """Give the link, which is nowhere else, to who made it."""
     from ..keys.keyfile import write_private
@@ -61,8 +61,7 @@ def _hand_out(
     if as_json:
         print_json({"link": link, **({} if output else {"url": url})})
     else:
-        if not quiet:
-            say(f"link {link}: its secret is kept nowhere, and cannot be shown again")
+        say(f"link {link}: its secret is kept nowhere, and cannot be shown again")
         if output is None:
             click.echo(url)
     if send and person is not None:
@@ -92,10 +91,10 @@ Examples:
 @_grant_options
 @oo.folder
 @opt.as_json
-@opt.quiet
+@opt.hushed
 def create(
     objects: tuple[str, ...], name: str | None, scope: str, days: int, uses: int, bound: bool,
-    send: bool, output: str | None, folder: str | None, as_json: bool, quiet: bool,
+    send: bool, output: str | None, folder: str | None, as_json: bool,
 ) -> None:
     """Make a link to objects. It is shown once: the database has its SHA-256."""
     if send and name is None:
@@ -108,7 +107,7 @@ def create(
         if name is not None:
             with home.context.store.transaction() as tx:
                 person = home.persons.contact(tx, home.persons.registered(tx, name))
-        _hand_out(home, made, token, person, send=send, output=output, as_json=as_json, quiet=quiet)
+        _hand_out(home, made, token, person, send=send, output=output, as_json=as_json)
 
 
 @link.command("list", epilog="""\b
@@ -145,12 +144,14 @@ Examples:
 """)
 @click.argument("link")
 @oo.folder
-@opt.quiet
-def revoke(link: str, folder: str | None, quiet: bool) -> None:
+@opt.hushed
+def revoke(link: str, folder: str | None) -> None:
     """Take a link back: it opens nothing any more."""
+    from .console import say
+
     with oo.opened(folder) as home:
         home.links.revoke(link)
-    oo.tell(False, quiet, {}, f"revoked: {link}")
+    say(f"revoked: {link}")
 
 
 @click.command(epilog="""\b
@@ -162,14 +163,16 @@ Examples:
 @_scope
 @click.option("--reason", default="", metavar="TEXT", help="Why, for who decides.")
 @oo.folder
-@opt.quiet
+@opt.hushed
 def ask(
-    name: str, objects: tuple[str, ...], scope: str, reason: str, folder: str | None, quiet: bool,
+    name: str, objects: tuple[str, ...], scope: str, reason: str, folder: str | None,
 ) -> None:
     """Ask for access to objects, in the name of a person."""
+    from .console import say
+
     with oo.opened(folder) as home:
         home.requests.ask(name, _ids(objects), scope=scope, reason=reason)
-    oo.tell(False, quiet, {}, "asked: whoever administers sees it if the person is registered")
+    say("asked: whoever administers sees it if the person is registered")
 
 
 @click.command(epilog="""\b
@@ -202,17 +205,17 @@ Examples:
 @_grant_options
 @oo.folder
 @opt.as_json
-@opt.quiet
+@opt.hushed
 def grant(
     request: str, days: int, uses: int, bound: bool, send: bool, output: str | None,
-    folder: str | None, as_json: bool, quiet: bool,
+    folder: str | None, as_json: bool,
 ) -> None:
     """Grant a request: makes a link for who asked."""
     oo.free(output)
     with oo.opened(folder) as home:
         made, token, person = home.requests.grant(request, seconds=days * 86_400, uses=uses,
                                                   bound=bound)
-        _hand_out(home, made, token, person, send=send, output=output, as_json=as_json, quiet=quiet)
+        _hand_out(home, made, token, person, send=send, output=output, as_json=as_json)
 
 
 @click.command(epilog="""\b
@@ -221,9 +224,11 @@ Examples:
 """)
 @click.argument("request")
 @oo.folder
-@opt.quiet
-def refuse(request: str, folder: str | None, quiet: bool) -> None:
+@opt.hushed
+def refuse(request: str, folder: str | None) -> None:
     """Refuse a request."""
+    from .console import say
+
     with oo.opened(folder) as home:
         home.requests.refuse(request)
-    oo.tell(False, quiet, {}, f"refused: {request}")
+    say(f"refused: {request}")

@@ -117,11 +117,11 @@ def moment(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def tell(as_json: bool, quiet: bool, facts: dict[str, Any], sentence: str) -> None:
+def tell(as_json: bool, facts: dict[str, Any], sentence: str) -> None:
     """One answer, for programs or for people."""
     from .console import print_json, say
 
     if as_json:
         print_json(facts)
-    elif not quiet:
+    else:
         say(sentence)

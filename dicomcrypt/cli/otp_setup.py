@@ -27,10 +27,9 @@ Examples:
               help="Relative to the folder; without a password.")
 @oo.card
 @opt.as_json
-@opt.quiet
+@opt.hushed
 def init(
     folder: str, base_url: str, bits: str, code_key: str | None, database: str, as_json: bool,
-    quiet: bool,
 ) -> None:
     """Make a folder: the key of the codes, the key file, settings, an empty database.
 
@@ -47,7 +46,7 @@ def init(
         CodeKey(key)  # refuses one that cannot make codes
         code_key = home.card_name(key)
     home.create(folder, bits=int(bits), database=database, code_key=code_key, base_url=base_url)
-    oo.tell(as_json, quiet, {"folder": folder, "settings": f"{folder.rstrip('/')}/{home.SETTINGS}"},
+    oo.tell(as_json, {"folder": folder, "settings": f"{folder.rstrip('/')}/{home.SETTINGS}"},
             f"made: {folder} (secret); mail and SMS are set up in {home.SETTINGS}")
 
 
@@ -85,15 +84,14 @@ Examples:
               help="Of messages to this person.")
 @oo.folder
 @opt.as_json
-@opt.quiet
+@opt.hushed
 def add(
     name: str, email: str, mobile: str, language: str, folder: str | None, as_json: bool,
-    quiet: bool,
 ) -> None:
     """Register a person by a name, under which no second one may be."""
     with oo.opened(folder) as home:
         found = home.persons.add(name, email, mobile, language)
-    oo.tell(as_json, quiet, {"person": found}, f"registered: {name}, {found} in the audit log")
+    oo.tell(as_json, {"person": found}, f"registered: {name}, {found} in the audit log")
 
 
 @person.command("list", epilog="""\b
@@ -121,12 +119,14 @@ Examples:
 """)
 @click.argument("name")
 @oo.folder
-@opt.quiet
-def remove(name: str, folder: str | None, quiet: bool) -> None:
+@opt.hushed
+def remove(name: str, folder: str | None) -> None:
     """Forget a person and its requests; links for it are revoked."""
+    from .console import say
+
     with oo.opened(folder) as home:
         home.persons.remove(name)
-    oo.tell(False, quiet, {}, f"removed: {name}")
+    say(f"removed: {name}")
 
 
 @click.command(epilog="""\b
@@ -166,8 +166,8 @@ Exit status: 5 if the clock is behind.
               "void, and who had to wait for tomorrow waits a day from now.")
 @oo.folder
 @opt.as_json
-@opt.quiet
-def clock(reset: bool, folder: str | None, as_json: bool, quiet: bool) -> None:
+@opt.hushed
+def clock(reset: bool, folder: str | None, as_json: bool) -> None:
     """Compare this machine's clock with the latest time in the database.
 
     Time that runs backwards would make codes last longer, so nothing is issued or accepted then.
@@ -181,7 +181,7 @@ def clock(reset: bool, folder: str | None, as_json: bool, quiet: bool) -> None:
             store.reset_clock()
             home.context.note("otp.clock")
         behind = store.behind()
-    oo.tell(as_json, quiet, {"behind_seconds": behind / 1000}, f"behind by {behind / 1000:.1f} s")
+    oo.tell(as_json, {"behind_seconds": behind / 1000}, f"behind by {behind / 1000:.1f} s")
     if behind > TOLERANCE_MS:
         raise PolicyError("nothing is issued or accepted: set the clock, or give --reset if a "
                           "later time was stored by mistake")

@@ -38,11 +38,11 @@ Examples:
 @opt.passphrase
 @opt.force
 @opt.as_json
-@opt.quiet
+@opt.hushed
 def issue(
     holder: str, folder: str, roles: tuple[str, ...], permissions: tuple[str, ...],
     begin: datetime | None, end: datetime | None, days: int | None, output: str, ask: bool,
-    passphrase_file: str | None, force: bool, as_json: bool, quiet: bool,
+    passphrase_file: str | None, force: bool, as_json: bool,
 ) -> None:
     """Issue an attribute certificate for the holder of a certificate.
 
@@ -63,7 +63,7 @@ def issue(
         )
     if as_json:
         print_json({"attribute_certificate": output, **made.as_json()})
-    elif not quiet:
+    else:
         say(f"attribute certificate: {output} (serial {made.serial:x}, until {made.end:%Y-%m-%d})")
 
 
@@ -96,12 +96,12 @@ Examples:
 @click.option("--holder", required=True, metavar="CERT", help="Whose it is to be.")
 @pko.trust
 @opt.as_json
-@opt.quiet
+@opt.hushed
 @click.pass_context
 def verify(
     context: click.Context, file: str, holder: str, roots: tuple[str, ...],
     intermediates: tuple[str, ...], crls: tuple[str, ...], require_crl: bool,
-    moment: datetime | None, as_json: bool, quiet: bool,
+    moment: datetime | None, as_json: bool,
 ) -> None:
     """Say whether an attribute certificate is taken: holder, signature, issuer, dates, lists."""
     from ..errors import CertificateRefusedError
@@ -122,7 +122,7 @@ def verify(
         context.exit(error.exit_status)
     if as_json:
         print_json({"valid": True, "reason": None, "remarks": checked.remarks, **found.as_json()})
-    elif not quiet:
+    else:
         told = [*(f"role {role}" for role in found.roles), *(f"may {p}" for p in found.permissions)]
         say(f"attribute certificate {found.serial:x} is taken: {', '.join(told)}, "
             f"until {found.end:%Y-%m-%d}")
@@ -142,12 +142,12 @@ Examples:
               help="Attribute certificate; repeatable.")
 @pko.trust
 @opt.as_json
-@opt.quiet
+@opt.hushed
 @click.pass_context
 def may(
     context: click.Context, certificate: str, action: str, attribute_files: tuple[str, ...],
     roots: tuple[str, ...], intermediates: tuple[str, ...], crls: tuple[str, ...],
-    require_crl: bool, moment: datetime | None, as_json: bool, quiet: bool,
+    require_crl: bool, moment: datetime | None, as_json: bool,
 ) -> None:
     """Say whether a certificate's holder may do something. Exit status 5 if not."""
     from ..pki import attributes, files, rights
@@ -165,9 +165,9 @@ def may(
                     "remarks": decision.remarks})
     elif not decision:
         complain(decision.sentence)
-    elif not quiet:
+    else:
         say(decision.sentence)
-    if not as_json and not quiet:
+    if not as_json:
         for remark in decision.remarks:
             say(f"remark: {remark}")
     if not decision:

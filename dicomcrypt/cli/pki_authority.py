@@ -252,10 +252,9 @@ cessationOfOperation, certificateHold, privilegeWithdrawn, aACompromise.
               help="Revoke all other certificates of the same key too.")
 @click.option("--release", is_flag=True, help="Take it from hold.")
 @opt.as_json
-@opt.quiet
+@opt.hushed
 def revoke(
     serial: int, folder: str, reason: str, all_of_key: bool, release: bool, as_json: bool,
-    quiet: bool,
 ) -> None:
     """Revoke a certificate or an attribute certificate, or put it on hold.
 
@@ -280,15 +279,13 @@ def revoke(
         print_json({**rows[0], "also": [row["serial"] for row in rows[1:]], "same_key": left})
         return
     for row in rows:
-        if not quiet:
-            say(f"certificate {row['serial']}: {row['status']}"
-                f"{'' if release else f' ({reason})'}")
+        say(f"certificate {row['serial']}: {row['status']}"
+            f"{'' if release else f' ({reason})'}")
     for other in left:
         complain(f"certificate {other} is of the same key and still valid: revoke it too, or all "
                  "with --all-of-key")
     for issuer in dict.fromkeys(row["issuer"] for row in rows):
-        if not quiet:
-            say(f"make the next list with `dicomcrypt pki crl --ca {folder} --issuer {issuer}`")
+        say(f"make the next list with `dicomcrypt pki crl --ca {folder} --issuer {issuer}`")
 
 
 @click.command(epilog="""\b
@@ -307,10 +304,10 @@ Examples:
 @click.option("-f", "--force", is_flag=True, help="Overwrite what exists; go on from a list that "
               "is newer than the database.")
 @opt.as_json
-@opt.quiet
+@opt.hushed
 def crl(
     folder: str, issuer: str, days: int, output: str | None, ask: bool, passphrase_file: str | None,
-    force: bool, as_json: bool, quiet: bool,
+    force: bool, as_json: bool,
 ) -> None:
     """Sign the next list of revoked certificates: complete, its number growing.
 
@@ -334,7 +331,7 @@ def crl(
     if as_json:
         print_json({"list": output or path, "number": number, "revoked": len(made),
                     "next": f"{made.next_update_utc:%Y-%m-%dT%H:%M:%SZ}"})
-    elif not quiet:
+    else:
         say(f"list: {output or path} (number {number}, {len(made)} revoked, good until "
             f"{made.next_update_utc:%Y-%m-%d})")
 

@@ -173,12 +173,12 @@ Exit status: 0 it is taken, 5 it is refused, 4 it is malformed; and a sentence s
                                  "tls-client", "any"]), help="What it is to be used for.")
 @pko.role
 @opt.as_json
-@opt.quiet
+@opt.hushed
 @click.pass_context
 def verify(
     context: click.Context, certificate: str, roots: tuple[str, ...],
     intermediates: tuple[str, ...], crls: tuple[str, ...], require_crl: bool,
-    moment: datetime | None, purpose: str, role: str | None, as_json: bool, quiet: bool,
+    moment: datetime | None, purpose: str, role: str | None, as_json: bool,
 ) -> None:
     """Say whether a certificate is taken: chain, dates, usage, issuer, revocation, role.
 
@@ -207,7 +207,7 @@ def verify(
             "path": [c.subject.rfc4514_string() for c in checked.path],
             "certificate": names.facts(leaf).as_json(),
         })  # fmt: skip
-    elif not quiet:
+    else:
         say(checked.sentence)
         for remark in checked.remarks:
             say(f"remark: {remark}")
@@ -222,9 +222,9 @@ Examples:
 @click.argument("certificate", metavar="CERT")
 @opt.passphrase
 @opt.as_json
-@opt.quiet
+@opt.hushed
 def match(
-    key: str, certificate: str, ask: bool, passphrase_file: str | None, as_json: bool, quiet: bool,
+    key: str, certificate: str, ask: bool, passphrase_file: str | None, as_json: bool,
 ) -> None:
     """Say whether a private key is that of a certificate. Exit status 3 if it is not."""
     from ..pki import files, names
@@ -239,7 +239,7 @@ def match(
     if not same:
         raise NoIdentityError(f"key {key!r} is not that of certificate {names.label(found)}: "
                               "use the two that were made together")
-    if not as_json and not quiet:
+    if not as_json:
         say(f"key {key} is that of certificate {names.label(found)}")
 
 
@@ -260,10 +260,10 @@ Examples:
 @click.option("--p12-passphrase-file", metavar="FILE",
               help="The passphrase of the PKCS#12 file; by default it is asked for.")
 @opt.force
-@opt.quiet
+@opt.hushed
 def export(
     certificate: str, form: str, key: str | None, chain: tuple[str, ...], output: str, ask: bool,
-    passphrase_file: str | None, p12_passphrase_file: str | None, force: bool, quiet: bool,
+    passphrase_file: str | None, p12_passphrase_file: str | None, force: bool,
 ) -> None:
     """Write a certificate for other programs: PKCS#12 with its key, PEM, DER, or the chain.
 
@@ -297,5 +297,4 @@ def export(
             [found, *(above if form == "chain" else [])]
         )
         pko.write_public(output, data, force=force)
-    if not quiet:
-        say(f"{output}{' (secret: it holds the key)' if form == 'p12' else ''}")
+    say(f"{output}{' (secret: it holds the key)' if form == 'p12' else ''}")

@@ -43,11 +43,11 @@ Examples:
 @click.option("--tls-passphrase-file", metavar="FILE",
               help="Take their passphrase from a file's first line.")
 @pki.sources
-@opt.quiet
+@opt.hushed
 def serve(
     listen: str, database: str, tls_identity: str, tls_passphrase_file: str | None,
     roots: tuple[str, ...], intermediates: tuple[str, ...], crls: tuple[str, ...],
-    require_crl: bool, quiet: bool,
+    require_crl: bool,
 ) -> None:
     """Answer until interrupted, over TLS 1.3 with certificates on both sides.
 
@@ -87,8 +87,8 @@ Examples:
 \b
 It is the patient's, not the doctor's: run it as another user, or on another machine over TLS. It
 shows each prescription, asks, and only then, if --certificate or --card is given, asks for the
-passphrase or PIN of the key. A socket is for its owner alone; let the doctor's user in by group and
-chmod.
+passphrase or PIN of the key. A socket is for its owner alone; let the doctor's user in by group
+and chmod.
 """)
 @rx.key
 @click.option("--listen", required=True, metavar="unix:PATH|HOST:PORT", help="Where it is asked.")

@@ -28,11 +28,11 @@ Examples:
 @click.option("--site", default="", metavar="NAME", help="AuditEnterpriseSiteID.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where the messages go.")
 @opt.force
-@opt.quiet
+@opt.hushed
 def export(
     log: str | None, since: str | None, until: str | None, action: tuple[str, ...],
     objects: tuple[str, ...], outcome: tuple[str, ...], source_id: str, site: str, output: str,
-    force: bool, quiet: bool,
+    force: bool,
 ) -> None:
     """Write events as audit messages of PS3.15 section A.5.1, an XML document a line.
 
@@ -49,5 +49,4 @@ def export(
                 lines.write(message(event, source=source_id, site=site) + b"\n")
                 count += 1
         file.commit(mode=0o600)
-    if not quiet:
-        say(f"{count} messages -> {output}")
+    say(f"{count} messages -> {output}")

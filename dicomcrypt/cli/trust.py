@@ -149,13 +149,14 @@ def directory_check() -> Callable[[x509.Certificate], object] | None:
 
 
 def _say_once(message: str, *, in_json: bool = False) -> None:
-    from .console import complain
+    from .console import HUSHED, complain
 
     context = click.get_current_context(silent=True)
     if context is None:
         return
     options, said = context.params, context.meta.setdefault(_SAID, set())
-    silent = options.get("quiet") or (options.get("as_json") and not in_json)
+    quiet = options.get("quiet") or context.meta.get(HUSHED)
+    silent = quiet or (options.get("as_json") and not in_json)
     if message not in said and not silent:
         complain(message)
     said.add(message)

@@ -167,16 +167,17 @@ Examples:
   dicomcrypt vault erase safe/ -i doctor.key --study 1.2.840.1 --yes-erase
 
 \b
-Given again, it ends what was cut short or could not be deleted, and says when the record was erased
-and the id of the proof; who holds the vault's keys can ask that of any ID, and nobody else.
+Given again, it ends what was cut short or could not be deleted, and says when the record was
+erased and the id of the proof; who holds the vault's keys can ask that of any ID, and nobody
+else.
 
 \b
 What it cannot undo: files that were decrypted before, keys that somebody kept, and copies of the
 key table that were made before: those that are registered are named; destroy them.
 
 \b
-What it does not know of: files that tell of the patient but not in their own Patient ID, such as a
-DICOMDIR, a report, or a broken file. They lie in other records: look with `vault find --path`.
+What it does not know of: files that tell of the patient but not in their own Patient ID, such as
+a DICOMDIR, a report, or a broken file. They lie in other records: look with `vault find --path`.
 """)
 @unlocking
 @whose

@@ -85,12 +85,13 @@ Examples:
   dicomcrypt vault rewrap archive/ --deep -i doctor.key     then, what is there already
 
 \b
-The vault gets a new key table, under a new key, for those who stay, and new keys for what is added
-from now on. What cannot be undone: whoever is removed could read everything until now. If he kept
-a copy of the old key table, he reads with it what was in the vault until now, wherever he finds
-the objects: here, or in a backup. `vault rewrap --deep` encrypts everything anew, after which the
-old table opens nothing that is here any more; what he copied before, objects and table, stays
-readable to him for ever. Old backups of the key table still open for him: destroy them.
+The vault gets a new key table, under a new key, for those who stay, and new keys for what is
+added from now on. What cannot be undone: whoever is removed could read everything until now. If
+he kept a copy of the old key table, he reads with it what was in the vault until now, wherever
+he finds the objects: here, or in a backup. `vault rewrap --deep` encrypts everything anew, after
+which the old table opens nothing that is here any more; what he copied before, objects and
+table, stays readable to him for ever. Old backups of the key table still open for him: destroy
+them.
 """)
 @unlocking
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
@@ -137,9 +138,10 @@ Examples:
   dicomcrypt vault rewrap archive/ --deep -i doctor.key
 
 \b
-After `vault recipients remove`: objects that were there before are encrypted anew under new record
-keys, and the old keys are deleted. Whoever kept an old key table cannot read what is in the vault
-then. He can still read copies of old objects: backups of the vault that were made before.
+After `vault recipients remove`: objects that were there before are encrypted anew under new
+record keys, and the old keys are deleted. Whoever kept an old key table cannot read what is in
+the vault then. He can still read copies of old objects: backups of the vault that were made
+before.
 """)
 @unlocking
 @click.option("--deep", is_flag=True, required=True,

@@ -58,6 +58,13 @@ def test_every_example_is_taken():
     assert wrong == []
 
 
+def test_no_line_of_help_is_wider_than_100_columns():
+    wide = [(words, line) for words, command in COMMANDS.items()
+            for line in command.get_help(click.Context(command, terminal_width=100)).splitlines()
+            if len(line) > 100]  # fmt: skip
+    assert wide == []
+
+
 def test_every_option_says_what_it_is_for():
     assert [f"{words} {option.opts[0]}" for words, command in COMMANDS.items()
             for option in command.params
