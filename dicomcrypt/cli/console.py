@@ -69,9 +69,14 @@ def ask_passphrase(*, confirm: bool) -> str:
     return ask_secret("passphrase", "give --passphrase-file FILE", confirm=confirm)
 
 
+def on_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def ask_secret(what: str, otherwise: str, *, confirm: bool = False) -> str:
     """Ask for a secret on the terminal, without echo. otherwise: what to do without a terminal."""
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not on_terminal():
         raise click.UsageError(f"no terminal to ask for the {printable(what)} on: {otherwise}")
     from ..keys.keyfile import secret_text
 

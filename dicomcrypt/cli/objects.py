@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from .outcome import single
 
 if TYPE_CHECKING:
     from ..container.stanza import Identity, Recipient
+    from ..trees.pool import Outcome
+    from .console import Report
 
 
 @click.command(epilog="""\b
@@ -52,7 +54,7 @@ def verify(
     from ..objects.signing import verified_note
     from ..trees.inplace import verify_tree
     from ..trees.pool import Outcome, default_jobs
-    from .console import Report, run
+    from .console import Report
 
     remote = cluster.wanted(inputs, jobs=jobs, shard=shard)
     if remote:
@@ -72,13 +74,10 @@ def verify(
         if remote:
             cluster.run_trees(report, [VerifyShards(os.path.abspath(path), keys, policy)
                                        for path in inputs])
-            inputs = ()
-        for path in inputs:
-            if os.path.isdir(path):
-                run(report, verify_tree(path, identities, jobs or default_jobs(), shard=shard,
-                                        watch=report.watch, policy=policy))
-            else:
-                run(report, single(path, functools.partial(one, path)))
+        else:
+            _each(report, inputs, one, functools.partial(
+                verify_tree, identities=identities, jobs=jobs or default_jobs(), shard=shard,
+                watch=report.watch, policy=policy))
     sys.exit(report.exit_status(expect_some=True))
 
 
@@ -272,7 +271,7 @@ def rewrap(
     from ..cluster.jobs import RewrapShards
     from ..trees.inplace import RewrapOptions, rewrap_one, rewrap_tree
     from ..trees.pool import default_jobs
-    from .console import Report, run
+    from .console import Report
 
     remote = cluster.wanted(inputs, jobs=jobs, shard=shard)
     if remote:
@@ -297,12 +296,21 @@ def rewrap(
         if remote:
             cluster.run_trees(report, [RewrapShards(os.path.abspath(path), keys, options)
                                        for path in inputs])
-            inputs = ()
-        for path in inputs:
-            if os.path.isdir(path):
-                run(report, rewrap_tree(path, identities, options, jobs or default_jobs(),
-                                        shard=shard, watch=report.watch))
-            else:
-                run(report, single(path, functools.partial(rewrap_one, path, identities,
-                                                          options)))
+        else:
+            _each(report, inputs, lambda path: rewrap_one(path, identities, options),
+                  functools.partial(
+                      rewrap_tree, identities=identities, options=options,
+                      jobs=jobs or default_jobs(), shard=shard, watch=report.watch))
     sys.exit(report.exit_status(expect_some=True))
+
+
+def _each(
+    report: Report, inputs: Sequence[str], one: Callable[[str], Outcome],
+    tree: Callable[[str], Iterator[Outcome]],
+) -> None:
+    """Do files one by one, folders as trees."""
+    from .console import run
+
+    for path in inputs:
+        run(report, tree(path) if os.path.isdir(path)
+            else single(path, functools.partial(one, path)))

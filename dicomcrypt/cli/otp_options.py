@@ -94,9 +94,9 @@ def opened(given: str | None, *, console: bool = False) -> Iterator[Home]:
 
 def entered(what: str, *names: str) -> list[str]:
     """Ask for fields on the terminal, or read a line of standard input that holds them."""
-    if sys.stdin is not None and sys.stdin.isatty():
-        from .console import ask_secret
+    from .console import ask_secret, on_terminal
 
+    if on_terminal():
         return [ask_secret(name, "") for name in names]
     line = sys.stdin.readline(256) if sys.stdin is not None else ""
     fields = line.split()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, Unpack
 
 import click
@@ -10,6 +9,7 @@ import click
 from ..errors import UsageError
 from . import auditing
 from . import options as opt
+from .console import on_terminal
 from .vault import Unlocking, about, open_vault, unlocking
 from .vault_backups import copies, day, moment
 
@@ -254,11 +254,6 @@ def _tell_erased(done: Erasure, as_json: bool, *, before: bool = False) -> None:
     for backup in found:
         say(f"copy of the key table that still holds the key: {backup['place']} "
             f"(id {backup['id']}, {backup['time']}): destroy it, then `vault backup-keys --forget`")
-
-
-def on_terminal() -> bool:
-    """Whether somebody can be asked."""
-    return sys.stdin.isatty()
 
 
 def _confirm(objects: int, name: str | None) -> None:
