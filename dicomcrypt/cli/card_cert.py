@@ -166,14 +166,12 @@ def fetch(role: str, email: str | None, name: str | None) -> None:
     from ..pki import names
     from ..pki.directory import configured
 
-    directories, check = configured(), trust.directory_check()
-    if email is not None and name is None:
-        scan = directories.find_by_email(email, check)
-    elif name is not None and email is None:
-        scan = directories.find_by_name(name, check)
-    else:
+    if (email is None) == (name is None):
         raise UsageError("give one of --email and --name")
-    fitting = [c for c in scan.require().found if names.facts(c).role == role]
+    directories, check = configured(), trust.directory_check()
+    scan = (directories.find_by_email(email, check) if email is not None
+            else directories.find_by_name(name or "", check)).require()
+    fitting = [c for c in scan.found if names.facts(c).role == role]
     if not fitting:
         raise DirectoryError(f"the directories have no certificate of {email or name!r} that "
                              f"states the role {role}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import sys
@@ -9,7 +10,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from ..trees.pool import Outcome
-    from ..trees.walk import Survey
 
 
 #: Where a command's context has whether it keeps quiet.
@@ -130,8 +130,28 @@ def run(report: Report, outcomes: Iterator[Outcome]) -> None:
             outcomes.close()
 
 
+class Surveyed(Protocol):
+    """What is known of a job's files: how many, how many are through, and all their bytes, once
+    `finished`; the path of the one that is being worked on."""
+
+    @property
+    def current(self) -> builtins.bytes: ...
+
+    @property
+    def files(self) -> int: ...
+
+    @property
+    def through(self) -> int: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+    @property
+    def finished(self) -> bool: ...
+
+
 class _Alone:
-    """What `Report.watch` wants to know of a tree, of one file."""
+    """One file as a `Surveyed` job."""
 
     files, through, finished = 1, 0, True
 
@@ -182,7 +202,7 @@ class Report:
             bar.start()
         return self
 
-    def watch(self, survey: Survey | _Alone, done: int) -> None:
+    def watch(self, survey: Surveyed, done: int) -> None:
         """Show how far a tree's job is: files, bytes, rate, time left, failures, current file."""
         now = time.monotonic()
         if self._bar is None or now - self._shown < 0.1:

@@ -32,12 +32,13 @@ def keygen(
 
     Keep a copy of the identity in a safe place: without it, what was encrypted to it is lost.
     """
-    from ..keys import keyfile
+    from ..keys.hybrid import HybridIdentity
+    from ..keys.x25519 import X25519Identity
 
     public = public_name(output)
     passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
-    write_pair(output, public, keyfile.ALGORITHMS[kind].generate(), passphrase,
-               force=force, as_json=as_json)
+    made = X25519Identity.generate() if kind == "x25519" else HybridIdentity.generate()
+    write_pair(output, public, made, passphrase, force=force, as_json=as_json)
 
 
 def public_name(output: str) -> Path:
