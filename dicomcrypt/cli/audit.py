@@ -109,9 +109,7 @@ Exit status: 0 whole, 4 changed, cut off or forged.
               help="Heads that were kept elsewhere; repeatable.")
 @opt.as_json
 @opt.hushed
-def verify(
-    log: str | None, trust: tuple[str, ...], heads: tuple[str, ...], as_json: bool,
-) -> None:
+def verify(log: str | None, trust: tuple[str, ...], heads: tuple[str, ...], as_json: bool) -> None:
     """Check that the log is whole.
 
     A change, removal or exchange inside is always noticed. That the end is missing, or that who

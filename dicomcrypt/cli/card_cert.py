@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import DamagedError, DirectoryError, UsageError
-from . import auditing, trust
+from . import auditing, outputs, trust
 from . import options as opt
-from . import pki_options as pko
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -85,12 +84,12 @@ def export(file: str, output: str, force: bool) -> None:
     from .card_options import open_card
     from .console import say
 
-    pko.not_there(output, force)
+    outputs.not_there(output, force)
     session = open_card()
     found = session.certificate(FILES[file])
     if found is None:
         raise UsageError(f"card {session.name}: there is no certificate in {FILES[file]}")
-    pko.write_public(output, files.pem([found]), force=force)
+    outputs.write_public(output, files.pem([found]), force=force)
     say(f"certificate: {output}")
 
 
@@ -115,9 +114,7 @@ def import_command(path: str, file: str) -> None:
     _put(file, found, between)
 
 
-def _put(
-    file: str, certificate: x509.Certificate, between: Sequence[x509.Certificate]
-) -> None:
+def _put(file: str, certificate: x509.Certificate, between: Sequence[x509.Certificate]) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from ..card.profile import PARTNER_FILES, Slot

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
-from . import auditing
+from . import auditing, outputs
 from . import options as opt
 from . import pki_options as pko
 from .card_pin import new_secret
@@ -106,9 +106,7 @@ def _by_authority(
     once = functools.cache(passphrase)  # asked for once, for three certificates
     with Authority(folder) as authority:
 
-        def certify(
-            slot: Slot, request: x509.CertificateSigningRequest, deliver: Deliver
-        ) -> None:
+        def certify(slot: Slot, request: x509.CertificateSigningRequest, deliver: Deliver) -> None:
             authority.issue(request.public_key(), subject, [USES[slot]], once, begin=begin,
                             end=end, deliver=deliver)
 
@@ -116,13 +114,12 @@ def _by_authority(
 
 
 def _keep(
-    folder: Path, force: bool, slot: Slot, request: x509.CertificateSigningRequest,
-    deliver: Deliver,
+    folder: Path, force: bool, slot: Slot, request: x509.CertificateSigningRequest, deliver: Deliver
 ) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     os.makedirs(folder, exist_ok=True)
-    pko.write_public(str(folder / f"{slot}.csr"), request.public_bytes(Encoding.PEM), force=force)
+    outputs.write_public(folder / f"{slot}.csr", request.public_bytes(Encoding.PEM), force=force)
 
 
 @click.command(epilog="""\b

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import CardStatusError, DamagedError, NoIdentityError, UsageError
-from . import auditing, trust
+from . import auditing, outputs, trust
 from . import options as opt
-from . import pki_options as pko
 
 if TYPE_CHECKING:
     from ..card.patient import PatientReferences
@@ -149,10 +148,10 @@ def show_note(output: str, force: bool) -> None:
     from .console import printable
 
     if output != "-":
-        pko.not_there(output, force)
+        outputs.not_there(output, force)
     content = open_card().read("EF.NOTE")
     if output != "-":
-        pko.write_public(output, content, force=force)
+        outputs.write_public(output, content, force=force)
         return
     for line in content.decode(errors="replace").splitlines():
         click.echo(printable(line))

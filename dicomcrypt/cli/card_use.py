@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import DamagedError, UsageError
-from . import auditing
+from . import auditing, outputs
 from . import options as opt
-from . import pki_options as pko
 
 if TYPE_CHECKING:
     from ..card.keys import CardECPrivateKey, CardRSAPrivateKey
@@ -52,7 +51,7 @@ def sign(path: str, output: str | None, raw: bool, force: bool) -> None:
     from .console import say
 
     target = output or f"{path}.{'sig' if raw else 'p7s'}"
-    pko.not_there(target, force)
+    outputs.not_there(target, force)
     if raw:
         content = _digest(path)
     else:
@@ -66,7 +65,7 @@ def sign(path: str, output: str | None, raw: bool, force: bool) -> None:
     with auditing.job("card.sign"):
         made = _raw_signature(card_key(session, Slot.SIG), content) if signer is None \
             else signer.sign(content)
-        pko.write_public(target, made, force=force)
+        outputs.write_public(target, made, force=force)
     say(f"signature: {target}")
 
 
@@ -106,7 +105,7 @@ def decrypt(path: str, output: str, force: bool) -> None:
     from .card_options import give_pin, open_card
 
     if output != "-":
-        pko.not_there(output, force)
+        outputs.not_there(output, force)
     with click.open_file(path, "rb") as file:
         data = file.read(1 << 12)
     if looks_like_object(data):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from . import auditing, cluster
+from . import auditing, cluster, outputs
 from . import options as opt
 from .figures import figure_place
 from .outcome import single
@@ -156,7 +156,6 @@ def _write_signature(
 ) -> None:
     """Write an object's signature and what it signs, for other programs to verify."""
     from .. import api
-    from ..objects.atomic import AtomicFile, default_mode
 
     if not identities:
         raise UsageError("the signature is sealed: --signature-out needs an identity")
@@ -166,9 +165,7 @@ def _write_signature(
         raise UsageError(f"{path!r} is not signed")
     for name, data in ((signature_out, sealed.cms), (manifest_out, sealed.manifest.data)):
         if name is not None:
-            with AtomicFile(name, force=force) as out:
-                out.raw.write(data)
-                out.commit(mode=default_mode())
+            outputs.write_public(name, data, force=force)
 
 
 @click.command(epilog="""\b

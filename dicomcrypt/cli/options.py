@@ -380,9 +380,7 @@ def find_email(address: str) -> list[Any]:
     return find_by_email(address, check=trust.directory_check())
 
 
-def load_recipient_files(
-    references: Sequence[str], *, valid: bool = True
-) -> list[Any]:
+def load_recipient_files(references: Sequence[str], *, valid: bool = True) -> list[Any]:
     """Return the recipients of all references (`keys.references`), each once.
 
     valid: certificates must be, as `trust` says."""

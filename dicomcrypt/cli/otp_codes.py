@@ -9,6 +9,7 @@ import click
 from ..errors import DeliveryError, UsageError
 from . import options as opt
 from . import otp_options as oo
+from . import outputs
 
 if TYPE_CHECKING:
     from ..otp.home import Home
@@ -60,9 +61,7 @@ Examples:
 @oo.folder
 @opt.as_json
 @opt.hushed
-def register(
-    link: str, name: str, console: bool, folder: str | None, as_json: bool,
-) -> None:
+def register(link: str, name: str, console: bool, folder: str | None, as_json: bool) -> None:
     """Begin to bind a link to a person: send codes to the e-mail and to the mobile."""
     with oo.opened(folder, console=console) as home:
         _subject(home, "email", name, link)
@@ -210,15 +209,13 @@ Examples:
 @opt.force
 @oo.folder
 @opt.hushed
-def enroll(
-    name: str, output: str | None, issuer: str, force: bool, folder: str | None,
-) -> None:
+def enroll(name: str, output: str | None, issuer: str, force: bool, folder: str | None) -> None:
     """Make a person's secret and show it once, as an otpauth: URI."""
     from ..keys.keyfile import write_private
     from .console import say
 
     if not force:
-        oo.free(output)
+        outputs.free(output)
     with oo.opened(folder) as home:
         uri = home.totp.enroll(name, issuer=issuer, replace=force)
         if output is not None:

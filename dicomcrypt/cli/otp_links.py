@@ -10,6 +10,7 @@ import click
 from ..errors import UsageError
 from . import options as opt
 from . import otp_options as oo
+from . import outputs
 
 if TYPE_CHECKING:
     from ..otp.home import Home
@@ -99,7 +100,7 @@ def create(
     """Make a link to objects. It is shown once: the database has its SHA-256."""
     if send and name is None:
         raise UsageError("--send wants --for: to whom?")
-    oo.free(output)
+    outputs.free(output)
     with oo.opened(folder) as home:
         made, token = home.links.create(_ids(objects), scope=scope, person=name, uses=uses,
                                         seconds=days * 86_400, bound=bound)
@@ -164,9 +165,7 @@ Examples:
 @click.option("--reason", default="", metavar="TEXT", help="Why, for who decides.")
 @oo.folder
 @opt.hushed
-def ask(
-    name: str, objects: tuple[str, ...], scope: str, reason: str, folder: str | None,
-) -> None:
+def ask(name: str, objects: tuple[str, ...], scope: str, reason: str, folder: str | None) -> None:
     """Ask for access to objects, in the name of a person."""
     from .console import say
 
@@ -211,7 +210,7 @@ def grant(
     folder: str | None, as_json: bool,
 ) -> None:
     """Grant a request: makes a link for who asked."""
-    oo.free(output)
+    outputs.free(output)
     with oo.opened(folder) as home:
         made, token, person = home.requests.grant(request, seconds=days * 86_400, uses=uses,
                                                   bound=bound)

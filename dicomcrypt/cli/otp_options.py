@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import config
-from ..errors import OutputExistsError, UsageError
+from ..errors import UsageError
 from . import auditing
 from . import options as opt
 
@@ -104,12 +103,6 @@ def entered(what: str, *names: str) -> list[str]:
         raise UsageError(f"no terminal to ask for {what} on: give a line with "
                          f"{' and '.join(names)} on standard input")
     return fields
-
-
-def free(output: str | None) -> None:
-    """Refuse a file that is there, before a secret is made that would then be lost."""
-    if output is not None and os.path.lexists(output):
-        raise OutputExistsError(f"{output!r} exists: choose another name")
 
 
 def moment(milliseconds: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 
 import click
 
+from ..errors import PolicyError
 from . import options as opt
 from . import pki_options as pko
 
@@ -97,16 +99,14 @@ Examples:
 @pko.trust
 @opt.as_json
 @opt.hushed
-@click.pass_context
 def verify(
-    context: click.Context, file: str, holder: str, roots: tuple[str, ...],
-    intermediates: tuple[str, ...], crls: tuple[str, ...], require_crl: bool,
-    moment: datetime | None, as_json: bool,
+    file: str, holder: str, roots: tuple[str, ...], intermediates: tuple[str, ...],
+    crls: tuple[str, ...], require_crl: bool, moment: datetime | None, as_json: bool,
 ) -> None:
     """Say whether an attribute certificate is taken: holder, signature, issuer, dates, lists."""
     from ..errors import CertificateRefusedError
     from ..pki import attributes, files
-    from .console import complain, print_json, say
+    from .console import print_json, say
 
     trust = pko.load_trust(roots, intermediates, crls, require_crl)
     try:
@@ -115,11 +115,7 @@ def verify(
         checked = attributes.check(found, certificate, trust, moment=pko.utc(moment),
                                    intermediates=between)
     except CertificateRefusedError as error:
-        if as_json:
-            print_json({"valid": False, "reason": error.reason, "sentence": str(error)})
-        else:
-            complain(str(error))
-        context.exit(error.exit_status)
+        pko.tell_refused(error, as_json)
     if as_json:
         print_json({"valid": True, "reason": None, "remarks": checked.remarks, **found.as_json()})
     else:
@@ -143,9 +139,8 @@ Examples:
 @pko.trust
 @opt.as_json
 @opt.hushed
-@click.pass_context
 def may(
-    context: click.Context, certificate: str, action: str, attribute_files: tuple[str, ...],
+    certificate: str, action: str, attribute_files: tuple[str, ...],
     roots: tuple[str, ...], intermediates: tuple[str, ...], crls: tuple[str, ...],
     require_crl: bool, moment: datetime | None, as_json: bool,
 ) -> None:
@@ -171,4 +166,4 @@ def may(
         for remark in decision.remarks:
             say(f"remark: {remark}")
     if not decision:
-        context.exit(5)
+        sys.exit(PolicyError.exit_status)

@@ -12,6 +12,7 @@ import click
 
 from ..errors import UsageError
 from . import options as opt
+from . import outputs
 from . import pki_options as pko
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def issue(
     fields = {key: asked.get(key, "") if value is None else value for key, value in told.items()}
     subject = names.Subject(**fields, role=None if role is None else names.Role(role))
     target = output or str(Path(request_file).with_suffix(".crt"))
-    pko.not_there(target, force)
+    outputs.not_there(target, force)
     begin, end = pko.span(begin, end, days)
     public = found.public_key() if hasattr(found, "public_key") else found
     with Authority(folder) as authority:
@@ -221,7 +222,7 @@ def renew(
     if request_file is not None:
         found = files.load_request(request_file)
         public = found.public_key() if hasattr(found, "public_key") else found
-    pko.not_there(output, force)
+    outputs.not_there(output, force)
     begin, end = pko.span(begin, end, days)
     with Authority(folder) as authority, pko.delivered(
         output, lambda c: files.pem([c]), force=force
@@ -321,12 +322,12 @@ def crl(
     from .console import print_json, say
 
     if output is not None:
-        pko.not_there(output, force)
+        outputs.not_there(output, force)
     with Authority(folder) as authority:
         made = authority.make_crl(issuer, pko.asker(ask, passphrase_file), days=days, force=force)
         path = str(authority.folder / f"{issuer}.crl")
     if output is not None:
-        pko.write_public(output, made.public_bytes(Encoding.PEM), force=force)
+        outputs.write_public(output, made.public_bytes(Encoding.PEM), force=force)
     number = made.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     if as_json:
         print_json({"list": output or path, "number": number, "revoked": len(made),

@@ -10,6 +10,7 @@ import click
 
 from ..errors import DirectoryError, UsageError
 from . import options as opt
+from . import outputs
 from . import pki_options as pko
 
 if TYPE_CHECKING:
@@ -268,11 +269,7 @@ def _write(path: Path, values: list[Any], force: bool) -> str:
     """Write certificates or CRLs in PEM."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from ..objects.atomic import AtomicFile, default_mode
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    with AtomicFile(path, force=force) as file:
-        for value in values:
-            file.raw.write(value.public_bytes(Encoding.PEM))
-        file.commit(mode=default_mode())
+    outputs.write_public(path, b"".join(value.public_bytes(Encoding.PEM) for value in values),
+                         force=force)
     return str(path)

@@ -11,6 +11,7 @@ import click
 
 from ..errors import CertificateRefusedError, NoIdentityError, UsageError
 from . import options as opt
+from . import outputs
 from . import pki_options as pko
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def request(
         words = opt.needed_passphrase(ask, passphrase_file, confirm=True)
     signing = kind in profiles.SIGNING_KINDS
     target = f"{output}.csr" if signing else f"{output}.pub.pem"
-    pko.not_there(target, force)
+    outputs.not_there(target, force)
     key = profiles.generate(kind)
     profiles.require_kind(key.public_key())
     if signing:
@@ -69,7 +70,7 @@ def request(
     else:
         made = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     write_private(f"{output}.key", sealing.private_pem(key, words), force=force)
-    pko.write_public(target, made, force=force)
+    outputs.write_public(target, made, force=force)
     facts = {"key": f"{output}.key", "request": target, "type": kind, "sealed": words is not None}
     if as_json:
         print_json(facts)
@@ -174,11 +175,9 @@ Exit status: 0 it is taken, 5 it is refused, 4 it is malformed; and a sentence s
 @pko.role
 @opt.as_json
 @opt.hushed
-@click.pass_context
 def verify(
-    context: click.Context, certificate: str, roots: tuple[str, ...],
-    intermediates: tuple[str, ...], crls: tuple[str, ...], require_crl: bool,
-    moment: datetime | None, purpose: str, role: str | None, as_json: bool,
+    certificate: str, roots: tuple[str, ...], intermediates: tuple[str, ...], crls: tuple[str, ...],
+    require_crl: bool, moment: datetime | None, purpose: str, role: str | None, as_json: bool,
 ) -> None:
     """Say whether a certificate is taken: chain, dates, usage, issuer, revocation, role.
 
@@ -186,7 +185,7 @@ def verify(
     """
     from ..pki import files, names
     from ..pki.checking import check_certificate
-    from .console import complain, print_json, say
+    from .console import print_json, say
 
     trust = pko.load_trust(roots, intermediates, crls, require_crl)
     try:
@@ -194,11 +193,7 @@ def verify(
         checked = check_certificate(leaf, trust, purpose=purpose, role=role,
                                     moment=pko.utc(moment), intermediates=between)
     except CertificateRefusedError as error:
-        if as_json:
-            print_json({"valid": False, "reason": error.reason, "sentence": str(error)})
-        else:
-            complain(str(error))
-        context.exit(error.exit_status)
+        pko.tell_refused(error, as_json)
     if as_json:
         print_json({
             "valid": True, "reason": None, "sentence": checked.sentence,
@@ -296,5 +291,5 @@ def export(
         data = found.public_bytes(Encoding.DER) if form == "der" else files.pem(
             [found, *(above if form == "chain" else [])]
         )
-        pko.write_public(output, data, force=force)
+        outputs.write_public(output, data, force=force)
     say(f"{output}{' (secret: it holds the key)' if form == 'p12' else ''}")

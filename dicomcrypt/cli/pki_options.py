@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ..errors import UsageError
+from ..errors import CertificateRefusedError, UsageError
 from . import options as opt
 
 ROLES = ["physician", "pharmacist", "patient", "hospital", "insurance", "application"]
@@ -120,13 +121,15 @@ def load_trust(
                  told.require_crl or require_crl)
 
 
-def write_public(path: str, data: bytes, *, force: bool) -> None:
-    """Write a file that everyone may read."""
-    from ..objects.atomic import AtomicFile, default_mode
+def tell_refused(error: CertificateRefusedError, as_json: bool) -> NoReturn:
+    """End a command that was to say whether a certificate is taken: it is not."""
+    from .console import complain, print_json
 
-    with AtomicFile(path, force=force) as file:
-        file.raw.write(data)
-        file.commit(mode=default_mode())
+    if as_json:
+        print_json({"valid": False, "reason": error.reason, "sentence": str(error)})
+    else:
+        complain(str(error))
+    sys.exit(error.exit_status)
 
 
 @contextlib.contextmanager
@@ -146,11 +149,3 @@ def delivered(
 
         yield deliver
         file.commit(mode=default_mode())
-
-
-def not_there(path: str, force: bool) -> None:
-    """Refuse an output that exists before something is made for nothing."""
-    from ..objects.atomic import exists_error
-
-    if os.path.lexists(path) and not force:
-        raise exists_error(path)

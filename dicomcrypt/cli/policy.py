@@ -10,7 +10,7 @@ import click
 
 from ..errors import DicomcryptError, UsageError
 from ..regular import open_regular
-from . import auditing
+from . import auditing, outputs
 from . import options as opt
 
 allow_unknown = click.option(
@@ -204,7 +204,6 @@ def sign(
     allow_unknown: tuple[str, ...], force: bool, as_json: bool,
 ) -> None:
     """Sign a policy document, after checking it."""
-    from ..objects.atomic import AtomicFile, default_mode
     from ..policy import document as documents
     from ..policy.signing import load_signer
     from .console import print_json, say
@@ -213,9 +212,7 @@ def sign(
     documents.check_names(found, allow_unknown)
     signer = load_signer(key, opt.read_passphrase(ask, passphrase_file, confirm=False))
     target = output or str(Path(file).with_suffix(".sig"))
-    with AtomicFile(target, force=force) as out:
-        out.raw.write(signer.sign(found.signed()))
-        out.commit(mode=default_mode())
+    outputs.write_public(target, signer.sign(found.signed()), force=force)
     facts = {"policy": found.name, "sequence": found.sequence, "signature": target,
              "algorithm": signer.verifier.algorithm, "signer": signer.key_id}
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
-from . import auditing
+from . import auditing, outputs
 from . import options as opt
 from . import pki_options as pki
 from . import prescription_options as rx
@@ -67,7 +67,7 @@ def dispense(
     if register is None:
         raise UsageError("dispensing needs the register: give --register HOST:PORT")
     rx.each_its_own(receipt, f"{receipt}.statement", file)
-    pki.not_there(receipt, force)
+    outputs.not_there(receipt, force)
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
     pharmacist, own = rx.load_holders(key, passphrase_file, "sign", "decrypt")
     card = rx.load_patient_card()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from . import auditing
+from . import auditing, outputs
 from . import options as opt
 from . import pki_options as pki
 from . import prescription_options as rx
@@ -188,7 +188,7 @@ def sign(
     rx.each_its_own(output, keep, file)
     for path in (output, keep):
         if path is not None:
-            pki.not_there(path, force)
+            outputs.not_there(path, force)
     prescription = document.parse(read(file, "prescription", document.MAX_DOCUMENT))
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
     known = [rx.load_recipients(one, sources) for one in (pharmacist, patient, *copies)]
