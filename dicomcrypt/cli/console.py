@@ -88,6 +88,7 @@ def ask_secret(what: str, otherwise: str, *, confirm: bool = False) -> str:
 
 
 def print_json(value: Any) -> None:
+    """One JSON document on standard output; bytes in hexadecimal."""
     click.echo(json.dumps(value, indent=2, default=lambda b: b.hex()))
 
 

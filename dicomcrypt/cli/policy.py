@@ -90,7 +90,7 @@ Exit status: 5 if something refused was found.
 @click.option("--preset", type=click.Choice(["default", "fips", "bsi"]),
               help="Against a shipped policy instead of the one in force.")
 @opt.as_json
-@click.option("-q", "--quiet", is_flag=True, help="Only the exit status.")
+@opt.quiet
 def check(files: tuple[str, ...], preset: str | None, as_json: bool, quiet: bool) -> None:
     """Check objects, certificates and public keys against the policy.
 

@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 
 
 def day(seconds: float) -> str:
+    """Return the date of a moment, UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
 
 
 def moment(seconds: float) -> str:
+    """Return a moment in ISO 8601, UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
 
 
 def copies(found: Iterable[Backup]) -> list[dict[str, Any]]:
+    """Return what --json has of copies of the key table."""
     return [{"id": b.id.hex(), "time": day(b.time / 1e9), "counter": b.counter, "place": b.place}
             for b in found]
 

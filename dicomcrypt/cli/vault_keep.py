@@ -28,6 +28,7 @@ whose = opt.shared(
 def the_record(
     vault: Vault, patient: str | None, issuer: str | None, study: str | None, record: str | None
 ) -> list[bytes]:
+    """Return the ids of the keys of the record that the options `whose` name."""
     from ..vault.selecting import find_record
 
     try:

@@ -216,7 +216,7 @@ def test_a_pipe_by_name_is_refused_and_does_not_block(tmp_path, keys, command, v
     arguments += ["-r", keys / "doctor.pub"] if verb == "encrypt" else ["-i", keys / "doctor.key"]
     arguments += ["-o", tmp_path / "out"] if verb in ("encrypt", "decrypt") else []
     try:
-        done = command(*arguments, timeout=3)
+        done = command(*arguments, timeout=60)
     except subprocess.TimeoutExpired:
         pytest.fail(f"{verb} waits for somebody to write into a pipe")
     assert done.returncode in (1, 2, 4)
