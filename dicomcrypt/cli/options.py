@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..keys.signing import Signer
     from ..objects.signing import SignaturePolicy
 
-    # Generic since click 8.4 only.
+    # Older versions of click have it without parameters.
     _ShardType = click.ParamType[tuple[int, int], str | tuple[int, int]]
 else:
     _ShardType = click.ParamType

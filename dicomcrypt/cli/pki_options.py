@@ -22,7 +22,7 @@ _DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 if TYPE_CHECKING:
     from ..pki.checking import Trust
 
-    # Generic since click 8.4 only.
+    # Older versions of click have it without parameters.
     _SerialType = click.ParamType[int, str | int]
 else:
     _SerialType = click.ParamType
