@@ -32,7 +32,8 @@ _FIELDS = {
 class Signer(Protocol):
     """A key that signs heads; `policy.signing.Signer` is one."""
 
-    key_id: str
+    @property
+    def key_id(self) -> str: ...
 
     def sign(self, data: bytes) -> bytes: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -41,31 +42,23 @@ RESUMING = ("encrypt", "decrypt", "rewrap", "verify", "vault add", "vault get", 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are used.
 
-    modules: where each command is, `module` of this package or `module:variable`. A command whose
-    module is not there is not shown."""
+    modules: where each command is: `module` of this package, whose variable has the command's name
+    with _ for -, or `module:variable`."""
 
-    def __init__(self, *args, modules: dict[str, str], **options) -> None:
+    def __init__(self, *args: Any, modules: dict[str, str], **options: Any) -> None:
         super().__init__(*args, **options)
         self.modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        from importlib.util import find_spec
-
-        return [name for name in self.modules if find_spec(self._module(name), __name__)]
+        return list(self.modules)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.modules:
             return None
-        try:
-            module = import_module(self._module(name), __name__)
-        except ModuleNotFoundError as error:
-            if error.name != f"{__name__}{self._module(name)}":
-                raise
-            return None
-        return getattr(module, self.modules[name].partition(":")[2] or name)
-
-    def _module(self, name: str) -> str:
-        return f".{self.modules[name].partition(':')[0]}"
+        module, _, variable = self.modules[name].partition(":")
+        found: click.Command = getattr(import_module(f".{module}", __name__),
+                                       variable or name.replace("-", "_"))
+        return found
 
 
 @click.group(
@@ -107,19 +100,19 @@ def _record_refusal(words: list[str]) -> None:
 
 def main() -> None:
     """Run the command line; the process ends with the status of architecture.md."""
-    import signal
-    import warnings
-
-    from . import auditing
-    from .console import complain
-
-    auditing.begun = False
-    warnings.filterwarnings("ignore", "Attribute's length")  # of long names in certificates
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as cleanly as by ctrl-C
     try:
+        import signal
+        import warnings
+
+        from . import auditing
+
+        auditing.begun = False
+        warnings.filterwarnings("ignore", "Attribute's length")  # of long names in certificates
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as cleanly as by ctrl-C
         status = cli.main(prog_name="dicomcrypt", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         from ..objects.atomic import remove_unfinished
+        from .console import complain
 
         remove_unfinished()
         resumes = any(" ".join(sys.argv[1:n]) in RESUMING for n in (2, 3))
@@ -134,6 +127,7 @@ def main() -> None:
         status = 1
     except Exception as error:
         from ..errors import DicomcryptError, PolicyError
+        from .console import complain
 
         if isinstance(error, DicomcryptError):
             complain(str(error))

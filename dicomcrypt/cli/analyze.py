@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
 from . import options as opt
 from .figures import figure_place
+
+if TYPE_CHECKING:
+    from ..analysis.subject import Subject
+    from ..objects.opened import OpenedObject
 
 
 @click.command(epilog="""\b
@@ -42,9 +47,11 @@ measures are outside by construction, and the text says which. The figure shows 
               "the same figures again (of the layer; each sealing draws its own salt).")
 @click.option("--plot", metavar="X.png", help="Write a figure: before and after.")
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def analyze(path, method, of, number, per_frame, decoded, alpha, trials, seed, plot, force,
-            as_json):
+@opt.as_json
+def analyze(
+    path: str, method: str, of: str, number: int | None, per_frame: bool, decoded: bool,
+    alpha: float, trials: int, seed: int | None, plot: str | None, force: bool, as_json: bool,
+) -> None:
     """Measure the block layer's output on a plain file, each measure against its band.
 
     Byte entropy, chi-square of the histogram, correlation of neighbours, NPCR and UACI of a changed
@@ -83,7 +90,9 @@ def analyze(path, method, of, number, per_frame, decoded, alpha, trials, seed, p
         click.echo(f"- {sentence}")
 
 
-def _write_figure(plot: str, force: bool, subject, obj, method: str, of: str) -> None:
+def _write_figure(
+    plot: str, force: bool, subject: Subject, obj: OpenedObject, method: str, of: str
+) -> None:
     from ..analysis.figures import draw_analysis
     from ..objects.atomic import AtomicFile, default_mode
 
@@ -112,18 +121,15 @@ _VERDICTS = {True: "inside", False: "OUTSIDE", None: "not judged"}
 
 
 def _show_one(result: dict[str, Any], title: str) -> None:
-    from .console import print_table
-
     rows = [(row["measure"], row["by"], _text(row, row["before"]), _text(row, row["value"]),
              _text(row, row["expected"]), _band(row), row["samples"], _VERDICTS[row["inside"]])
             for row in result["measures"]]
     heads = ("measure", "by", "before", result["method"], "expected", "band", "samples", "")
-    _table(print_table, rows, heads, title)
+    _table(rows, heads, title)
 
 
 def _show_several(results: list[dict[str, Any]], title: str, head: str) -> None:
     """One column a method, or one row a frame; a star is a measure outside its band."""
-    from .console import print_table
 
     def cell(row: dict[str, Any]) -> str:
         return _text(row, row["value"]) + ("*" if row["inside"] is False else "")
@@ -136,11 +142,13 @@ def _show_several(results: list[dict[str, Any]], title: str, head: str) -> None:
         first = [(n, row) for n, row in enumerate(results[0]["measures"]) if row["by"] == "byte"]
         rows = [(r["frame"], *(cell(r["measures"][n]) for n, _ in first)) for r in results]
         heads = ("frame", *(row["measure"] for _, row in first))
-    _table(print_table, rows, heads, f"{title}; * outside its band")
+    _table(rows, heads, f"{title}; * outside its band")
 
 
-def _table(print_table, rows, heads, title) -> None:
+def _table(rows: Sequence[Sequence[object]], heads: tuple[str, ...], title: str) -> None:
     """As a table on a terminal; in plain columns with their heads otherwise."""
     import sys
+
+    from .console import print_table
 
     print_table(rows if sys.stdout.isatty() else [heads, *rows], heads, title=title)

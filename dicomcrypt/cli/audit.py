@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
@@ -25,7 +26,7 @@ The log is written if the configuration names one:
   key = "audit.key"                  signs the heads; Ed25519, P-256, P-384, RSA or ML-DSA, PEM
   heads = "/mnt/other/heads"         a second place, best on another machine
 """)
-def audit():
+def audit() -> None:
     """The log of who did what, with which object, when, and how it ended.
 
     It holds no names: persons are numbers of the system or keys, objects their random ids.
@@ -47,7 +48,7 @@ filters = opt.shared(
 def _log_path(log: str | None) -> str:
     from .auditing import configured
 
-    path = log or configured().get("log")
+    path: str | None = log or configured().get("log")
     if path is None:
         raise UsageError("no audit log: name one, or set it in the configuration: [audit] log")
     return path
@@ -64,7 +65,10 @@ def _time(text: str | None) -> str | None:
     return found.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def events(log, since, until, action, objects, outcome) -> Iterator[dict]:
+def events(
+    log: str | None, since: str | None, until: str | None, action: tuple[str, ...],
+    objects: tuple[str, ...], outcome: tuple[str, ...],
+) -> Iterator[dict[str, Any]]:
     """Yield the events of a log, by default the configured one, that pass the filters."""
     from ..audit import read
     from ..audit.vocabulary import ACTIONS, OUTCOMES
@@ -103,9 +107,9 @@ Exit status: 0 whole, 4 changed, cut off or forged.
               help="Public key or certificate of who signs heads; repeatable.")
 @click.option("--heads", multiple=True, metavar="FILE",
               help="Heads that were kept elsewhere; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-@click.option("-q", "--quiet", is_flag=True, help="Only failures.")
-def verify(log, trust, heads, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def verify(log: str | None, trust: tuple[str, ...], heads: tuple[str, ...], as_json: bool) -> None:
     """Check that the log is whole.
 
     A change, removal or exchange inside is always noticed. That the end is missing, or that who
@@ -129,8 +133,6 @@ def verify(log, trust, heads, as_json, quiet):
         complain(f"lines that a failure cut off, behind which the log went on: {report.torn}")
     if report.backwards:
         complain(f"the clock was put back: {report.backwards} times")
-    if quiet:
-        return
     say(f"whole: records {report.first} to {report.last}, {report.events} events, "
         f"{report.heads} heads, {report.parts} files")
     if not trust:
@@ -151,13 +153,16 @@ Examples:
 """)
 @log_argument
 @filters
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def show(log, since, until, action, objects, outcome, as_json):
+@opt.as_json
+def show(
+    log: str | None, since: str | None, until: str | None, action: tuple[str, ...],
+    objects: tuple[str, ...], outcome: tuple[str, ...], as_json: bool,
+) -> None:
     """Show events. The chain is checked on the way, signatures are not (see verify)."""
     show_events(list(events(log, since, until, action, objects, outcome)), as_json)
 
 
-def show_events(found: list[dict], as_json: bool) -> None:
+def show_events(found: list[dict[str, Any]], as_json: bool) -> None:
     """Print events as a table, or as JSON."""
     from .console import print_json, print_table
 
@@ -171,12 +176,12 @@ def show_events(found: list[dict], as_json: bool) -> None:
     )  # fmt: skip
 
 
-def _objects(event: dict) -> str:
+def _objects(event: dict[str, Any]) -> str:
     ids = [found[:16] for found in event["objects"]]
     return " ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "") or "-"
 
 
-def _details(event: dict, *, whole: bool = False) -> str:
+def _details(event: dict[str, Any], *, whole: bool = False) -> str:
     return " ".join(f"{k}={v[:8] if k == 'job' and not whole else v}"
                     for k, v in event["details"].items())
 
@@ -191,8 +196,11 @@ Examples:
 @click.option("-o", "--output", required=True, metavar="FILE.csv|FILE.jsonl",
               help="Where the events go, as a table or a JSON object a line.")
 @opt.force
-@click.option("-q", "--quiet", is_flag=True, help="Only failures.")
-def export(log, since, until, action, objects, outcome, output, force, quiet):
+@opt.hushed
+def export(
+    log: str | None, since: str | None, until: str | None, action: tuple[str, ...],
+    objects: tuple[str, ...], outcome: tuple[str, ...], output: str, force: bool,
+) -> None:
     """Write events into a file for other programs."""
     import csv
     import io
@@ -222,5 +230,4 @@ def export(log, since, until, action, objects, outcome, output, force, quiet):
             row.truncate()
         file.raw.write(row.getvalue().encode())
         file.commit(mode=0o600)
-    if not quiet:
-        say(f"{count} events -> {output}")
+    say(f"{count} events -> {output}")

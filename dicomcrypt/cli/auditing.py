@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from .. import config
 from ..errors import DiskFullError, UsageError
+
+if TYPE_CHECKING:
+    from ..audit import AuditLog
 
 #: Jobs of more files than this tell how many; up to it also which objects.
 MOST_OBJECTS = 16
@@ -36,7 +39,7 @@ def configured() -> dict[str, Any]:
     return {**found, "sync": settings.get("sync", True)}
 
 
-def open_log(settings: dict[str, Any]):
+def open_log(settings: dict[str, Any]) -> AuditLog:
     """Open the configured log, with its signer."""
     from ..audit import AuditLog
 
@@ -83,8 +86,11 @@ class Job:
         if path is not None and len(self.paths) <= MOST_OBJECTS:
             self.paths.append(path)
 
-    def end(self, status: int, *, ids: Iterable[str] = (), **details: Any) -> None:
-        """ids: of what is not a file that `saw` was told of."""
+    def end(
+        self, status: int, *, ids: Iterable[str] = (), details: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record how it ended. ids: of what is not a file that `saw` was told of."""
+        details = details or {}
         outcome = _OUTCOMES.get(status, "failed")
         if outcome == "failed" and details.get("done"):
             outcome = "partial"
@@ -128,22 +134,24 @@ def refused(words: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def job(action: str, *paths: str, **about: str) -> Iterator[None]:
-    """Record what runs inside, with the ids of these objects."""
+def job(action: str, *paths: str, **about: str) -> Iterator[dict[str, Any]]:
+    """Record what runs inside, with the ids of these objects.
+
+    Yields a dictionary for what the record of its end has besides: `objects`, ids of others, and
+    details."""
     found = begin(action, **about)
-    if found is None:
-        yield
-        return
+    facts: dict[str, Any] = {}
     error: BaseException | None = None
     try:
-        yield
+        yield facts
     except BaseException as caught:
         error = caught
         raise
     finally:
-        for path in paths:
-            found.saw(path)
-        found.end(status_of(error))
+        if found is not None:
+            for path in paths:
+                found.saw(path)
+            found.end(status_of(error), ids=facts.pop("objects", ()), details=facts)
 
 
 def object_ids(paths: Iterable[str]) -> Iterator[str]:

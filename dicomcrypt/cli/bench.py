@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+from typing import Any
 
 import click
 
+from . import options as opt
 
-def machine() -> dict:
+
+def machine() -> dict[str, Any]:
     """The kernel in use, the verdict on each, and what it runs on."""
     import cryptography
 
@@ -35,8 +38,8 @@ with it (over the same 16 MiB for the 16 MiB buffer). Every answer is checked.
 """)
 @click.option("--seconds", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True,
               help="About how long to measure.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def bench(seconds, as_json):
+@opt.as_json
+def bench(seconds: float, as_json: bool) -> None:
     """Measure how fast this machine encrypts, and say which kernel runs on it."""
     from .console import print_json
     from .measure import suite

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from ..errors import DamagedError, UsageError
 from . import LazyGroup
 from . import options as opt
+
+if TYPE_CHECKING:
+    from ..card.session import CardSession
 
 #: Each command's module of this package, and its variable there if it has another name.
 COMMANDS = {
@@ -24,8 +29,6 @@ COMMANDS = {
     "emulate": "card_init",
     "apdu": "card",
 }
-
-_as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
 @click.group(cls=LazyGroup, modules=COMMANDS, epilog="""\b
@@ -57,8 +60,8 @@ Examples:
 """)
 @click.option("--watch", type=click.FloatRange(0.1, 86400), metavar="SECONDS",
               help="Say what is put in and taken out, as long as this.")
-@_as_json
-def list_command(watch, as_json):
+@opt.as_json
+def list_command(watch: float | None, as_json: bool) -> None:
     """List the readers, and what is in them."""
     from ..card.transport import readers
     from .console import print_json, print_table, say
@@ -97,8 +100,8 @@ Examples:
   dicomcrypt card info --reader "HPJC 00 01" --json
 """)
 @opt.card_place
-@_as_json
-def info(as_json):
+@opt.as_json
+def info(as_json: bool) -> None:
     """Show what a card says of itself, without its PIN: holder, keys, certificates, tries left."""
     from ..card.profile import PIN, PUK, Slot
     from ..errors import CardStatusError, TokenError
@@ -108,8 +111,10 @@ def info(as_json):
 
     session = open_card()
     operational = session.is_operational()
-    facts = {"reader": session.reader, "role": str(session.role), "iccsn": session.iccsn,
-             "holder": session.holder, "operational": operational}
+    facts: dict[str, Any] = {
+        "reader": session.reader, "role": str(session.role), "iccsn": session.iccsn,
+        "holder": session.holder, "operational": operational,
+    }  # fmt: skip
     for what, reference in (("pin_tries", PIN), ("puk_uses", PUK)):
         try:
             facts[what] = session.tries(reference)
@@ -134,7 +139,7 @@ def info(as_json):
     print_table(rows, ("", session.reader))
 
 
-def _certificate(session, name: str) -> str | None:
+def _certificate(session: CardSession, name: str) -> str | None:
     from ..pki import names
 
     try:
@@ -153,8 +158,8 @@ Examples:
 """)
 @click.argument("commands", nargs=-1, required=True, metavar="HEX...")
 @opt.card_place
-@_as_json
-def apdu(commands, as_json):
+@opt.as_json
+def apdu(commands: tuple[str, ...], as_json: bool) -> None:
     """Send commands to a card as they are, and show what it answers.
 
     Never put a PIN here: other users of the machine see command lines.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from ..errors import DamagedError, DirectoryError, UsageError
-from . import auditing
+from . import auditing, outputs, trust
 from . import options as opt
-from . import pki_options as pko
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 #: The files by the short names of the command line.
 FILES = {name.rpartition(".")[2]: name for name in (
@@ -35,15 +40,16 @@ Examples:
   dicomcrypt card cert list --json
 """)
 @opt.card_place
-@pko.as_json
-def list_command(as_json):
+@opt.as_json
+def list_command(as_json: bool) -> None:
     """List them."""
     from ..pki import names
     from .card_options import open_card
     from .console import print_json, print_table
 
     session = open_card()
-    told, rows = {}, []
+    told: dict[str, dict[str, Any] | None] = {}
+    rows = []
     for short, name in FILES.items():
         if name not in session.certificate_files():
             continue
@@ -71,21 +77,20 @@ Examples:
 @opt.card_place
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where it goes, in PEM.")
 @opt.force
-@pko.quiet
-def export(file, output, force, quiet):
+@opt.hushed
+def export(file: str, output: str, force: bool) -> None:
     """Write a certificate of the card to a file."""
     from ..pki import files
     from .card_options import open_card
     from .console import say
 
-    pko.not_there(output, force)
+    outputs.not_there(output, force)
     session = open_card()
     found = session.certificate(FILES[file])
     if found is None:
         raise UsageError(f"card {session.name}: there is no certificate in {FILES[file]}")
-    pko.write_public(output, files.pem([found]), force=force)
-    if not quiet:
-        say(f"certificate: {output}")
+    outputs.write_public(output, files.pem([found]), force=force)
+    say(f"certificate: {output}")
 
 
 @cert.command("import", epilog="""\b
@@ -98,18 +103,18 @@ Examples:
               type=click.Choice([name for name in FILES if name != "CA"], case_sensitive=False))
 @opt.card_place
 @opt.pin
-@opt.trust.option
-@pko.quiet
-def import_command(path, file, quiet):
+@trust.option
+@opt.hushed
+def import_command(path: str, file: str) -> None:
     """Put a certificate into the card, once it was judged: it must be valid, for what the file is
     for, and of the card's key or the partner's role. Needs the PIN."""
     from ..pki import files
 
     found, *between = files.load_certificates(path)
-    _put(file, found, between, quiet)
+    _put(file, found, between)
 
 
-def _put(file: str, certificate, between, quiet: bool) -> None:
+def _put(file: str, certificate: x509.Certificate, between: Sequence[x509.Certificate]) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from ..card.profile import PARTNER_FILES, Slot
@@ -124,18 +129,17 @@ def _put(file: str, certificate, between, quiet: bool) -> None:
     if file in tuple(Slot) and not matches(session.public_key(Slot(file)), certificate):
         raise UsageError(f"the certificate is not of the card's key {file}")
     authority = session.certificate("EF.CERT.CA")
-    if authority is None and file not in tuple(Slot) and opt.trust.trusted() is None:
+    if authority is None and file not in tuple(Slot) and trust.trusted() is None:
         raise UsageError("nobody vouches for this certificate: the card has no EF.CERT.CA; give "
                          "--trust-root FILE, or name a root under [trust] in the configuration")
     check_certificate(
-        certificate, opt.trust.trusted() or Trust((authority or certificate,)),
+        certificate, trust.trusted() or Trust((authority or certificate,)),
         purpose=_PURPOSES.get(file, "encrypt"), role=roles.get(FILES[file]), intermediates=between,
     )  # fmt: skip
     give_pin(session)
     with auditing.job("card.certificate"):
         session.update(FILES[file], certificate.public_bytes(Encoding.DER))
-    if not quiet:
-        say(f"card {session.name}: {names.label(certificate)} is in {FILES[file]}")
+    say(f"card {session.name}: {names.label(certificate)} is in {FILES[file]}")
 
 
 @cert.command(epilog="""\b
@@ -148,9 +152,9 @@ Examples:
 @click.option("--name", metavar="NAME", help="By name.")
 @opt.card_place
 @opt.pin
-@opt.trust.option
-@pko.quiet
-def fetch(role, email, name, quiet):
+@trust.option
+@opt.hushed
+def fetch(role: str, email: str | None, name: str | None) -> None:
     """Put a partner's certificate into the card, out of the configured directories.
 
     It is judged as by `cert import`: a directory is not trusted.
@@ -161,12 +165,12 @@ def fetch(role, email, name, quiet):
 
     if (email is None) == (name is None):
         raise UsageError("give one of --email and --name")
-    directories, check = configured(), opt.trust.directory_check()
+    directories, check = configured(), trust.directory_check()
     scan = (directories.find_by_email(email, check) if email is not None
-            else directories.find_by_name(name, check)).require()
+            else directories.find_by_name(name or "", check)).require()
     fitting = [c for c in scan.found if names.facts(c).role == role]
     if not fitting:
         raise DirectoryError(f"the directories have no certificate of {email or name!r} that "
                              f"states the role {role}")
     newest = max(fitting, key=lambda c: c.not_valid_before_utc)
-    _put(PARTNER_FILES[names.Role(role)].rpartition(".")[2], newest, [], quiet)
+    _put(PARTNER_FILES[names.Role(role)].rpartition(".")[2], newest, [])

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UsageError
-from . import auditing
+from . import auditing, outputs
 from . import options as opt
 from . import pki_options as pko
 from .card_pin import new_secret
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from ..card.personal import Deliver
+    from ..card.profile import Slot
+    from ..pki.names import Subject
 
 
 @click.command(epilog="""\b
 Examples:
   dicomcrypt card init --ca ca/ --role physician --name Arzt --first-name Anna
-  dicomcrypt card init --ca ca/ --role patient --name Muster --first-name Max --reader "HPJC 00 01"
+  dicomcrypt card init --ca ca/ --role patient --name Muster --first-name Max --reader "00 01"
   dicomcrypt card init --requests out/ --authority ca.pem --role pharmacist --name Apotheke
   dicomcrypt card init --card-file doctor.hpjc --ca ca/ --role physician --name Arzt \\
       --first-name Anna                                 makes the software card, too
@@ -44,9 +54,13 @@ encryption and tls-client, and put what it returns into the card with `card cert
 @click.option("--puk-file", metavar="FILE", help="Take the new PUK from a file's first line.")
 @opt.passphrase
 @opt.force
-@pko.quiet
-def init(folder, requests, authority, role, name, first_name, organisation, department, email,
-         begin, end, days, iccsn, kind, pin_file, puk_file, ask, passphrase_file, force, quiet):
+@opt.hushed
+def init(
+    folder: str | None, requests: str | None, authority: str | None, role: str, name: str | None,
+    first_name: str | None, organisation: str | None, department: str | None, email: str | None,
+    begin: datetime | None, end: datetime | None, days: int | None, iccsn: str | None, kind: str,
+    pin_file: str | None, puk_file: str | None, ask: bool, passphrase_file: str | None, force: bool,
+) -> None:
     """Personalise an empty card: it makes its keys, and gets PIN, PUK and certificates.
 
     The PIN has 6 to 12 digits, the PUK 8 to 12. The passphrase is the authority's. What was
@@ -71,37 +85,41 @@ def init(folder, requests, authority, role, name, first_name, organisation, depa
         kind=KeyKind.P256 if kind == "p256" else KeyKind.RSA_3072,
         pin=new_secret(pin_file, "PIN", "--pin-file"),
         puk=new_secret(puk_file, "PUK", "--puk-file"),
-        told=(lambda step: None) if quiet else say,
+        told=say,
     )  # fmt: skip
     with auditing.job("card.init"):
         if folder is not None:
             _by_authority(run, folder, subject, pko.asker(ask, passphrase_file), begin, end)
         else:
             known = files.load_certificate(authority) if authority is not None else None
-            run(certify=functools.partial(_keep, Path(requests), force), authority=known)
-    if not quiet:
-        say(f"card {session.name}: in operation, for {subject.common_name} ({role})")
+            run(certify=functools.partial(_keep, Path(requests or ""), force), authority=known)
+    say(f"card {session.name}: in operation, for {subject.common_name} ({role})")
 
 
-def _by_authority(run, folder: str, subject, passphrase, begin, end) -> None:
+def _by_authority(
+    run: Callable[..., None], folder: str, subject: Subject, passphrase: Callable[[], str],
+    begin: datetime | None, end: datetime | None,
+) -> None:
     from ..card.personal import USES
     from ..pki.authority import Authority
 
     once = functools.cache(passphrase)  # asked for once, for three certificates
     with Authority(folder) as authority:
 
-        def certify(slot, request, deliver) -> None:
+        def certify(slot: Slot, request: x509.CertificateSigningRequest, deliver: Deliver) -> None:
             authority.issue(request.public_key(), subject, [USES[slot]], once, begin=begin,
                             end=end, deliver=deliver)
 
         run(certify=certify, authority=authority.certificate("issuing"))
 
 
-def _keep(folder: Path, force: bool, slot, request, deliver) -> None:
+def _keep(
+    folder: Path, force: bool, slot: Slot, request: x509.CertificateSigningRequest, deliver: Deliver
+) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     os.makedirs(folder, exist_ok=True)
-    pko.write_public(str(folder / f"{slot}.csr"), request.public_bytes(Encoding.PEM), force=force)
+    outputs.write_public(folder / f"{slot}.csr", request.public_bytes(Encoding.PEM), force=force)
 
 
 @click.command(epilog="""\b
@@ -120,8 +138,11 @@ This needs pcscd and its driver vpcd (Debian: pcscd, vsmartcard-vpcd). It ends w
               help="Make the file, an empty card of this kind; repeatable, for each file.")
 @click.option("--passphrase-file", metavar="FILE", help="Take the passphrase of the files, which "
               "is not the PIN, from a file's first line.")
-@pko.quiet
-def emulate(paths, port, roles, passphrase_file, quiet):
+@opt.quiet
+def emulate(
+    paths: tuple[str, ...], port: int, roles: tuple[str, ...], passphrase_file: str | None,
+    quiet: bool,
+) -> None:
     """Put software cards into the virtual readers of pcscd.
 
     The state of a card is in a file under a passphrase of its own. An older copy of the file is an
@@ -129,7 +150,7 @@ def emulate(paths, port, roles, passphrase_file, quiet):
     """
     from ..card.profile import CardRole
     from ..card.software import SoftwareCard
-    from ..card.vpcd import Slot
+    from ..card.vpcd import Slot as Reader
     from ..card.vpcd import emulate as serve
     from .card_options import state_passphrase
     from .console import say
@@ -147,10 +168,10 @@ def emulate(paths, port, roles, passphrase_file, quiet):
                          else SoftwareCard.create(path, words, CardRole(role)))
 
         def told(path: str, event: str) -> None:
-            if not quiet:
+            if not quiet:  # in a thread, where `say` does not know
                 say(f"{path}: {event}")
 
-        serve([Slot(card, port + number, told=functools.partial(told, path))
+        serve([Reader(card, port + number, told=functools.partial(told, path))
                for number, (card, path) in enumerate(zip(cards, paths, strict=True))])
     finally:
         for card in cards:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +11,15 @@ from ..errors import TokenError, UsageError, WrongPinError
 from . import options as opt
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
+    from ..card.identity import CardIdentity
+    from ..card.keys import CardECPrivateKey, CardRSAPrivateKey
+    from ..card.profile import CardRole
     from ..card.session import CardSession
+    from ..card.transport import InProcess
+    from ..container.stanza import Recipient
+    from ..keys.signing import StayingSigner
 
 #: Where the context has the cards that are open, by whose they are (one may be both recipient or
 #: identity, and signer), and what closes them.
@@ -20,7 +28,7 @@ _OPEN, _CLOSE = "dicomcrypt.card.open", "dicomcrypt.card.close"
 # ---- which card --------------------------------------------------------------
 
 
-def open_card(*, role: Any = None, whose: str = "") -> CardSession:
+def open_card(*, role: CardRole | None = None, whose: str = "") -> CardSession:
     """Return the card of the options, the same one each time; it is let go of when the command
     ends.
 
@@ -30,10 +38,11 @@ def open_card(*, role: Any = None, whose: str = "") -> CardSession:
     cards = click.get_current_context().find_root().meta.setdefault(_OPEN, {})
     if whose not in cards:
         cards[whose] = _session(whose, role)
-    return cards[whose]
+    session: CardSession = cards[whose]
+    return session
 
 
-def _session(whose: str, role: Any) -> CardSession:
+def _session(whose: str, role: CardRole | None) -> CardSession:
     from ..card.session import CardSession
 
     file, reader, words = (opt.kept(f"{whose}{what}")
@@ -70,15 +79,17 @@ def let_go() -> None:
         closing.pop()()
 
 
-def _software_card(path: str, words_file: str | None, option: str, role: Any) -> Any:
+def _software_card(
+    path: str, words_file: str | None, option: str, role: CardRole | None
+) -> InProcess:
     import os
 
     from ..card.software import SoftwareCard
     from ..card.transport import InProcess
 
-    new = role is not None and not os.path.lexists(path)
-    words = state_passphrase(path, words_file, confirm=new, option=option)
-    card = SoftwareCard.create(path, words, role) if new else SoftwareCard.open(path, words)
+    new = None if os.path.lexists(path) else role
+    words = state_passphrase(path, words_file, confirm=new is not None, option=option)
+    card = SoftwareCard.open(path, words) if new is None else SoftwareCard.create(path, words, new)
     _close_at_the_end(card.close)
     return InProcess(card, os.path.basename(path))
 
@@ -88,7 +99,7 @@ def state_passphrase(path: str, file: str | None, *, confirm: bool, option: str)
     from .console import ask_secret
 
     if file is not None:
-        return opt.read_passphrase(False, file, confirm=False) or ""
+        return opt.needed_passphrase(False, file, confirm=False)
     return ask_secret(f"passphrase of the card file {path!r} (not the PIN)",
                       f"give {option} FILE", confirm=confirm)
 
@@ -117,13 +128,13 @@ def give_pin_on_pad(session: CardSession) -> None:
 
 
 def _look_before(session: CardSession, left: int, whose: str) -> None:
-    from .console import say
+    from .console import remark
 
     if left == 0:
         raise WrongPinError(f"card {session.name}: its PIN is blocked: unblock it with dicomcrypt "
                             "card pin unblock", tries=0)
     tries = "try is" if left == 1 else "tries are"
-    say(f"card {session.name}: {left} {tries} left for the PIN")
+    remark(f"card {session.name}: {left} {tries} left for the PIN")
     if left == 1:
         allow_last(session, "last try before the PIN is blocked", whose)
 
@@ -133,9 +144,9 @@ def allow_last(session: CardSession, what: str, whose: str = "") -> None:
     terminal and --last-try, which is said for one's own card only."""
     if opt.kept(f"{whose}last_try"):
         return
-    import sys
+    from .console import on_terminal
 
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not on_terminal():
         advice = "try it at a terminal" if whose else "give --last-try"
         raise TokenError(f"card {session.name}: this is the {what}: {advice} if it is to be used")
     click.confirm(f"use the {what}?", abort=True, err=True)
@@ -159,7 +170,7 @@ def read_pin(session: CardSession, *, look: bool = False, whose: str = "") -> st
 # ---- what it is used as -------------------------------------------------------
 
 
-def load_identity() -> Any:
+def load_identity() -> CardIdentity:
     """Return the card of the options as an identity, its PIN given."""
     from ..card.identity import card_identity
 
@@ -170,13 +181,13 @@ def load_identity() -> Any:
     return found
 
 
-def load_card_signer() -> Any:
+def load_card_signer() -> StayingSigner:
     """Return the card of the options as a signer, judged like any other, and its PIN given."""
     from ..card.identity import card_signer
     from . import trust
 
     session = open_card()
-    found = card_signer(session)
+    found: StayingSigner = card_signer(session)
     trust.check_signer(found)
     give_pin(session)
     click.get_current_context().call_on_close(
@@ -184,7 +195,7 @@ def load_card_signer() -> Any:
     return found
 
 
-def load_private_key() -> tuple[Any, list[Any]]:
+def load_private_key() -> tuple[CardRSAPrivateKey | CardECPrivateKey, list[x509.Certificate]]:
     """Return the deciphering key of the card of the options, its PIN given, and its certificate."""
     from ..card.keys import card_key
     from ..card.profile import Slot
@@ -205,11 +216,11 @@ def _tell(session: CardSession, operations: int, key: str = "key") -> None:
         say(f"card {session.name}: its {key} was used {times}")
 
 
-def load_recipient() -> Any:
+def load_recipient() -> Recipient:
     """Return the recipient of the card's certificate, judged like that of any other."""
     from ..card.identity import card_recipient
     from . import trust
 
-    found = card_recipient(open_card())
+    found: Recipient = card_recipient(open_card())
     trust.check_recipients([found])
     return found

@@ -3,12 +3,17 @@ change it."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ..errors import CardStatusError, DamagedError, NoIdentityError, UsageError
-from . import auditing
+from . import auditing, outputs, trust
 from . import options as opt
-from . import pki_options as pko
+
+if TYPE_CHECKING:
+    from ..card.patient import PatientReferences
+    from ..card.session import CardSession
 
 
 @click.group(epilog="""\b
@@ -32,8 +37,8 @@ Examples:
 """)
 @opt.card_place
 @opt.pin
-@pko.as_json
-def show(as_json):
+@opt.as_json
+def show(as_json: bool) -> None:
     """Show them. Needs the PIN."""
     from dataclasses import asdict
 
@@ -64,8 +69,10 @@ Examples:
 @opt.card_place
 @opt.pin
 @click.option("-f", "--force", is_flag=True, help="Forget what is there, readable or not.")
-@pko.quiet
-def set_command(record, add, remove, force, quiet):
+@opt.hushed
+def set_command(
+    record: str | None, add: tuple[str, ...], remove: tuple[str, ...], force: bool,
+) -> None:
     """Change them: what is not named stays. Needs the PIN."""
     from .. import api
     from ..card.identity import card_recipient
@@ -88,19 +95,18 @@ def set_command(record, add, remove, force, quiet):
                                  tuple(dict.fromkeys([*kept, *add])))
         sealed = api.encrypt(made.encode(), [card_recipient(session, certified=False)])
         session.update("EF.PATIENT", sealed_content(sealed))
-    if not quiet:
-        say(f"card {session.name}: {'a' if made.record else 'no'} record, "
-            f"{len(made.medication)} of medication")
+    say(f"card {session.name}: {'a' if made.record else 'no'} record, "
+        f"{len(made.medication)} of medication")
 
 
-def _has_patient_file(session) -> None:
+def _has_patient_file(session: CardSession) -> None:
     from ..card.profile import CardRole
 
     if session.role is not CardRole.PATIENT:
         raise UsageError(f"card {session.name}: it is no patient card")
 
 
-def _read(session):
+def _read(session: CardSession) -> PatientReferences:
     """The card's references; the PIN was given."""
     from .. import api
     from ..card.identity import card_identity
@@ -136,16 +142,16 @@ Examples:
 @click.option("-o", "--output", default="-", metavar="FILE|-", help="Where it goes, by default "
               "standard output.")
 @opt.force
-def show_note(output, force):
+def show_note(output: str, force: bool) -> None:
     """Show it, without any PIN."""
     from .card_options import open_card
     from .console import printable
 
     if output != "-":
-        pko.not_there(output, force)
+        outputs.not_there(output, force)
     content = open_card().read("EF.NOTE")
     if output != "-":
-        pko.write_public(output, content, force=force)
+        outputs.write_public(output, content, force=force)
         return
     for line in content.decode(errors="replace").splitlines():
         click.echo(printable(line))
@@ -161,8 +167,8 @@ Examples:
 @opt.card_place
 @opt.other_card
 @opt.pin
-@pko.quiet
-def set_note(path, quiet):
+@opt.hushed
+def set_note(path: str) -> None:
     """Write it: by the PIN of the card, or into a patient's card by a physician's, which is the
     second card; the PIN then is the physician's."""
     from ..card.authentication import introduce
@@ -181,8 +187,7 @@ def set_note(path, quiet):
         else:
             give_pin(session)
         session.update("EF.NOTE", content)
-    if not quiet:
-        say(f"card {session.name}: a note of {len(content)} bytes is in it")
+    say(f"card {session.name}: a note of {len(content)} bytes is in it")
 
 
 @click.command(epilog="""\b
@@ -193,9 +198,9 @@ Examples:
 @opt.card_place
 @opt.other_card
 @opt.pin
-@opt.trust.option
-@pko.as_json
-def authenticate(as_json):
+@trust.option
+@opt.as_json
+def authenticate(as_json: bool) -> None:
     """Let a card prove who its holder is: it signs a fresh challenge with its authentication key,
     and its certificate is judged by the trusted roots.
 
@@ -207,7 +212,7 @@ def authenticate(as_json):
     from .card_options import give_pin, open_card
     from .console import print_json, say
 
-    trusted = opt.trust.trusted()
+    trusted = trust.trusted()
     if trusted is None and not opt.card_wanted("other_"):
         raise UsageError("nobody vouches for the card's certificate: give --trust-root FILE, or "
                          "name a root under [trust] in the configuration")

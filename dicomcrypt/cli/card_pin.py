@@ -39,7 +39,8 @@ Examples:
 @opt.card_place
 @opt.pin
 @_new_pin
-def change(new_pin_file):
+@opt.hushed
+def change(new_pin_file: str | None) -> None:
     """Change the PIN: the old one, then the new one twice. A wrong old one costs a try."""
     from .card_options import open_card, read_pin
     from .console import say
@@ -61,20 +62,22 @@ Examples:
 @click.option("--puk-file", metavar="FILE", help="Take the PUK from a file's first line.")
 @opt.last_try
 @_new_pin
-def unblock(puk_file, new_pin_file):
+@opt.hushed
+def unblock(puk_file: str | None, new_pin_file: str | None) -> None:
     """Set a new PIN by the PUK. Each use of the PUK counts, the right one too."""
     from ..card.profile import PUK
     from ..errors import WrongPinError
     from ..keys.keyfile import read_secret_line
     from .card_options import allow_last, open_card
-    from .console import ask_secret, say
+    from .console import ask_secret, remark, say
 
     session = open_card()
     left = session.tries(PUK)
     if not left:
         raise WrongPinError(f"card {session.name}: its PUK is used up: it cannot be unblocked any "
                             "more")
-    say(f"card {session.name}: the PUK can be used {'once' if left == 1 else f'{left} times'} more")
+    times = "once" if left == 1 else f"{left} times"
+    remark(f"card {session.name}: the PUK can be used {times} more")
     if left == 1:
         allow_last(session, "last use of the PUK")
     puk = read_secret_line(puk_file, "PUK file") if puk_file is not None else \
@@ -90,7 +93,7 @@ Examples:
   dicomcrypt card pin tries --reader "HPJC 00 00"
 """)
 @opt.card_place
-def tries():
+def tries() -> None:
     """Say how many tries of the PIN and uses of the PUK are left; it spends none."""
     from ..card.profile import PIN, PUK
     from .card_options import open_card

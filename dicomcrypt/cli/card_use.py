@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import hmac
+import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import DamagedError, UsageError
-from . import auditing
+from . import auditing, outputs
 from . import options as opt
-from . import pki_options as pko
+
+if TYPE_CHECKING:
+    from ..card.keys import CardECPrivateKey, CardRSAPrivateKey
 
 _MOST_SIGNED = 1 << 28
 
 
-def _digest(path: str) -> bytes:
+def _digest(path: str, name: str = "sha256") -> bytes:
     import hashlib
 
+    sums = hashlib.new(name)
     with click.open_file(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        while piece := file.read(1 << 18):
+            sums.update(piece)
+    return sums.digest()
 
 
 @click.command(epilog="""\b
@@ -34,8 +41,8 @@ Examples:
 @opt.card_place
 @opt.pin
 @opt.force
-@pko.quiet
-def sign(path, output, raw, force, quiet):
+@opt.hushed
+def sign(path: str, output: str | None, raw: bool, force: bool) -> None:
     """Sign a file with the card's signature key: a CMS beside it, with the certificate."""
     from ..card.identity import card_signer
     from ..card.keys import card_key
@@ -44,7 +51,7 @@ def sign(path, output, raw, force, quiet):
     from .console import say
 
     target = output or f"{path}.{'sig' if raw else 'p7s'}"
-    pko.not_there(target, force)
+    outputs.not_there(target, force)
     if raw:
         content = _digest(path)
     else:
@@ -58,12 +65,11 @@ def sign(path, output, raw, force, quiet):
     with auditing.job("card.sign"):
         made = _raw_signature(card_key(session, Slot.SIG), content) if signer is None \
             else signer.sign(content)
-        pko.write_public(target, made, force=force)
-    if not quiet:
-        say(f"signature: {target}")
+        outputs.write_public(target, made, force=force)
+    say(f"signature: {target}")
 
 
-def _raw_signature(key, digest: bytes) -> bytes:
+def _raw_signature(key: CardRSAPrivateKey | CardECPrivateKey, digest: bytes) -> bytes:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 
@@ -85,7 +91,7 @@ Examples:
 @opt.card_place
 @opt.pin
 @opt.force
-def decrypt(path, output, force):
+def decrypt(path: str, output: str, force: bool) -> None:
     """Open an RSA-OAEP cryptogram (SHA-256) with the card's deciphering key.
 
     Objects are decrypted by `dicomcrypt decrypt --card`.
@@ -99,7 +105,7 @@ def decrypt(path, output, force):
     from .card_options import give_pin, open_card
 
     if output != "-":
-        pko.not_there(output, force)
+        outputs.not_there(output, force)
     with click.open_file(path, "rb") as file:
         data = file.read(1 << 12)
     if looks_like_object(data):
@@ -120,7 +126,7 @@ def decrypt(path, output, force):
             raise
         raise DamagedError(f"{path!r} does not open: it is damaged, or for another card") from None
     if output == "-":
-        click.get_binary_stream("stdout").write(plain)
+        sys.stdout.buffer.write(plain)
     else:
         write_private(output, plain, force=force)
 
@@ -141,8 +147,8 @@ Examples:
 @click.argument("path", metavar="FILE")
 @opt.card_place
 @opt.pin
-@pko.quiet
-def write(path, quiet):
+@opt.hushed
+def write(path: str) -> None:
     """Write the SHA-256 of a file into the card. Needs the PIN."""
     from ..card.profile import hash_content
     from .card_options import give_pin, open_card
@@ -153,8 +159,7 @@ def write(path, quiet):
     give_pin(session)
     with auditing.job("card.hash"):
         session.update("EF.HASH", hash_content(digest))
-    if not quiet:
-        say(f"card {session.name}: sha256 {digest.hex()}")
+    say(f"card {session.name}: sha256 {digest.hex()}")
 
 
 @hash_group.command(epilog="""\b
@@ -163,11 +168,9 @@ Examples:
 """)
 @click.argument("path", metavar="FILE")
 @opt.card_place
-@pko.quiet
-def check(path, quiet):
+@opt.hushed
+def check(path: str) -> None:
     """Compare a file with the hash in the card."""
-    import hashlib
-
     from ..card.profile import parse_hash
     from .card_options import open_card
     from .console import say
@@ -177,10 +180,7 @@ def check(path, quiet):
     if not content:
         raise UsageError(f"card {session.name}: there is no hash in it")
     name, wanted = parse_hash(content)
-    with click.open_file(path, "rb") as file:
-        found = hashlib.file_digest(file, name).digest()
-    if not hmac.compare_digest(found, wanted):
+    if not hmac.compare_digest(_digest(path, name), wanted):
         raise DamagedError(f"{path!r} is not the file whose hash is in the card: it was "
                            "changed, or is another one")
-    if not quiet:
-        say(f"{path}: it is the file whose hash ({name}) is in the card")
+    say(f"{path}: it is the file whose hash ({name}) is in the card")

@@ -13,6 +13,8 @@ from . import options as opt
 
 if TYPE_CHECKING:
     from ..cluster.connection import Cluster
+    from ..cluster.jobs import WorkerKeys
+    from ..vault.vault import Vault
     from .console import Report
 
 _OPTIONS = {"scheduler": "--scheduler", "dask_ca": "--dask-ca", "dask_cert": "--dask-cert",
@@ -41,7 +43,9 @@ def wanted(inputs: Sequence[str], **local: Any) -> bool:
     return True
 
 
-def load_keys(identity_files, ask, passphrase_file) -> Any:
+def load_keys(
+    identity_files: tuple[str, ...], ask: bool, passphrase_file: str | None
+) -> WorkerKeys:
     """Return the identities for the workers: sent, or read by each of them."""
     from ..cluster.jobs import WorkerKeys
 
@@ -80,7 +84,7 @@ def warner(report: Report) -> Callable[[str], None]:
 
 
 @contextlib.contextmanager
-def vault_pool(vault: Any, report: Report) -> Iterator[Callable]:
+def vault_pool(vault: Vault, report: Report) -> Iterator[Callable[..., Any]]:
     """What makes the workers of a job that adds to a vault; keys are sent to them."""
     from ..cluster.pool import ClusterPool
     from ..vault.store import is_local

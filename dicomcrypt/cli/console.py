@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import builtins
 import json
 import os
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -19,8 +19,13 @@ from . import auditing
 from .outcome import exit_status
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from ..trees.pool import Outcome
-    from ..trees.walk import Survey
+
+
+#: Where a command's context has whether it keeps quiet.
+HUSHED = "dicomcrypt.hushed"
 
 
 def printable(text: str) -> str:
@@ -39,7 +44,14 @@ def complain(message: str) -> None:
 
 
 def say(message: str) -> None:
-    """One line for a person, on standard error."""
+    """One line for a person, on standard error; none where `options.hushed` was given."""
+    context = click.get_current_context(silent=True)
+    if context is None or not context.meta.get(HUSHED):
+        remark(message)
+
+
+def remark(message: str) -> None:
+    """One line for a person, on standard error, that is said in any case."""
     click.echo(printable(message), err=True)
 
 
@@ -57,9 +69,14 @@ def ask_passphrase(*, confirm: bool) -> str:
     return ask_secret("passphrase", "give --passphrase-file FILE", confirm=confirm)
 
 
+def on_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def ask_secret(what: str, otherwise: str, *, confirm: bool = False) -> str:
     """Ask for a secret on the terminal, without echo. otherwise: what to do without a terminal."""
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not on_terminal():
         raise click.UsageError(f"no terminal to ask for the {printable(what)} on: {otherwise}")
     from ..keys.keyfile import secret_text
 
@@ -71,18 +88,19 @@ def ask_secret(what: str, otherwise: str, *, confirm: bool = False) -> str:
 
 
 def print_json(value: Any) -> None:
+    """One JSON document on standard output; bytes in hexadecimal."""
     click.echo(json.dumps(value, indent=2, default=lambda b: b.hex()))
 
 
-def print_table(rows: Iterable[Sequence[str]], heads: Sequence[str], title: str = "") -> None:
+def print_table(rows: Iterable[Sequence[object]], heads: Sequence[str], title: str = "") -> None:
     """A table: drawn on a terminal, plain columns otherwise (--json is for programs)."""
     if not sys.stdout.isatty():
         if title:
             click.echo(f"# {printable(title)}")
         cells = [[printable(str(cell)) for cell in row] for row in rows]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        for row in cells:
-            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for texts in cells:
+            line = "  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=True))
             click.echo(line.rstrip())
         return
     from rich.console import Console
@@ -105,9 +123,41 @@ def time_text(seconds: float) -> str:
 
 def run(report: Report, outcomes: Iterator[Outcome]) -> None:
     """Follow a job to its end; however that comes, the job is told at once."""
-    with contextlib.closing(outcomes):
+    try:
         for outcome in outcomes:
             report.add(outcome)
+    finally:
+        if isinstance(outcomes, Generator):
+            outcomes.close()
+
+
+class Surveyed(Protocol):
+    """What is known of a job's files: how many, how many are through, and all their bytes, once
+    `finished`; the path of the one that is being worked on."""
+
+    @property
+    def current(self) -> builtins.bytes: ...
+
+    @property
+    def files(self) -> int: ...
+
+    @property
+    def through(self) -> int: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+    @property
+    def finished(self) -> bool: ...
+
+
+class _Alone:
+    """One file as a `Surveyed` job."""
+
+    files, through, finished = 1, 0, True
+
+    def __init__(self, path: str, size: int) -> None:
+        self.current, self.bytes = os.fsencode(path), size
 
 
 class Report:
@@ -132,7 +182,7 @@ class Report:
         self._started = time.monotonic()
         self._shown = 0.0
         self._rows = 0
-        self._bar = None
+        self._bar: Progress | None = None
         self._about = about
 
     def __enter__(self) -> Report:
@@ -144,16 +194,16 @@ class Report:
             from rich.progress import BarColumn, Progress, TextColumn
 
             # Drawn by hand: a thread that draws would be in the way of quick workers (fork).
-            self._bar = Progress(
+            self._bar = bar = Progress(
                 TextColumn("{task.description}"), BarColumn(12),
                 TextColumn("{task.fields[figures]}"),
                 console=Console(stderr=True), transient=True, auto_refresh=False,
             )  # fmt: skip
-            self._task = self._bar.add_task(self.verb, total=None, figures="")
-            self._bar.start()
+            self._task = bar.add_task(self.verb, total=None, figures="")
+            bar.start()
         return self
 
-    def watch(self, survey: Survey, done: int) -> None:
+    def watch(self, survey: Surveyed, done: int) -> None:
         """Show how far a tree's job is: files, bytes, rate, time left, failures, current file."""
         now = time.monotonic()
         if self._bar is None or now - self._shown < 0.1:
@@ -175,9 +225,7 @@ class Report:
 
     def follow(self, path: str) -> Callable[[int], None]:
         """Return what is to be told of the bytes that are done of a file that is alone."""
-        survey = SimpleNamespace(files=1, through=0, finished=True, current=path,
-                                 bytes=os.path.getsize(path))
-        done = 0
+        survey, done = _Alone(path, os.path.getsize(path)), 0
 
         def tell(size: int) -> None:
             nonlocal done
@@ -233,7 +281,10 @@ class Report:
         else:
             click.echo(text, err=True)
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
         seconds = time.monotonic() - self._started
@@ -241,7 +292,7 @@ class Report:
             counts = self.counts if self.counts["planned"] else {
                 state: n for state, n in self.counts.items() if state != "planned"
             }
-            summary = {
+            summary: dict[str, Any] = {
                 **counts, "bytes_in": self.bytes_in, "bytes_out": self.bytes_out,
                 "seconds": round(seconds, 6),
                 "exit_status": 130 if kind is KeyboardInterrupt else self.exit_status(),
@@ -258,10 +309,10 @@ class Report:
         elif not self.quiet:
             self._summarize(seconds)
         if self._audit is not None:
+            counts = {state: n for state, n in self.counts.items() if n or state != "planned"}
             self._audit.end(
                 auditing.status_of(error) or exit_status(self.causes),
-                **{state: n for state, n in self.counts.items() if n or state != "planned"},
-                **{"bytes-in": self.bytes_in, "bytes-out": self.bytes_out},
+                details=counts | {"bytes-in": self.bytes_in, "bytes-out": self.bytes_out},
             )  # fmt: skip
 
     def _summarize(self, seconds: float) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +17,10 @@ from . import options as opt
 from .outcome import single
 from .pipes import decrypt_pipe, encrypt_pipe
 from .targets import pair
+
+if TYPE_CHECKING:
+    from ..container.stanza import Identity, Recipient
+    from ..trees.pool import Outcome
 
 
 @click.command(epilog="""\b
@@ -85,10 +92,15 @@ Without any, [recipients] default of the configuration says who it is. docs/keys
 @opt.dry_run
 @opt.force
 @opt.output_style
-def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, passphrase_file,
-            output, method, names, links, resume, verify, delete_source, force_scopes, sign_with,
-            sign_passphrase_file, kdf, allow_classical, allow_mixed, jobs, shard, journal, no_sync,
-            dry_run, force, as_json, quiet, verbose):
+def encrypt(
+    inputs: tuple[str, ...], recipients: tuple[str, ...], tags_to: tuple[str, ...],
+    pixels_to: tuple[str, ...], recovery: tuple[str, ...], no_recovery: bool, ask: bool,
+    passphrase_file: str | None, output: str | None, method: str, names: str, links: str,
+    resume: bool, verify: bool, delete_source: bool, force_scopes: bool, sign_with: str | None,
+    sign_passphrase_file: str | None, kdf: str, allow_classical: bool, allow_mixed: bool,
+    jobs: int | None, shard: tuple[int, int] | None, journal: str | None, no_sync: bool,
+    dry_run: bool, force: bool, as_json: bool, quiet: bool, verbose: bool,
+) -> None:
     """Encrypt files, or whole folders.
 
     Any file is taken, DICOM or not. Originals stay as they are. Files that are DCMX objects
@@ -129,7 +141,7 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
                          "for all of them; give --allow-mixed if that is meant, or --no-recovery")
     everybody = each_once(everybody + spare)
     if by_passphrase:
-        passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
+        passphrase = opt.needed_passphrase(ask, passphrase_file, confirm=True)
         everybody.append(Passphrase(passphrase, kdf=kdf))
     signer = opt.load_signer(sign_with, sign_passphrase_file)
     targets = pair(inputs, output, lambda path: path + SUFFIX, "encrypt", make=not dry_run)
@@ -143,8 +155,9 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
     number = method_number(method)
     if "-" in targets[0]:
         with auditing.job("encrypt", targets[0][1]):
-            return encrypt_pipe(*targets[0], envelope, number, force=force,
-                                force_scopes=force_scopes, signer=signer)
+            encrypt_pipe(*targets[0], envelope, number, force=force, force_scopes=force_scopes,
+                         signer=signer)
+        return
     settings = EncryptOptions(number, names, links, force, resume, force_scopes, verify,
                               delete_source, not no_sync, signer)
 
@@ -184,7 +197,7 @@ def encrypt(inputs, recipients, tags_to, pixels_to, recovery, no_recovery, ask, 
             sys.exit(report.exit_status())
         for source, target in targets:
             if not os.path.isdir(source):
-                run(report, single(source, lambda s=source, t=target: one(s, t)))
+                run(report, single(source, functools.partial(one, source, target)))
             elif dry_run:
                 run(report, plan_encryption(source, target, settings, shard=shard))
             else:
@@ -208,7 +221,7 @@ def default_recipients(told: bool) -> tuple[str, ...]:
     return tuple(found)
 
 
-def recovery_recipients(given: tuple[str, ...], without: bool) -> list:
+def recovery_recipients(given: tuple[str, ...], without: bool) -> list[Recipient]:
     """Who may read everything when other keys are lost."""
     if without:
         if given:
@@ -232,7 +245,9 @@ def recovery_warnings(told: bool) -> list[str]:
     return [warning]
 
 
-def remove_journals(targets, shard, journal) -> None:
+def remove_journals(
+    targets: Sequence[tuple[str, str]], shard: tuple[int, int] | None, journal: str | None
+) -> None:
     """A job of several trees is done: until then each tree's journal says that it is."""
     from ..trees.journal import place
 
@@ -242,7 +257,7 @@ def remove_journals(targets, shard, journal) -> None:
                 os.unlink(place(target, shard, journal))
 
 
-def planned(source: str, target: str, force: bool):
+def planned(source: str, target: str, force: bool) -> Outcome:
     """What a dry run says of one file."""
     from ..errors import OutputExistsError
     from ..trees.pool import Outcome
@@ -252,12 +267,12 @@ def planned(source: str, target: str, force: bool):
     return Outcome(source, "planned", target, os.path.getsize(source))
 
 
-def remove_source(outcome, before: os.stat_result) -> None:
+def remove_source(outcome: Outcome, before: os.stat_result) -> None:
     """Remove the source of a verified object, if it is still what was encrypted."""
     from ..objects.atomic import sync_folders
     from ..objects.files import file_identity
 
-    sync_folders([os.path.dirname(os.path.abspath(outcome.output))])
+    sync_folders([os.path.dirname(os.path.abspath(outcome.output or ""))])
     try:
         if file_identity(os.lstat(outcome.path)) != file_identity(before):
             outcome.details["source_kept"] = "changed since it was encrypted"
@@ -297,9 +312,13 @@ Examples:
 @opt.no_sync
 @opt.force
 @opt.output_style
-def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
-            require_signature, signers, unsafe_links, resume, jobs, shard, journal, no_sync, force,
-            as_json, quiet, verbose):
+def decrypt(
+    inputs: tuple[str, ...], identity_files: tuple[str, ...], ask: bool,
+    passphrase_file: str | None, output: str | None, part: str, salvage: bool,
+    require_signature: bool, signers: tuple[str, ...], unsafe_links: bool, resume: bool,
+    jobs: int | None, shard: tuple[int, int] | None, journal: str | None, no_sync: bool,
+    force: bool, as_json: bool, quiet: bool, verbose: bool,
+) -> None:
     """Decrypt objects, or whole folders of them.
 
     A file appears under its name when its last byte was verified, or not at all. A signature that
@@ -328,10 +347,12 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
             raise UsageError("--salvage gives out what is damaged: it cannot stand with a demand "
                              "for a signature")
         with auditing.job("salvage", targets[0][0]):
-            return _salvage(*targets[0], identities, force, as_json, quiet)
+            _salvage(*targets[0], identities, force, as_json, quiet)
+        return
     if "-" in targets[0]:
         with auditing.job("decrypt", targets[0][0]):
-            return decrypt_pipe(*targets[0], identities, part, policy, force=force)
+            decrypt_pipe(*targets[0], identities, part, policy, force=force)
+        return
     settings = DecryptOptions(part, force, resume, unsafe_links, not no_sync, policy)
 
     def one(source: str, target: str) -> Outcome:
@@ -358,13 +379,16 @@ def decrypt(inputs, identity_files, ask, passphrase_file, output, part, salvage,
                                          jobs or default_jobs(), shard=shard, journal=journal,
                                          keep_journal=several, watch=report.watch))
             else:
-                run(report, single(source, lambda s=source, t=target: one(s, t)))
+                run(report, single(source, functools.partial(one, source, target)))
     if several and not report.exit_status():
         remove_journals(targets, shard, journal)
     sys.exit(report.exit_status())
 
 
-def _salvage(source, target, identities, force, as_json, quiet):
+def _salvage(
+    source: str, target: str, identities: Sequence[Identity], force: bool, as_json: bool,
+    quiet: bool,
+) -> None:
     from ..objects.salvage import salvage_path
     from .console import complain, print_json
 

@@ -48,8 +48,12 @@ shares lie in one place, that place is the key.
               help="Where share-1-of-N.txt and .html and so on go.")
 @opt.passphrase
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def split(identity, threshold, count, output, ask, passphrase_file, force, as_json):
+@opt.as_json
+@opt.hushed
+def split(
+    identity: str, threshold: int, count: int, output: str, ask: bool, passphrase_file: str | None,
+    force: bool, as_json: bool,
+) -> None:
     """Split IDENTITY into shares of words (SLIP-39), any K of which give it back.
 
     Each share is a file of words and a page to print. A passphrase opens a sealed identity;
@@ -93,8 +97,12 @@ Examples:
               help="Where the identity goes; the recipient goes to NAME.pub.")
 @opt.passphrase
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def combine(shares, output, ask, passphrase_file, force, as_json):
+@opt.as_json
+@opt.hushed
+def combine(
+    shares: tuple[str, ...], output: str, ask: bool, passphrase_file: str | None, force: bool,
+    as_json: bool,
+) -> None:
     """Give back the identity that was split into SHAREs (files, or - for typed words).
 
     The same identity as before: its hint is compared with the one in the share files, and
@@ -123,8 +131,10 @@ def _typed() -> list[Any]:
     from .console import complain
 
     found: list[Any] = []
-    if sys.stdin is None or not sys.stdin.isatty():
-        lines = click.get_text_stream("stdin").read(1 << 20).splitlines()
+    if sys.stdin is None:
+        raise UsageError("standard input is closed: give the shares' files")
+    if not sys.stdin.isatty():
+        lines = sys.stdin.read(1 << 20).splitlines()
         lines = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
         return [parse_share(line, f"line {n}") for n, line in enumerate(lines, 1)]
     while not found or missing_shares(found):

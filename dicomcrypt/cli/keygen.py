@@ -23,18 +23,22 @@ Examples:
               default="mlkem768-x25519", show_default=True, help="Kind of key.")
 @opt.passphrase
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def keygen(output, kind, ask, passphrase_file, force, as_json):
+@opt.as_json
+@opt.hushed
+def keygen(
+    output: str, kind: str, ask: bool, passphrase_file: str | None, force: bool, as_json: bool,
+) -> None:
     """Make a key pair: a secret identity and a public recipient.
 
     Keep a copy of the identity in a safe place: without it, what was encrypted to it is lost.
     """
-    from ..keys import keyfile
+    from ..keys.hybrid import HybridIdentity
+    from ..keys.x25519 import X25519Identity
 
     public = public_name(output)
     passphrase = opt.read_passphrase(ask, passphrase_file, confirm=True)
-    write_pair(output, public, keyfile.ALGORITHMS[kind].generate(), passphrase,
-               force=force, as_json=as_json)
+    made = X25519Identity.generate() if kind == "x25519" else HybridIdentity.generate()
+    write_pair(output, public, made, passphrase, force=force, as_json=as_json)
 
 
 def public_name(output: str) -> Path:

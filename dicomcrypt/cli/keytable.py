@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from ..errors import UsageError
 from ..regular import open_regular
+from . import access
 from . import options as opt
+
+if TYPE_CHECKING:
+    from ..keytable import UnlockedKeyTable
 
 unlocking = opt.shared(
     click.option("--login", metavar="NAME", help="Whose passphrase unlocks the table."),
     opt.identity,
     click.option("--fingerprint", metavar="HEX", help="Refuse any other table than this one."),
-)
-new_passphrase = click.option(
-    "--new-passphrase-file", metavar="FILE",
-    help="Take the new passphrase from a file's first line; without it, it is asked for.",
 )
 recipients = click.option("-r", "--recipient", "recipient_files", multiple=True, metavar="FILE",
                           help="Recipient whose identity may unlock the table; repeatable.")
@@ -26,7 +27,6 @@ message_passphrase = click.option(
     help="Take the OpenPGP message's passphrase from a file's first line; without it, it is asked "
     "for.",
 )
-as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
 @click.group(epilog="""\b
@@ -44,32 +44,18 @@ def table() -> None:
     """
 
 
-def _unlock(file: str, login, identity_files, ask, passphrase_file, fingerprint, **how) -> Any:
+class Unlocking(access.Opening):
+    """What the options of `unlocking` give."""
+
+    fingerprint: str | None
+
+
+def _unlock(file: str, how: Unlocking, *, strict: bool = True) -> UnlockedKeyTable:
     """Return the table unlocked."""
     from ..keytable import KeyTable
 
-    if login is None:
-        if not opt.by_identity(identity_files):
-            raise UsageError("unlock the key table with --login NAME -p, or with -i FILE")
-        found = opt.load_identity_files(identity_files, ask, passphrase_file)
-        return KeyTable(file).unlock(identities=found, fingerprint=fingerprint, **how)
-    if opt.by_identity(identity_files):
-        raise UsageError("--login and --identity: give one of them")
-    password = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
-    return KeyTable(file).unlock(login, password, fingerprint=fingerprint, **how)
-
-
-def _new_passphrase(file: str | None, what: str) -> str:
-    from .console import say
-
-    if file is None:
-        say(what)
-    return opt.read_passphrase(file is None, file, confirm=True) or ""
-
-
-def _two_inputs(first: str | None, second: str | None) -> None:
-    if first == "-" and second == "-":
-        raise UsageError("standard input cannot give both passphrases")
+    return KeyTable(file).unlock(**access.credentials("key table", how),
+                                 fingerprint=how["fingerprint"], strict=strict)
 
 
 @table.command(epilog="""\b
@@ -81,30 +67,27 @@ Examples:
 @click.option("--login", metavar="NAME", help="Login that a passphrase is for.")
 @opt.passphrase
 @recipients
-@as_json
-def create(file, login, ask, passphrase_file, recipient_files, as_json):
+@opt.as_json
+@opt.hushed
+def create(
+    file: str, login: str | None, ask: bool, passphrase_file: str | None,
+    recipient_files: tuple[str, ...], as_json: bool,
+) -> None:
     """Make a key table FILE, for a login, for recipients, or for both.
 
     Give it a second access: who loses the only one has lost every key in it.
     """
-    from ..keys.passphrase import Passphrase
     from ..keytable import KeyTable
     from .console import print_json, say
 
-    access: dict[str, Any] = {}
-    if login is not None:
-        text = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=True)
-        access[login] = Passphrase(text)
-    elif ask or passphrase_file is not None:
-        raise UsageError("whose passphrase is it? give --login NAME")
-    opt.access_of(recipient_files, access)
-    with KeyTable.create(file, access) as made:
-        facts = {"file": file, "fingerprint": made.fingerprint, "accesses": list(access)}
+    allowed = access.first_accesses(login, ask, passphrase_file, recipient_files)
+    with KeyTable.create(file, allowed) as made:
+        facts = {"file": file, "fingerprint": made.fingerprint, "accesses": list(allowed)}
     if as_json:
         print_json(facts)
         return
-    say(f"key table {file}, fingerprint {facts['fingerprint']}: {', '.join(access)}")
-    if len(access) == 1:
+    say(f"key table {file}, fingerprint {facts['fingerprint']}: {', '.join(allowed)}")
+    if len(allowed) == 1:
         say("it has one access: give it a second one with `key table grant`, or keep that one "
             "safe; who loses it has lost every key in the table")
 
@@ -116,12 +99,12 @@ Examples:
 """)
 @click.argument("file")
 @unlocking
-@as_json
-def list_(file, as_json, **how):
+@opt.as_json
+def list_(file: str, as_json: bool, **how: Unpack[Unlocking]) -> None:
     """Verify every row of FILE and list its keys (never the keys themselves) and accesses."""
     from .console import print_json, print_table
 
-    with _unlock(file, **how) as opened:
+    with _unlock(file, how) as opened:
         opened.check()
         keys = [{"id": k.id.hex(), "kind": k.kind, "label": k.label, "generation": k.generation}
                 for k in opened.labels()]
@@ -132,11 +115,11 @@ def list_(file, as_json, **how):
     if as_json:
         print_json(facts)
         return
-    rows = [(a["name"], a["type"], a["hint"].strip("0") and a["hint"]) for a in accesses]
-    print_table(rows, ("name", "type", "hint"), f"accesses of {facts['fingerprint']}")
+    print_table([(a["name"], a["type"], a["hint"].strip("0") and a["hint"]) for a in accesses],
+                ("name", "type", "hint"), f"accesses of {facts['fingerprint']}")
     if keys:
-        rows = [(k["id"], k["kind"], k["label"] or "") for k in keys]
-        print_table(rows, ("id", "kind", "label"), "keys")
+        print_table([(k["id"], k["kind"], k["label"] or "") for k in keys],
+                    ("id", "kind", "label"), "keys")
 
 
 @table.command(epilog="""\b
@@ -147,12 +130,12 @@ Examples:
 @unlocking
 @click.option("--kind", default="key", show_default=True, help="What it is for; not hidden.")
 @click.option("--label", help="Text for people; encrypted.")
-@as_json
-def new(file, kind, label, as_json, **how):
+@opt.as_json
+def new(file: str, kind: str, label: str | None, as_json: bool, **how: Unpack[Unlocking]) -> None:
     """Store a new random key in FILE and print its id."""
     from .console import print_json
 
-    with _unlock(file, **how) as opened:
+    with _unlock(file, how) as opened:
         key_id = opened.new_key(kind, label)[0].hex()
     if as_json:
         print_json({"id": key_id, "kind": kind, "label": label})
@@ -167,7 +150,8 @@ Examples:
 @click.argument("file")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @unlocking
-def delete(file, ids, **how):
+@opt.hushed
+def delete(file: str, ids: tuple[str, ...], **how: Unpack[Unlocking]) -> None:
     """Remove keys from FILE: what they encrypted cannot be read any more."""
     from .console import say
 
@@ -175,7 +159,7 @@ def delete(file, ids, **how):
         wanted = [bytes.fromhex(text) for text in ids]
     except ValueError:
         raise UsageError("the id of a key is 32 hex digits, as `key table list` shows") from None
-    with _unlock(file, **how) as opened, opened.transaction():
+    with _unlock(file, how) as opened, opened.transaction():
         for key_id in wanted:
             opened.delete(key_id)
     say(f"{len(wanted)} removed; copies of the file still hold what they held")
@@ -189,8 +173,11 @@ Examples:
 @click.argument("file")
 @click.option("--login", required=True, metavar="NAME", help="Whose passphrase changes.")
 @opt.passphrase
-@new_passphrase
-def passwd(file, login, ask, passphrase_file, new_passphrase_file):
+@access.new_passphrase
+@opt.hushed
+def passwd(
+    file: str, login: str, ask: bool, passphrase_file: str | None, new_passphrase_file: str | None,
+) -> None:
     """Change a login's passphrase; the keys in FILE stay as they are.
 
     Old copies of the file still open with the old passphrase.
@@ -198,10 +185,10 @@ def passwd(file, login, ask, passphrase_file, new_passphrase_file):
     from ..keytable import KeyTable
     from .console import say
 
-    _two_inputs(passphrase_file, new_passphrase_file)
-    old = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
+    access.two_inputs(passphrase_file, new_passphrase_file)
+    old = opt.needed_passphrase(ask, passphrase_file, confirm=False)
     with KeyTable(file).unlock(login, old) as opened:
-        opened.change_password(login, old, _new_passphrase(new_passphrase_file, "the new one:"))
+        opened.change_password(login, old, access.entered_new("the new one:", new_passphrase_file))
     say(f"the passphrase of {login} is changed")
 
 
@@ -215,24 +202,21 @@ Examples:
 @unlocking
 @click.option("-r", "--recipient", "recipient_file", metavar="FILE",
               help="Recipient whose identity may unlock the table; without it, NAME is a login.")
-@new_passphrase
+@access.new_passphrase
 @click.option("-f", "--force", is_flag=True, help="Replace the access that NAME has.")
-def grant(file, name, recipient_file, new_passphrase_file, force, **how):
+@opt.hushed
+def grant(
+    file: str, name: str, recipient_file: str | None, new_passphrase_file: str | None, force: bool,
+    **how: Unpack[Unlocking],
+) -> None:
     """Let NAME unlock FILE too, by a passphrase or by an identity."""
-    from ..keys.passphrase import Passphrase
     from .console import say
 
-    _two_inputs(how["passphrase_file"], new_passphrase_file)
-    if recipient_file is not None:
-        if new_passphrase_file is not None:
-            raise UsageError("a recipient or a passphrase: give one of them")
-        found = opt.load_recipient_files((recipient_file,))
-        if len(found) != 1:
-            raise UsageError(f"{recipient_file!r} holds {len(found)} recipients: one is needed")
-    with _unlock(file, **how) as opened:
-        recipient = found[0] if recipient_file is not None else Passphrase(
-            _new_passphrase(new_passphrase_file, f"the passphrase of {name}:")
-        )
+    access.two_inputs(how["passphrase_file"], new_passphrase_file)
+    recipient = access.one_recipient(recipient_file, new_passphrase_file)
+    with _unlock(file, how) as opened:
+        if recipient is None:
+            recipient = access.new_login(f"the passphrase of {name}:", new_passphrase_file)
         opened.grant(name, recipient, replace=force)
     say(f"{name} may unlock {file}")
 
@@ -244,7 +228,8 @@ Examples:
 @click.argument("file")
 @click.argument("name")
 @unlocking
-def revoke(file, name, **how):
+@opt.hushed
+def revoke(file: str, name: str, **how: Unpack[Unlocking]) -> None:
     """Take NAME's access to FILE away.
 
     Who kept a copy of the file can still open that copy: if that matters, export, import into
@@ -252,7 +237,7 @@ def revoke(file, name, **how):
     """
     from .console import say
 
-    with _unlock(file, **how) as opened:
+    with _unlock(file, how) as opened:
         opened.revoke(name)
     say(f"{name} cannot unlock {file} any more; old copies of it are not changed by that")
 
@@ -272,7 +257,11 @@ Examples:
 @click.option("--binary", is_flag=True, help="Without ASCII armor.")
 @click.option("--damaged", is_flag=True, help="Of a damaged table, export what can be read.")
 @opt.force
-def export(file, output, message_passphrase_file, certificates, binary, damaged, force, **how):
+@opt.hushed
+def export(
+    file: str, output: str, message_passphrase_file: str | None, certificates: tuple[str, ...],
+    binary: bool, damaged: bool, force: bool, **how: Unpack[Unlocking],
+) -> None:
     """Write all keys of FILE as an OpenPGP message, which GnuPG opens.
 
     Whoever opens the message has the keys. OpenPGP stretches a passphrase less than the table
@@ -281,13 +270,13 @@ def export(file, output, message_passphrase_file, certificates, binary, damaged,
     from ..keys.keyfile import write_private
     from .console import complain, say
 
-    _two_inputs(how["passphrase_file"], message_passphrase_file)
+    access.two_inputs(how["passphrase_file"], message_passphrase_file)
     if certificates and message_passphrase_file is not None:
         raise UsageError("a certificate or a passphrase: give one of them")
     data = [_read(path, 1 << 24) for path in certificates]
-    with _unlock(file, **how, strict=not damaged) as opened:
-        password = None if certificates else _new_passphrase(
-            message_passphrase_file, "the passphrase of the message:"
+    with _unlock(file, how, strict=not damaged) as opened:
+        password = None if certificates else access.entered_new(
+            "the passphrase of the message:", message_passphrase_file
         )
         message = opened.export(password=password, certificates=data, armor=not binary)
         lost = sorted(opened.damaged)
@@ -295,7 +284,8 @@ def export(file, output, message_passphrase_file, certificates, binary, damaged,
     for key_id in lost:
         complain(f"key {key_id.hex()} is damaged and left out")
     say(f"{output}: OpenPGP message (secret)")
-    return 4 if lost else 0
+    if lost:
+        sys.exit(4)
 
 
 @table.command("import", epilog="""\b
@@ -308,23 +298,25 @@ Examples:
 @unlocking
 @message_passphrase
 @click.option("--openpgp-key", metavar="FILE", help="OpenPGP secret key that opens the message.")
-@as_json
-def import_(file, message, message_passphrase_file, openpgp_key, as_json, **how):
+@opt.as_json
+@opt.hushed
+def import_(
+    file: str, message: str, message_passphrase_file: str | None, openpgp_key: str | None,
+    as_json: bool, **how: Unpack[Unlocking],
+) -> None:
     """Take over the keys of an OpenPGP MESSAGE into FILE: all of them or none."""
     from ..keytable.openpgp import LONGEST_MESSAGE
     from .console import print_json, say
 
-    _two_inputs(how["passphrase_file"], message_passphrase_file)
+    access.two_inputs(how["passphrase_file"], message_passphrase_file)
     data = _read(message, LONGEST_MESSAGE)
     key = None if openpgp_key is None else _read(openpgp_key, 1 << 24)
-    with _unlock(file, **how) as opened:
+    with _unlock(file, how) as opened:
         password = None
         if key is None or message_passphrase_file is not None:
             if message_passphrase_file is None:
                 say("the passphrase of the message:")
-            password = opt.read_passphrase(
-                message_passphrase_file is None, message_passphrase_file, confirm=False
-            )
+            password = opt.needed_passphrase(False, message_passphrase_file, confirm=False)
         new, known = opened.import_(data, password=password, key=key)
     if as_json:
         print_json({"imported": new, "known": known})

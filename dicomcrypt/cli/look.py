@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .console import print_json, print_table, printable, size_text
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 _LETTERS = "TVM"
 _SHOWN_UNITS = 16
 _VALUE_LIMIT = 120
 
 
-def tag_rows(dataset, depth: int = 0) -> list[list[str]]:
+def tag_rows(dataset: Dataset, depth: int = 0) -> list[list[str]]:
     """Return a data set's elements as rows: tag, VR, keyword, value; items indented."""
     rows = []
     for element in dataset:

@@ -15,14 +15,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from .. import api
 from ..ciphers.transform import METHODS, Run, cipher, transform_into
 from ..container.header import BatchKeyCache
-from ..errors import KernelError
+from ..errors import KernelError, UsageError
 from ..keys.hybrid import HybridIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Buffer = bytes | bytearray | memoryview
+    Work = Callable[[], object]
 
 PIECE = 64 * 1024
 MIB = 1 << 20
@@ -138,7 +145,7 @@ def mixed_buffer(size: int = 16 * MIB) -> bytearray:
     return data
 
 
-def method_mix(data, geometry) -> tuple[int, int, int]:
+def method_mix(data: Buffer, geometry: Sequence[tuple[int, ...]]) -> tuple[int, int, int]:
     """How many blocks go through each of the three methods."""
     packed = transform_into(bytearray(len(data)), data, bytes(range(64)), geometry)
     chosen = [pair >> shift & 3 for pair in packed for shift in (0, 2, 4, 6)]
@@ -150,8 +157,8 @@ def method_mix(data, geometry) -> tuple[int, int, int]:
 
 def memory_copy(size: int) -> Callable[[], None]:
     """Copy a buffer of this size."""
-    source, target = os.urandom(min(size, MIB)) * -(-size // MIB), bytearray(size)
-    source, view = memoryview(source)[:size], memoryview(target)
+    source = memoryview(os.urandom(min(size, MIB)) * -(-size // MIB))[:size]
+    view = memoryview(bytearray(size))
 
     def work() -> None:
         view[:] = source
@@ -159,12 +166,12 @@ def memory_copy(size: int) -> Callable[[], None]:
     return work
 
 
-def aes_gcm(data=None, out=None) -> Callable[[], object]:
+def aes_gcm(data: Buffer | None = None, out: bytearray | None = None) -> Work:
     """AES-256-GCM `encrypt_into`: over the given buffers, or 64 KiB that stay in the L2 cache."""
-    data = os.urandom(PIECE) if data is None else data
-    out = bytearray(len(data) + 16) if out is None else memoryview(out)[: len(data) + 16]
+    plain = os.urandom(PIECE) if data is None else data
+    sealed = memoryview(bytearray(len(plain) + 16) if out is None else out)[: len(plain) + 16]
     key, nonce = AESGCM(bytes(32)), bytes(12)
-    return lambda: key.encrypt_into(nonce, data, None, out)
+    return lambda: key.encrypt_into(nonce, plain, None, sealed)
 
 
 # ---- work ------------------------------------------------------------------
@@ -207,7 +214,9 @@ SHAPES = {
 }
 
 
-def block_work(shape: str, method: str, inverse: bool = False, name: str | None = None):
+def block_work(
+    shape: str, method: str, inverse: bool = False, name: str | None = None
+) -> tuple[Work, int]:
     """Return (work, bytes) of one kernel, method, direction and shape, checked against
     the portable kernel and by the way back."""
     run, sample = SHAPES[shape]
@@ -215,18 +224,20 @@ def block_work(shape: str, method: str, inverse: bool = False, name: str | None 
     made, back, expected = bytearray(run[1]), bytearray(run[1]), bytearray(run[1])
     with kernel("portable"):
         methods = transform_into(expected, data, key, [run], method, sample_bytes=sample)
-    geometry = dict(zip(("rows", "row_bytes", "split"), run[2:], strict=False))
+    rows, row_bytes, split = run[2:] or (0, 0, 0)
     number = METHODS[method]
+    if number is None:
+        raise UsageError(f"the method {method!r} runs no kernel")
     with kernel(name):
         stream = cipher(key)
 
     def forward() -> None:
-        Run(stream, 0, run[1], method=number, sample_bytes=sample, **geometry).advance(
-            made, 0, data, 0)  # fmt: skip
+        Run(stream, 0, run[1], rows=rows, row_bytes=row_bytes, split=split, method=number,
+            sample_bytes=sample).advance(made, 0, data, 0)
 
     def backward() -> None:
-        Run(stream, 0, run[1], inverse=True, methods=methods, **geometry).advance(
-            back, 0, expected, 0)  # fmt: skip
+        Run(stream, 0, run[1], rows=rows, row_bytes=row_bytes, split=split, inverse=True,
+            methods=methods).advance(back, 0, expected, 0)
 
     forward()
     backward()
@@ -237,7 +248,7 @@ def block_work(shape: str, method: str, inverse: bool = False, name: str | None 
 class ObjectWork:
     """One file through `Batch.encrypt_into` and `decrypt_into`, checked by the way back."""
 
-    def __init__(self, data, method: str = "randomized") -> None:
+    def __init__(self, data: bytes | bytearray, method: str = "randomized") -> None:
         self._identity = HybridIdentity.generate()
         self._batch = api.Batch([self._identity.recipient], method=method)
         self._cache = BatchKeyCache()  # a batch costs one private-key operation
@@ -271,17 +282,18 @@ def object_cases(*, small: bool = True) -> Iterator[tuple[Case, ObjectWork]]:
         objects = ObjectWork(data)
         yield Case(f"{name} encrypt", len(data), objects.encrypt, gcm, PIECE), objects
         yield Case(f"{name} decrypt", len(data), objects.decrypt, gcm, PIECE), objects
-    data = mixed_buffer()
-    mix = "method 0, 1, 2 in {}, {}, {} blocks".format(*method_mix(data, [(0, len(data))]))
-    objects = ObjectWork(data)
-    same = aes_gcm(data, objects.sealed)
-    yield Case("16MiB encrypt", len(data), objects.encrypt, same, len(data), mix), objects
+    mixed = mixed_buffer()
+    size = len(mixed)
+    mix = "method 0, 1, 2 in {}, {}, {} blocks".format(*method_mix(mixed, [(0, size)]))
+    objects = ObjectWork(mixed)
+    same = aes_gcm(mixed, objects.sealed)
+    yield Case("16MiB encrypt", size, objects.encrypt, same, size, mix), objects
     objects.encrypt()
-    same = aes_gcm(data, bytearray(objects.sealed))
-    yield Case("16MiB decrypt", len(data), objects.decrypt, same, len(data), mix), objects
+    same = aes_gcm(mixed, bytearray(objects.sealed))
+    yield Case("16MiB decrypt", size, objects.decrypt, same, size, mix), objects
 
 
-def suite(seconds: float = 10.0, *, small: bool = False) -> dict[str, dict]:
+def suite(seconds: float = 10.0, *, small: bool = False) -> dict[str, dict[str, Any]]:
     """Measure this machine in about so many seconds: {name: {bytes, seconds, gb_per_s,
     yardstick_bytes, yardstick_gb_per_s, ratio, note}}.
 
@@ -311,7 +323,7 @@ def suite(seconds: float = 10.0, *, small: bool = False) -> dict[str, dict]:
     return with_ratios(found)
 
 
-def with_ratios(found: dict[str, dict]) -> dict[str, dict]:
+def with_ratios(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Add to figures their ratio to the best that their yardstick reached in the run.
 
     Not to what it reached beside the figure: a yardstick that was disturbed would flatter.
@@ -326,7 +338,7 @@ def with_ratios(found: dict[str, dict]) -> dict[str, dict]:
     }
 
 
-def figure(case: Case, seconds: float) -> dict:
+def figure(case: Case, seconds: float) -> dict[str, Any]:
     """Measure one case in turns with its yardstick."""
     works = [case.work] if case.work is case.yardstick else [case.work, case.yardstick]
     times = best_in_turns(works, seconds)

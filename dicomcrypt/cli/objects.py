@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
-from . import auditing, cluster
+from . import auditing, cluster, outputs
 from . import options as opt
 from .figures import figure_place
 from .outcome import single
+
+if TYPE_CHECKING:
+    from ..container.stanza import Identity, Recipient
+    from ..trees.pool import Outcome
+    from .console import Report
 
 
 @click.command(epilog="""\b
@@ -32,8 +40,11 @@ Examples:
 @opt.shards
 @opt.worker_identity
 @opt.output_style
-def verify(inputs, identity_files, ask, passphrase_file, require_signature, signers, jobs, shard,
-           as_json, quiet, verbose):
+def verify(
+    inputs: tuple[str, ...], identity_files: tuple[str, ...], ask: bool,
+    passphrase_file: str | None, require_signature: bool, signers: tuple[str, ...],
+    jobs: int | None, shard: tuple[int, int] | None, as_json: bool, quiet: bool, verbose: bool,
+) -> None:
     """Authenticate every byte of objects without writing anything.
 
     --json says who signed each of them.
@@ -43,7 +54,7 @@ def verify(inputs, identity_files, ask, passphrase_file, require_signature, sign
     from ..objects.signing import verified_note
     from ..trees.inplace import verify_tree
     from ..trees.pool import Outcome, default_jobs
-    from .console import Report, run
+    from .console import Report
 
     remote = cluster.wanted(inputs, jobs=jobs, shard=shard)
     if remote:
@@ -63,13 +74,10 @@ def verify(inputs, identity_files, ask, passphrase_file, require_signature, sign
         if remote:
             cluster.run_trees(report, [VerifyShards(os.path.abspath(path), keys, policy)
                                        for path in inputs])
-            inputs = ()
-        for path in inputs:
-            if os.path.isdir(path):
-                run(report, verify_tree(path, identities, jobs or default_jobs(), shard=shard,
-                                        watch=report.watch, policy=policy))
-            else:
-                run(report, single(path, lambda p=path: one(p)))
+        else:
+            _each(report, inputs, one, functools.partial(
+                verify_tree, identities=identities, jobs=jobs or default_jobs(), shard=shard,
+                watch=report.watch, policy=policy))
     sys.exit(report.exit_status(expect_some=True))
 
 
@@ -91,9 +99,12 @@ Examples:
 @click.option("--signature-out", metavar="FILE", help="Write the signature (CMS, DER) here.")
 @click.option("--manifest-out", metavar="FILE", help="Write what it signs here.")
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def inspect(path, identity_files, ask, passphrase_file, tags, plot, number, signature_out,
-            manifest_out, force, as_json):
+@opt.as_json
+def inspect(
+    path: str, identity_files: tuple[str, ...], ask: bool, passphrase_file: str | None, tags: bool,
+    plot: str | None, number: int | None, signature_out: str | None, manifest_out: str | None,
+    force: bool, as_json: bool,
+) -> None:
     """Say what can be said of an object, without a key and with one.
 
     Without a key nothing is authenticated yet: version, suite, sizes, recipients.
@@ -105,7 +116,7 @@ def inspect(path, identity_files, ask, passphrase_file, tags, plot, number, sign
         figure_place(plot)
     elif number is not None:
         raise UsageError("--number is of use with --plot only")
-    identities = []
+    identities: list[Identity] = []
     if opt.by_identity(identity_files) or ask or passphrase_file is not None:
         identities = opt.load_identity_files(identity_files, ask, passphrase_file)
     for wanted, name in ((tags, "--tags"), (plot, "--plot")):
@@ -123,7 +134,9 @@ def inspect(path, identity_files, ask, passphrase_file, tags, plot, number, sign
     show_inspection(path, facts, as_json)
 
 
-def _plot_methods(path, identities, number, plot, force) -> dict:
+def _plot_methods(
+    path: str, identities: Sequence[Identity], number: int, plot: str, force: bool
+) -> dict[str, Any]:
     """Draw the method map of a frame; return it."""
     from .. import api
     from ..analysis.figures import draw_method_map
@@ -137,10 +150,12 @@ def _plot_methods(path, identities, number, plot, force) -> dict:
     return found
 
 
-def _write_signature(path, identities, signature_out, manifest_out, force) -> None:
+def _write_signature(
+    path: str, identities: Sequence[Identity], signature_out: str | None,
+    manifest_out: str | None, force: bool,
+) -> None:
     """Write an object's signature and what it signs, for other programs to verify."""
     from .. import api
-    from ..objects.atomic import AtomicFile, default_mode
 
     if not identities:
         raise UsageError("the signature is sealed: --signature-out needs an identity")
@@ -150,9 +165,7 @@ def _write_signature(path, identities, signature_out, manifest_out, force) -> No
         raise UsageError(f"{path!r} is not signed")
     for name, data in ((signature_out, sealed.cms), (manifest_out, sealed.manifest.data)):
         if name is not None:
-            with AtomicFile(name, force=force) as out:
-                out.raw.write(data)
-                out.commit(mode=default_mode())
+            outputs.write_public(name, data, force=force)
 
 
 @click.command(epilog="""\b
@@ -168,9 +181,12 @@ Examples:
               help="The picture; .raw is the frame as encoded, .npy the decoded array.")
 @opt.signatures
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def frame(path, number, identity_files, ask, passphrase_file, output, require_signature, signers,
-          force, as_json):
+@opt.as_json
+@opt.hushed
+def frame(
+    path: str, number: int, identity_files: tuple[str, ...], ask: bool, passphrase_file: str | None,
+    output: str, require_signature: bool, signers: tuple[str, ...], force: bool, as_json: bool,
+) -> None:
     """Take one frame out: only what holds it is read and decrypted.
 
     Of a signed object that is each piece of 1 MiB that holds some of it.
@@ -194,8 +210,10 @@ def frame(path, number, identity_files, ask, passphrase_file, output, require_si
         with AtomicFile(output, force=force) as out:
             write_frame(obj, number, output, out.raw)
             out.commit(mode=default_mode())
-        facts = {"frame": number, "frames": obj.frame_count, "output": output,
-                 "bytes_read": source.bytes_read, "object_bytes": source.size()}
+        facts: dict[str, Any] = {
+            "frame": number, "frames": obj.frame_count, "output": output,
+            "bytes_read": source.bytes_read, "object_bytes": source.size(),
+        }  # fmt: skip
         if (signature := policy.facts(obj.container)) is not None:
             facts["signature"] = signature
     if as_json:
@@ -239,14 +257,18 @@ header: it takes nothing from somebody who kept the key, or an old copy of the f
 @opt.shards
 @opt.worker_identity
 @opt.output_style
-def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, sign_with,
-           sign_passphrase_file, drop_signature, resume, allow_classical, allow_mixed, jobs, shard,
-           as_json, quiet, verbose):
+def rewrap(
+    inputs: tuple[str, ...], identity_files: tuple[str, ...], ask: bool,
+    passphrase_file: str | None, add: tuple[str, ...], remove: tuple[str, ...], keep_key: bool,
+    sign_with: str | None, sign_passphrase_file: str | None, drop_signature: bool, resume: bool,
+    allow_classical: bool, allow_mixed: bool, jobs: int | None, shard: tuple[int, int] | None,
+    as_json: bool, quiet: bool, verbose: bool,
+) -> None:
     """Change who may open objects. Adding rewrites the header in place, and keeps a signature."""
     from ..cluster.jobs import RewrapShards
     from ..trees.inplace import RewrapOptions, rewrap_one, rewrap_tree
     from ..trees.pool import default_jobs
-    from .console import Report, run
+    from .console import Report
 
     remote = cluster.wanted(inputs, jobs=jobs, shard=shard)
     if remote:
@@ -254,7 +276,7 @@ def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, 
     else:
         identities = opt.load_identity_files(identity_files, ask, passphrase_file)
     adding = opt.load_recipient_files(add)
-    removing = []
+    removing: list[Recipient | bytes] = []
     for entry in remove:
         if len(entry) == 16 and not os.path.exists(entry):
             try:
@@ -271,11 +293,21 @@ def rewrap(inputs, identity_files, ask, passphrase_file, add, remove, keep_key, 
         if remote:
             cluster.run_trees(report, [RewrapShards(os.path.abspath(path), keys, options)
                                        for path in inputs])
-            inputs = ()
-        for path in inputs:
-            if os.path.isdir(path):
-                run(report, rewrap_tree(path, identities, options, jobs or default_jobs(),
-                                        shard=shard, watch=report.watch))
-            else:
-                run(report, single(path, lambda p=path: rewrap_one(p, identities, options)))
+        else:
+            _each(report, inputs, lambda path: rewrap_one(path, identities, options),
+                  functools.partial(
+                      rewrap_tree, identities=identities, options=options,
+                      jobs=jobs or default_jobs(), shard=shard, watch=report.watch))
     sys.exit(report.exit_status(expect_some=True))
+
+
+def _each(
+    report: Report, inputs: Sequence[str], one: Callable[[str], Outcome],
+    tree: Callable[[str], Iterator[Outcome]],
+) -> None:
+    """Do files one by one, folders as trees."""
+    from .console import run
+
+    for path in inputs:
+        run(report, tree(path) if os.path.isdir(path)
+            else single(path, functools.partial(one, path)))

@@ -4,30 +4,55 @@ from __future__ import annotations
 
 import functools
 import os
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from ..errors import UsageError
 from . import trust
-from .console import ask_passphrase
+from .console import HUSHED, ask_passphrase
+
+if TYPE_CHECKING:
+    from ..keys.signing import Signer
+    from ..objects.signing import SignaturePolicy
+
+    # Older versions of click have it without parameters.
+    _ShardType = click.ParamType[tuple[int, int], str | tuple[int, int]]
+else:
+    _ShardType = click.ParamType
 
 METHODS = ["randomized", "aes-transposition", "vigenere", "multilevel", "none"]
 
 
-def shared(*decorators):
+class Decorator(Protocol):
+    """What `click.option` gives: it takes a function or a command, and returns it."""
+
+    def __call__(self, function: trust.Decorated, /) -> trust.Decorated: ...
+
+
+def shared(*decorators: Decorator) -> Decorator:
     """Combine options into one decorator, in the order of their mention."""
 
-    def apply(function):
+    def apply(function: trust.Decorated, /) -> trust.Decorated:
         return functools.reduce(lambda f, decorator: decorator(f), reversed(decorators), function)
 
     return apply
 
 
+as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="Only failures.")
+
+
+def _hush(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    context.meta[HUSHED] = value
+
+
+#: For commands that need not know of it, since all that they tell goes through `console.say`.
+hushed = click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_hush,
+                      help="Only failures.")
 output_style = shared(
-    click.option("--json", "as_json", is_flag=True, help="Machine-readable output."),
-    click.option("-q", "--quiet", is_flag=True, help="Only failures."),
+    as_json, quiet,
     click.option("-v", "--verbose", is_flag=True, help="One line for each file."),
 )
 passphrase = shared(
@@ -44,7 +69,7 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
     context.meta[f"{_KEPT}.{parameter.name}"] = value
 
 
-def kept_option(*names: str, **more: Any):
+def kept_option(*names: str, **more: Any) -> Decorator:
     """An option whose value is in the context, so that every command which has it takes it alike;
     `kept` gives it."""
     return click.option(*names, expose_value=False, callback=_keep, **more)
@@ -128,15 +153,18 @@ def by_identity(identity_files: tuple[str, ...]) -> bool:
 
 RECIPIENT = "FILE|@GROUP|EMAIL"
 jobs = click.option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N",
-                    help="Processes for trees; by default one a processor.")
+                    help="Processes; by default one a processor.")
 
 
-class Shard(click.ParamType):
+class Shard(_ShardType):
     """K/N: the part of a tree that a job does."""
 
     name = "K/N"
 
-    def convert(self, value, param, context):
+    def convert(
+        self, value: str | tuple[int, int], param: click.Parameter | None,
+        context: click.Context | None,
+    ) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
         number, _, count = value.partition("/")
@@ -208,7 +236,7 @@ signatures = shared(
 )
 
 
-def load_signer(path: str | None, passphrase_file: str | None) -> Any:
+def load_signer(path: str | None, passphrase_file: str | None) -> Signer | None:
     """Return the signer of --sign-with or --sign-card, None if there is none."""
     if kept("sign_card"):
         if path is not None or passphrase_file is not None:
@@ -225,14 +253,14 @@ def load_signer(path: str | None, passphrase_file: str | None) -> Any:
     def passphrase() -> str:
         if passphrase_file is None:
             click.echo(f"the signing key {path!r} is under a passphrase", err=True)
-        return read_passphrase(passphrase_file is None, passphrase_file, confirm=False)
+        return needed_passphrase(False, passphrase_file, confirm=False)
 
     signer = Signer.load(path, passphrase=passphrase)
     trust.check_signer(signer)
     return signer
 
 
-def load_signature_policy(require: bool, signers: tuple[str, ...]) -> Any:
+def load_signature_policy(require: bool, signers: tuple[str, ...]) -> SignaturePolicy:
     """Return what --require-signature and --signer demand."""
     from ..objects.signing import signature_policy
 
@@ -247,7 +275,14 @@ def load_signature_policy(require: bool, signers: tuple[str, ...]) -> Any:
 
 
 def read_passphrase(ask: bool, passphrase_file: str | None, *, confirm: bool) -> str | None:
-    """Return the passphrase asked for, if one is."""
+    """Return the passphrase of the options, None if they want none."""
+    if not ask and passphrase_file is None:
+        return None
+    return needed_passphrase(ask, passphrase_file, confirm=confirm)
+
+
+def needed_passphrase(ask: bool, passphrase_file: str | None, *, confirm: bool) -> str:
+    """Return the passphrase of the options; without one it is asked for."""
     if ask and passphrase_file is not None:
         raise UsageError("--passphrase asks, --passphrase-file does not: give one of them")
     if passphrase_file is not None:
@@ -260,7 +295,7 @@ def read_passphrase(ask: bool, passphrase_file: str | None, *, confirm: bool) ->
                 return secret_line(file, name)
         except OSError as error:
             raise UsageError(f"cannot read {name}: {(error.strerror or '').lower()}") from None
-    return ask_passphrase(confirm=confirm) if ask else None
+    return ask_passphrase(confirm=confirm)
 
 
 def load_identity_files(
@@ -286,8 +321,7 @@ def load_identity_files(
 
     def entered_passphrase() -> str:
         if not entered:
-            text = read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
-            entered.append(text)
+            entered.append(needed_passphrase(ask, passphrase_file, confirm=False))
         return entered[0]
 
     def of_key() -> str:
@@ -346,9 +380,7 @@ def find_email(address: str) -> list[Any]:
     return find_by_email(address, check=trust.directory_check())
 
 
-def load_recipient_files(
-    references: tuple[str, ...] | list[str], *, valid: bool = True
-) -> list[Any]:
+def load_recipient_files(references: Sequence[str], *, valid: bool = True) -> list[Any]:
     """Return the recipients of all references (`keys.references`), each once.
 
     valid: certificates must be, as `trust` says."""
@@ -365,17 +397,6 @@ def load_recipient_files(
     if valid:
         trust.check_recipients(found)
     return each_once(found)
-
-
-def access_of(files: tuple[str, ...], taken: dict[str, Any]) -> None:
-    """Put the recipients of key files into {name: recipient}, under the files' names."""
-    for path in files:
-        for recipient in load_recipient_files((path,)):
-            name, number = Path(path).stem, 1
-            while name in taken:
-                number += 1
-                name = f"{Path(path).stem}-{number}"
-            taken[name] = recipient
 
 
 def configured_recipients(key: str) -> list[str]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from ..errors import DeliveryError, UsageError
 from . import options as opt
 from . import otp_options as oo
+from . import outputs
+
+if TYPE_CHECKING:
+    from ..otp.home import Home
+    from ..otp.links import Subject
 
 _link = click.argument("link", metavar="LINK")
 _person = click.argument("name", metavar="PERSON")
 _FIELDS = ("the code", "the sum of its digits")
 
 
-def _subject(home, purpose, name, link):
+def _subject(home: Home, purpose: str, name: str, link: str) -> Subject:
     """Link and person, who must fit: whoever administers may know why not."""
     with home.context.store.transaction() as tx:
         home.persons.registered(tx, name)
@@ -26,7 +33,7 @@ def _subject(home, purpose, name, link):
     return found
 
 
-def _deliver(home, as_json, quiet, **facts):
+def _deliver(home: Home, as_json: bool, **facts: Any) -> None:
     """Deliver what waits; raise DeliveryError for what could not be."""
     from .console import complain, print_json, say
 
@@ -36,7 +43,7 @@ def _deliver(home, as_json, quiet, **facts):
     for one in found:
         if one.state != "sent":
             complain(f"{one.channel}: {one.said}")
-        elif not (as_json or quiet):
+        elif not as_json:
             say(f"{one.channel}: sent")
     if any(one.state != "sent" for one in found):
         raise DeliveryError("not delivered: `otp resend` sends the same code again while it is "
@@ -52,14 +59,14 @@ Examples:
 @oo.console
 @oo.card
 @oo.folder
-@oo.as_json
-@oo.quiet
-def register(link, name, console, folder, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def register(link: str, name: str, console: bool, folder: str | None, as_json: bool) -> None:
     """Begin to bind a link to a person: send codes to the e-mail and to the mobile."""
     with oo.opened(folder, console=console) as home:
         _subject(home, "email", name, link)
         facts = home.service.register(name, link=link)
-        _deliver(home, as_json, quiet, **facts)
+        _deliver(home, as_json, **facts)
 
 
 @click.command(epilog="""\b
@@ -71,9 +78,11 @@ Examples:
 @_person
 @oo.card
 @oo.folder
-@oo.quiet
-def prove(link, name, folder, quiet):
+@opt.hushed
+def prove(link: str, name: str, folder: str | None) -> None:
     """Bind a link to a person by the code of the e-mail and that of the SMS."""
+    from .console import say
+
     with oo.opened(folder) as home:
         _subject(home, "email", name, link)
         given = oo.entered("codes", *(f"{field} from the {where}" for where in ("e-mail", "SMS")
@@ -81,7 +90,7 @@ def prove(link, name, folder, quiet):
         home.service.prove(name, {"email": dict(zip(("code", "sum"), given[:2], strict=True)),
                                   "mobile": dict(zip(("code", "sum"), given[2:], strict=True))},
                            link=link)
-    oo.tell(False, quiet, {}, f"bound: {link}")
+    say(f"bound: {link}")
 
 
 @click.command(epilog="""\b
@@ -93,18 +102,20 @@ Examples:
 @_link
 @_person
 @click.option("--channel", type=click.Choice(["email", "mobile"]), default="email",
-              show_default=True)
+              show_default=True, help="Where the code goes.")
 @oo.console
 @oo.card
 @oo.folder
-@oo.as_json
-@oo.quiet
-def send(link, name, channel, console, folder, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def send(
+    link: str, name: str, channel: str, console: bool, folder: str | None, as_json: bool,
+) -> None:
     """Make a code and send it; the one before becomes void."""
     with oo.opened(folder, console=console) as home:
         _subject(home, "open", name, link)
         facts = home.service.request_code(name, channel=channel, link=link)
-        _deliver(home, as_json, quiet, **facts)
+        _deliver(home, as_json, **facts)
 
 
 @click.command(epilog="""\b
@@ -119,14 +130,16 @@ Examples:
 @oo.console
 @oo.card
 @oo.folder
-@oo.as_json
-@oo.quiet
-def resend(link, name, proof, console, folder, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def resend(
+    link: str, name: str, proof: str | None, console: bool, folder: str | None, as_json: bool,
+) -> None:
     """Send the valid code again, the same one; its five minutes go on."""
     with oo.opened(folder, console=console) as home:
         purpose = proof or "open"
         home.outbox.repeat(_subject(home, purpose, name, link), purpose)
-        _deliver(home, as_json, quiet)
+        _deliver(home, as_json)
 
 
 @click.command(epilog="""\b
@@ -136,12 +149,12 @@ Examples:
 @oo.console
 @oo.card
 @oo.folder
-@oo.as_json
-@oo.quiet
-def deliver(console, folder, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def deliver(console: bool, folder: str | None, as_json: bool) -> None:
     """Deliver the codes that wait, such as those that a portal put down."""
     with oo.opened(folder, console=console) as home:
-        _deliver(home, as_json, quiet)
+        _deliver(home, as_json)
 
 
 @click.command(epilog="""\b
@@ -158,16 +171,16 @@ Exit status: 0 right, 3 wrong or too quick, 5 the link is used up.
 @click.option("--totp", is_flag=True, help="A code of the authenticator; it has no sum.")
 @oo.card
 @oo.folder
-@oo.as_json
-@oo.quiet
-def check(link, name, totp, folder, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def check(link: str, name: str, totp: bool, folder: str | None, as_json: bool) -> None:
     """Open a link by a code, once, and say what it opens."""
     names = _FIELDS[:1] if totp else _FIELDS
     with oo.opened(folder) as home:
         answer = dict(zip(("code", "sum"), oo.entered("a code", *names), strict=False))
         access = home.service.open(name, answer, factor="totp" if totp else "code", link=link)
     facts = access._asdict()
-    oo.tell(as_json, quiet, facts, f"right: {access.scope} of {len(access.objects)} objects, "
+    oo.tell(as_json, facts, f"right: {access.scope} of {len(access.objects)} objects, "
             f"{access.left} uses left")
     if not as_json:
         for one in access.objects:
@@ -179,7 +192,7 @@ Examples:
   dicomcrypt otp totp enroll anna -o anna.uri -d otp/
   dicomcrypt otp totp check anna -d otp/
 """)
-def totp():
+def totp() -> None:
     """Authenticators (RFC 6238): a second factor that needs no delivery."""
 
 
@@ -195,20 +208,21 @@ Examples:
               help="What the authenticator shows.")
 @opt.force
 @oo.folder
-@oo.quiet
-def enroll(name, output, issuer, force, folder, quiet):
+@opt.hushed
+def enroll(name: str, output: str | None, issuer: str, force: bool, folder: str | None) -> None:
     """Make a person's secret and show it once, as an otpauth: URI."""
     from ..keys.keyfile import write_private
+    from .console import say
 
     if not force:
-        oo.free(output)
+        outputs.free(output)
     with oo.opened(folder) as home:
         uri = home.totp.enroll(name, issuer=issuer, replace=force)
         if output is not None:
             write_private(output, f"{uri}\n".encode(), force=force)
         else:
             click.echo(uri)
-    oo.tell(False, quiet, {}, "the URI is a secret: whoever has it makes the codes")
+    say("the URI is a secret: whoever has it makes the codes")
 
 
 @totp.command("check", epilog="""\b
@@ -222,14 +236,15 @@ Exit status: 0 right, 3 wrong, used before, or too quick.
 @_person
 @oo.card
 @oo.folder
-@oo.quiet
-def check_totp(name, folder, quiet):
+@opt.hushed
+def check_totp(name: str, folder: str | None) -> None:
     """Try out a person's authenticator. The code is used up by it."""
     from ..otp.links import Subject
+    from .console import say
 
     with oo.opened(folder) as home:
         given = oo.entered("a code", "the code")
         with home.context.store.transaction() as tx:
             subject = Subject("", home.persons.registered(tx, name), True)
         home.service.check(subject, {"code": given[0]}, factor="totp")
-    oo.tell(False, quiet, {}, "right")
+    say("right")

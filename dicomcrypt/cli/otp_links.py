@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UsageError
 from . import options as opt
 from . import otp_options as oo
+from . import outputs
 
-_SCOPES = click.Choice(["all", "tags", "pixels"])
+if TYPE_CHECKING:
+    from ..otp.home import Home
+    from ..otp.persons import Person
+
+_scope = click.option("--scope", type=click.Choice(["all", "tags", "pixels"]), default="all",
+                      show_default=True, help="What of the objects may be read.")
 _grant_options = opt.shared(
     click.option("--days", type=click.IntRange(1, 3650), default=14, show_default=True,
                  help="How long it is good."),
@@ -40,7 +47,10 @@ def _ids(objects: tuple[str, ...]) -> list[str]:
     return found
 
 
-def _hand_out(home, link, token, person, *, send, output, as_json, quiet):
+def _hand_out(
+    home: Home, link: str, token: str, person: Person | None, *, send: bool, output: str | None,
+    as_json: bool,
+) -> None:
     """Give the link, which is nowhere else, to who made it."""
     from ..keys.keyfile import write_private
     from ..otp.links import url_of
@@ -52,11 +62,10 @@ def _hand_out(home, link, token, person, *, send, output, as_json, quiet):
     if as_json:
         print_json({"link": link, **({} if output else {"url": url})})
     else:
-        if not quiet:
-            say(f"link {link}: its secret is kept nowhere, and cannot be shown again")
+        say(f"link {link}: its secret is kept nowhere, and cannot be shown again")
         if output is None:
             click.echo(url)
-    if send:
+    if send and person is not None:
         home.outbox.send_link(person, url, link)
 
 
@@ -66,7 +75,7 @@ Examples:
   dicomcrypt otp link list -d otp/
   dicomcrypt otp link revoke LINK -d otp/
 """)
-def link():
+def link() -> None:
     """Links to objects, each for one person."""
 
 
@@ -79,16 +88,19 @@ Examples:
 @click.argument("objects", nargs=-1, required=True, metavar="FILE|ID...")
 @click.option("--for", "name", metavar="PERSON", help="For whom; otherwise for the first "
               "registered person who proves e-mail and mobile.")
-@click.option("--scope", type=_SCOPES, default="all", show_default=True)
+@_scope
 @_grant_options
 @oo.folder
-@oo.as_json
-@oo.quiet
-def create(objects, name, scope, days, uses, bound, send, output, folder, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def create(
+    objects: tuple[str, ...], name: str | None, scope: str, days: int, uses: int, bound: bool,
+    send: bool, output: str | None, folder: str | None, as_json: bool,
+) -> None:
     """Make a link to objects. It is shown once: the database has its SHA-256."""
     if send and name is None:
         raise UsageError("--send wants --for: to whom?")
-    oo.free(output)
+    outputs.free(output)
     with oo.opened(folder) as home:
         made, token = home.links.create(_ids(objects), scope=scope, person=name, uses=uses,
                                         seconds=days * 86_400, bound=bound)
@@ -96,7 +108,7 @@ def create(objects, name, scope, days, uses, bound, send, output, folder, as_jso
         if name is not None:
             with home.context.store.transaction() as tx:
                 person = home.persons.contact(tx, home.persons.registered(tx, name))
-        _hand_out(home, made, token, person, send=send, output=output, as_json=as_json, quiet=quiet)
+        _hand_out(home, made, token, person, send=send, output=output, as_json=as_json)
 
 
 @link.command("list", epilog="""\b
@@ -105,8 +117,8 @@ Examples:
   dicomcrypt otp link list -d otp/ --json
 """)
 @oo.folder
-@oo.as_json
-def list_links(folder, as_json):
+@opt.as_json
+def list_links(folder: str | None, as_json: bool) -> None:
     """List links, newest first, without what opens them."""
     from .console import print_json, print_table
 
@@ -133,12 +145,14 @@ Examples:
 """)
 @click.argument("link")
 @oo.folder
-@oo.quiet
-def revoke(link, folder, quiet):
+@opt.hushed
+def revoke(link: str, folder: str | None) -> None:
     """Take a link back: it opens nothing any more."""
+    from .console import say
+
     with oo.opened(folder) as home:
         home.links.revoke(link)
-    oo.tell(False, quiet, {}, f"revoked: {link}")
+    say(f"revoked: {link}")
 
 
 @click.command(epilog="""\b
@@ -147,15 +161,17 @@ Examples:
 """)
 @click.argument("name")
 @click.argument("objects", nargs=-1, required=True, metavar="FILE|ID...")
-@click.option("--scope", type=_SCOPES, default="all", show_default=True)
+@_scope
 @click.option("--reason", default="", metavar="TEXT", help="Why, for who decides.")
 @oo.folder
-@oo.quiet
-def ask(name, objects, scope, reason, folder, quiet):
+@opt.hushed
+def ask(name: str, objects: tuple[str, ...], scope: str, reason: str, folder: str | None) -> None:
     """Ask for access to objects, in the name of a person."""
+    from .console import say
+
     with oo.opened(folder) as home:
         home.requests.ask(name, _ids(objects), scope=scope, reason=reason)
-    oo.tell(False, quiet, {}, "asked: whoever administers sees it if the person is registered")
+    say("asked: whoever administers sees it if the person is registered")
 
 
 @click.command(epilog="""\b
@@ -163,10 +179,10 @@ Examples:
   dicomcrypt otp requests -d otp/
 """)
 @click.option("--state", type=click.Choice(["open", "granted", "refused"]), default="open",
-              show_default=True)
+              show_default=True, help="Only what is so now.")
 @oo.folder
-@oo.as_json
-def requests(state, folder, as_json):
+@opt.as_json
+def requests(state: str, folder: str | None, as_json: bool) -> None:
     """List what was asked for."""
     from .console import print_json, print_table
 
@@ -187,15 +203,18 @@ Examples:
 @click.argument("request")
 @_grant_options
 @oo.folder
-@oo.as_json
-@oo.quiet
-def grant(request, days, uses, bound, send, output, folder, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def grant(
+    request: str, days: int, uses: int, bound: bool, send: bool, output: str | None,
+    folder: str | None, as_json: bool,
+) -> None:
     """Grant a request: makes a link for who asked."""
-    oo.free(output)
+    outputs.free(output)
     with oo.opened(folder) as home:
         made, token, person = home.requests.grant(request, seconds=days * 86_400, uses=uses,
                                                   bound=bound)
-        _hand_out(home, made, token, person, send=send, output=output, as_json=as_json, quiet=quiet)
+        _hand_out(home, made, token, person, send=send, output=output, as_json=as_json)
 
 
 @click.command(epilog="""\b
@@ -204,9 +223,11 @@ Examples:
 """)
 @click.argument("request")
 @oo.folder
-@oo.quiet
-def refuse(request, folder, quiet):
+@opt.hushed
+def refuse(request: str, folder: str | None) -> None:
     """Refuse a request."""
+    from .console import say
+
     with oo.opened(folder) as home:
         home.requests.refuse(request)
-    oo.tell(False, quiet, {}, f"refused: {request}")
+    say(f"refused: {request}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import config
-from ..errors import OutputExistsError, UsageError
+from ..errors import UsageError
 from . import auditing
 from . import options as opt
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 folder = click.option("-d", "--folder", metavar="FOLDER", help="The folder that `otp init` made; "
                       "otherwise [otp] folder of the configuration.")
-as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="Only failures.")
 #: Where the key of the codes is on a card. The settings say so; this says which card.
 card = opt.shared(
     opt.kept_option("--card", is_flag=True, help="The key of the codes is the signing key of the "
@@ -34,6 +31,7 @@ console = click.option("--console", is_flag=True, help="Write messages to standa
 
 
 def folder_of(given: str | None) -> str:
+    """Return the folder of the option, or of the configuration."""
     if given is not None:
         return given
     found = config.files("otp", "folder")
@@ -42,7 +40,7 @@ def folder_of(given: str | None) -> str:
     return found[0]
 
 
-def card_key(judge: Callable[[Any], None]) -> Any:
+def card_key(judge: Callable[[Any], object]) -> Any:
     """Return the signing key of the card of the options, its PIN given after `judge` took it."""
     from ..card.keys import card_key as key_of
     from ..card.profile import Slot
@@ -60,6 +58,7 @@ def opened(given: str | None, *, console: bool = False) -> Iterator[Home]:
     """Open the folder; events go to the audit log, if the configuration has one."""
     from ..keys.keyfile import read_secret_line
     from ..otp import home
+    from ..otp.context import unrecorded
     from .console import ask_secret
 
     def pin(token: str) -> str:
@@ -70,16 +69,16 @@ def opened(given: str | None, *, console: bool = False) -> Iterator[Home]:
     def passphrase() -> str:
         return ask_secret("passphrase of the key of the codes", "use a key without one, mode 0600")
 
-    settings, record, log = auditing.configured(), {}, None
+    settings, record, log = auditing.configured(), unrecorded, None
     if settings:
         from ..audit import present_actor
         from ..otp.context import recorder
 
         log = auditing.open_log(settings)
-        record = {"record": recorder(log, present_actor())}
+        record = recorder(log, present_actor())
     try:
         found = home.Home(folder_of(given), pin=pin, passphrase=passphrase, card=card_key,
-                          console=console, **record)
+                          console=console, record=record)
         try:
             if opt.card_wanted() and not found.by_card:
                 raise UsageError("the codes of this folder are not made by a card: see code_key in "
@@ -94,9 +93,9 @@ def opened(given: str | None, *, console: bool = False) -> Iterator[Home]:
 
 def entered(what: str, *names: str) -> list[str]:
     """Ask for fields on the terminal, or read a line of standard input that holds them."""
-    if sys.stdin is not None and sys.stdin.isatty():
-        from .console import ask_secret
+    from .console import ask_secret, on_terminal
 
+    if on_terminal():
         return [ask_secret(name, "") for name in names]
     line = sys.stdin.readline(256) if sys.stdin is not None else ""
     fields = line.split()
@@ -106,22 +105,16 @@ def entered(what: str, *names: str) -> list[str]:
     return fields
 
 
-def free(output: str | None) -> None:
-    """Refuse a file that is there, before a secret is made that would then be lost."""
-    if output is not None and os.path.lexists(output):
-        raise OutputExistsError(f"{output!r} exists: choose another name")
-
-
 def moment(milliseconds: int) -> str:
     """A time for people, UTC."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def tell(as_json: bool, quiet: bool, facts: dict[str, Any], sentence: str) -> None:
+def tell(as_json: bool, facts: dict[str, Any], sentence: str) -> None:
     """One answer, for programs or for people."""
     from .console import print_json, say
 
     if as_json:
         print_json(facts)
-    elif not quiet:
+    else:
         say(sentence)

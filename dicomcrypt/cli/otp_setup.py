@@ -26,9 +26,11 @@ Examples:
 @click.option("--database", default="sqlite:///otp.db", show_default=True, metavar="URL",
               help="Relative to the folder; without a password.")
 @oo.card
-@oo.as_json
-@oo.quiet
-def init(folder, base_url, bits, code_key, database, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def init(
+    folder: str, base_url: str, bits: str, code_key: str | None, database: str, as_json: bool,
+) -> None:
     """Make a folder: the key of the codes, the key file, settings, an empty database.
 
     Take a copy of code.key and secret.key: without the second one nobody can read the database.
@@ -44,7 +46,7 @@ def init(folder, base_url, bits, code_key, database, as_json, quiet):
         CodeKey(key)  # refuses one that cannot make codes
         code_key = home.card_name(key)
     home.create(folder, bits=int(bits), database=database, code_key=code_key, base_url=base_url)
-    oo.tell(as_json, quiet, {"folder": folder, "settings": f"{folder.rstrip('/')}/{home.SETTINGS}"},
+    oo.tell(as_json, {"folder": folder, "settings": f"{folder.rstrip('/')}/{home.SETTINGS}"},
             f"made: {folder} (secret); mail and SMS are set up in {home.SETTINGS}")
 
 
@@ -53,7 +55,7 @@ Examples:
   dicomcrypt otp upgrade -d otp/
 """)
 @oo.folder
-def upgrade(folder):
+def upgrade(folder: str | None) -> None:
     """Bring the database to the version of this program. Take a backup before."""
     from ..otp import home
 
@@ -65,7 +67,7 @@ Examples:
   dicomcrypt otp person add anna --email anna@example.org --mobile +491701234567 -d otp/
   dicomcrypt otp person list -d otp/
 """)
-def person():
+def person() -> None:
     """Who may be given links."""
 
 
@@ -78,15 +80,18 @@ Examples:
 @click.option("--email", required=True, metavar="ADDRESS", help="Where codes and links go.")
 @click.option("--mobile", default="", metavar="NUMBER", help="Such as +491701234567; links are "
               "bound to who has both.")
-@click.option("--language", type=click.Choice(["de", "en"]), default="de", show_default=True)
+@click.option("--language", type=click.Choice(["de", "en"]), default="de", show_default=True,
+              help="Of messages to this person.")
 @oo.folder
-@oo.as_json
-@oo.quiet
-def add(name, email, mobile, language, folder, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def add(
+    name: str, email: str, mobile: str, language: str, folder: str | None, as_json: bool,
+) -> None:
     """Register a person by a name, under which no second one may be."""
     with oo.opened(folder) as home:
         found = home.persons.add(name, email, mobile, language)
-    oo.tell(as_json, quiet, {"person": found}, f"registered: {name}, {found} in the audit log")
+    oo.tell(as_json, {"person": found}, f"registered: {name}, {found} in the audit log")
 
 
 @person.command("list", epilog="""\b
@@ -94,8 +99,8 @@ Examples:
   dicomcrypt otp person list -d otp/ --json
 """)
 @oo.folder
-@oo.as_json
-def list_persons(folder, as_json):
+@opt.as_json
+def list_persons(folder: str | None, as_json: bool) -> None:
     """List who is registered."""
     from .console import print_json, print_table
 
@@ -114,12 +119,14 @@ Examples:
 """)
 @click.argument("name")
 @oo.folder
-@oo.quiet
-def remove(name, folder, quiet):
+@opt.hushed
+def remove(name: str, folder: str | None) -> None:
     """Forget a person and its requests; links for it are revoked."""
+    from .console import say
+
     with oo.opened(folder) as home:
         home.persons.remove(name)
-    oo.tell(False, quiet, {}, f"removed: {name}")
+    say(f"removed: {name}")
 
 
 @click.command(epilog="""\b
@@ -127,8 +134,8 @@ Examples:
   dicomcrypt otp stats -d otp/ --json
 """)
 @oo.folder
-@oo.as_json
-def stats(folder, as_json):
+@opt.as_json
+def stats(folder: str | None, as_json: bool) -> None:
     """Show what is there, what failed, and the chance of who guesses."""
     from ..otp.statistics import statistics
     from .console import print_json, print_table
@@ -158,9 +165,9 @@ Exit status: 5 if the clock is behind.
 @click.option("--reset", is_flag=True, help="Take this machine's time for right: codes become "
               "void, and who had to wait for tomorrow waits a day from now.")
 @oo.folder
-@oo.as_json
-@oo.quiet
-def clock(reset, folder, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def clock(reset: bool, folder: str | None, as_json: bool) -> None:
     """Compare this machine's clock with the latest time in the database.
 
     Time that runs backwards would make codes last longer, so nothing is issued or accepted then.
@@ -174,7 +181,7 @@ def clock(reset, folder, as_json, quiet):
             store.reset_clock()
             home.context.note("otp.clock")
         behind = store.behind()
-    oo.tell(as_json, quiet, {"behind_seconds": behind / 1000}, f"behind by {behind / 1000:.1f} s")
+    oo.tell(as_json, {"behind_seconds": behind / 1000}, f"behind by {behind / 1000:.1f} s")
     if behind > TOLERANCE_MS:
         raise PolicyError("nothing is issued or accepted: set the clock, or give --reset if a "
                           "later time was stored by mistake")

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import sys
-from typing import BinaryIO
+from io import FileIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import UsageError
+from ..regular import open_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..container.stanza import Identity
+    from ..keys.batch import Envelope
+    from ..keys.signing import Signer
+    from ..objects.signing import SignaturePolicy
 
 
-def standard_input() -> BinaryIO:
+def standard_input() -> FileIO:
     """Standard input as unbuffered bytes, whatever Python made of it."""
     if sys.stdin is None:
         raise UsageError("standard input is closed: give a file")
     return open(0, "rb", buffering=0, closefd=False)
 
 
-def standard_output() -> BinaryIO:
+def standard_output() -> FileIO:
     """Standard output as unbuffered bytes; refuses a terminal."""
     if sys.stdout is None:
         raise UsageError("standard output is closed: give --output FILE")
@@ -24,10 +34,13 @@ def standard_output() -> BinaryIO:
     return open(1, "wb", buffering=0, closefd=False)
 
 
-def encrypt_pipe(source, target, envelope, method, *, force, force_scopes, signer=None) -> None:
+def encrypt_pipe(
+    source: str, target: str, envelope: Envelope, method: int | None, *, force: bool,
+    force_scopes: bool, signer: Signer | None = None,
+) -> None:
     """A pipe on one side or both: one pass, bounded memory."""
     from ..objects.atomic import AtomicFile
-    from ..objects.buffers import FileSink, open_regular
+    from ..objects.buffers import FileSink
     from ..objects.drivers import encode_stream
     from ..objects.encoder import Encoder
     from ..objects.files import scope_check
@@ -62,7 +75,10 @@ def _spool(file: BinaryIO) -> BinaryIO:
     return spooled
 
 
-def decrypt_pipe(source, target, identities, part, policy, *, force) -> None:
+def decrypt_pipe(
+    source: str, target: str, identities: Sequence[Identity], part: str, policy: SignaturePolicy,
+    *, force: bool,
+) -> None:
     """To standard output chunks go as they are authenticated; a later failure is told by
     the exit status. A signature is verified before the first one goes, and each piece of what was
     signed before a byte of it goes: what comes from a pipe is in a file of its own by then."""

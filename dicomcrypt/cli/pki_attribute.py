@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import datetime
+
 import click
 
+from ..errors import PolicyError
 from . import options as opt
 from . import pki_options as pko
 
@@ -32,13 +36,16 @@ Examples:
 @click.option("--may", "permissions", multiple=True, type=click.Choice(ACTIONS[:6]),
               help="Something that the holder may do; repeatable.")
 @pko.dates
-@click.option("-o", "--output", required=True, metavar="FILE")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where it goes.")
 @opt.passphrase
 @opt.force
-@pko.as_json
-@pko.quiet
-def issue(holder, folder, roles, permissions, begin, end, days, output, ask, passphrase_file,
-          force, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def issue(
+    holder: str, folder: str, roles: tuple[str, ...], permissions: tuple[str, ...],
+    begin: datetime | None, end: datetime | None, days: int | None, output: str, ask: bool,
+    passphrase_file: str | None, force: bool, as_json: bool,
+) -> None:
     """Issue an attribute certificate for the holder of a certificate.
 
     CERT is one of this authority's, or leads to a root of section [trust] of the configuration.
@@ -58,7 +65,7 @@ def issue(holder, folder, roles, permissions, begin, end, days, output, ask, pas
         )
     if as_json:
         print_json({"attribute_certificate": output, **made.as_json()})
-    elif not quiet:
+    else:
         say(f"attribute certificate: {output} (serial {made.serial:x}, until {made.end:%Y-%m-%d})")
 
 
@@ -67,8 +74,8 @@ Examples:
   dicomcrypt pki attribute show anna.attr
 """)
 @click.argument("file", metavar="FILE")
-@pko.as_json
-def show(file, as_json):
+@opt.as_json
+def show(file: str, as_json: bool) -> None:
     """Show an attribute certificate. Nothing is verified."""
     from ..pki import attributes
     from .console import print_json, print_table
@@ -90,14 +97,16 @@ Examples:
 @click.argument("file", metavar="FILE")
 @click.option("--holder", required=True, metavar="CERT", help="Whose it is to be.")
 @pko.trust
-@pko.as_json
-@pko.quiet
-@click.pass_context
-def verify(context, file, holder, roots, intermediates, crls, require_crl, moment, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def verify(
+    file: str, holder: str, roots: tuple[str, ...], intermediates: tuple[str, ...],
+    crls: tuple[str, ...], require_crl: bool, moment: datetime | None, as_json: bool,
+) -> None:
     """Say whether an attribute certificate is taken: holder, signature, issuer, dates, lists."""
     from ..errors import CertificateRefusedError
     from ..pki import attributes, files
-    from .console import complain, print_json, say
+    from .console import print_json, say
 
     trust = pko.load_trust(roots, intermediates, crls, require_crl)
     try:
@@ -106,14 +115,10 @@ def verify(context, file, holder, roots, intermediates, crls, require_crl, momen
         checked = attributes.check(found, certificate, trust, moment=pko.utc(moment),
                                    intermediates=between)
     except CertificateRefusedError as error:
-        if as_json:
-            print_json({"valid": False, "reason": error.reason, "sentence": str(error)})
-        else:
-            complain(str(error))
-        context.exit(error.exit_status)
+        pko.tell_refused(error, as_json)
     if as_json:
         print_json({"valid": True, "reason": None, "remarks": checked.remarks, **found.as_json()})
-    elif not quiet:
+    else:
         told = [*(f"role {role}" for role in found.roles), *(f"may {p}" for p in found.permissions)]
         say(f"attribute certificate {found.serial:x} is taken: {', '.join(told)}, "
             f"until {found.end:%Y-%m-%d}")
@@ -132,11 +137,13 @@ Examples:
 @click.option("--attribute", "attribute_files", multiple=True, metavar="FILE",
               help="Attribute certificate; repeatable.")
 @pko.trust
-@pko.as_json
-@pko.quiet
-@click.pass_context
-def may(context, certificate, action, attribute_files, roots, intermediates, crls, require_crl,
-        moment, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def may(
+    certificate: str, action: str, attribute_files: tuple[str, ...],
+    roots: tuple[str, ...], intermediates: tuple[str, ...], crls: tuple[str, ...],
+    require_crl: bool, moment: datetime | None, as_json: bool,
+) -> None:
     """Say whether a certificate's holder may do something. Exit status 5 if not."""
     from ..pki import attributes, files, rights
     from .console import complain, print_json, say
@@ -153,10 +160,10 @@ def may(context, certificate, action, attribute_files, roots, intermediates, crl
                     "remarks": decision.remarks})
     elif not decision:
         complain(decision.sentence)
-    elif not quiet:
+    else:
         say(decision.sentence)
-    if not as_json and not quiet:
+    if not as_json:
         for remark in decision.remarks:
             say(f"remark: {remark}")
     if not decision:
-        context.exit(5)
+        sys.exit(PolicyError.exit_status)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
 from . import options as opt
+from . import outputs
 from . import pki_options as pko
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 @click.command(epilog="""\b
@@ -26,13 +33,18 @@ Examples:
               help="Kind of the keys.")
 @click.option("--root-passphrase-file", metavar="FILE",
               help="A passphrase of its own for the root's key.")
-@click.option("--root-years", type=click.IntRange(1, 50), default=20, show_default=True)
-@click.option("--issuing-years", type=click.IntRange(1, 50), default=10, show_default=True)
+@click.option("--root-years", type=click.IntRange(1, 50), default=20, show_default=True,
+              help="How long the root's certificate is valid.")
+@click.option("--issuing-years", type=click.IntRange(1, 50), default=10, show_default=True,
+              help="How long those of the issuing and the attribute authority are.")
 @click.option("--crl-url", metavar="URL", help="Where certificates say the revocation list is.")
 @opt.passphrase
-@pko.as_json
-def init(folder, organisation, kind, root_passphrase_file, root_years, issuing_years, crl_url,
-         ask, passphrase_file, as_json):
+@opt.as_json
+@opt.hushed
+def init(
+    folder: str, organisation: str, kind: str, root_passphrase_file: str | None, root_years: int,
+    issuing_years: int, crl_url: str | None, ask: bool, passphrase_file: str | None, as_json: bool,
+) -> None:
     """Make an authority: a root, an issuing and an attribute authority, and their database.
 
     The keys are encrypted. Take a copy of the folder, and take root.key away once it is copied:
@@ -41,10 +53,10 @@ def init(folder, organisation, kind, root_passphrase_file, root_years, issuing_y
     from ..pki.authority import Authority
     from .console import print_json, say
 
-    words = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=True)
+    words = opt.needed_passphrase(ask, passphrase_file, confirm=True)
     root_words = opt.read_passphrase(False, root_passphrase_file, confirm=False)
     with Authority.create(
-        folder, organisation=organisation, passphrase=words or "", root_passphrase=root_words,
+        folder, organisation=organisation, passphrase=words, root_passphrase=root_words,
         kind=kind, root_years=root_years, issuing_years=issuing_years, crl_url=crl_url,
     ) as authority:
         facts = {"folder": folder, "type": kind, "root": str(authority.folder / "root.crt"),
@@ -78,10 +90,15 @@ Examples:
 @click.option("--chain", is_flag=True, help="Write the issuing authority's certificate too.")
 @opt.passphrase
 @opt.force
-@pko.as_json
-@pko.quiet
-def issue(request_file, folder, uses, role, name, first_name, organisation, department, email,
-          dns, ip, begin, end, days, output, chain, ask, passphrase_file, force, as_json, quiet):
+@opt.as_json
+@opt.quiet
+def issue(
+    request_file: str, folder: str, uses: tuple[str, ...], role: str | None, name: str | None,
+    first_name: str | None, organisation: str | None, department: str | None, email: str | None,
+    dns: tuple[str, ...], ip: tuple[str, ...], begin: datetime | None, end: datetime | None,
+    days: int | None, output: str | None, chain: bool, ask: bool, passphrase_file: str | None,
+    force: bool, as_json: bool, quiet: bool,
+) -> None:
     """Issue a certificate for a request.
 
     Names and e-mail address are taken from the request, unless an option says otherwise: check
@@ -97,7 +114,7 @@ def issue(request_file, folder, uses, role, name, first_name, organisation, depa
     fields = {key: asked.get(key, "") if value is None else value for key, value in told.items()}
     subject = names.Subject(**fields, role=None if role is None else names.Role(role))
     target = output or str(Path(request_file).with_suffix(".crt"))
-    pko.not_there(target, force)
+    outputs.not_there(target, force)
     begin, end = pko.span(begin, end, days)
     public = found.public_key() if hasattr(found, "public_key") else found
     with Authority(folder) as authority:
@@ -110,7 +127,7 @@ def issue(request_file, folder, uses, role, name, first_name, organisation, depa
     _told(made, target, as_json, quiet, asked, others)
 
 
-def _asked(found) -> tuple[dict, list[str]]:
+def _asked(found: Any) -> tuple[dict[str, Any], list[str]]:
     """Return what a request says of its holder, and what else it asks for."""
     from cryptography import x509
 
@@ -133,10 +150,10 @@ def _asked(found) -> tuple[dict, list[str]]:
     return asked, others
 
 
-def _hosts(dns, ip) -> list:
+def _hosts(dns: Sequence[str], ip: Sequence[str]) -> list[x509.GeneralName]:
     from cryptography import x509
 
-    found: list = []
+    found: list[x509.GeneralName] = []
     for name in dns:
         if not name.isascii() or not name.strip(".") or len(name) > 253 or " " in name:
             raise UsageError(f"{name!r} is no DNS name: write it in ASCII, as xn--...")
@@ -149,7 +166,10 @@ def _hosts(dns, ip) -> list:
     return found
 
 
-def _told(made, target, as_json, quiet, asked=None, others=()) -> None:
+def _told(
+    made: x509.Certificate, target: str, as_json: bool, quiet: bool,
+    asked: dict[str, Any] | None = None, others: Sequence[str] = (),
+) -> None:
     from ..pki import names
     from .console import print_json, print_table, say
 
@@ -180,13 +200,16 @@ Examples:
 @click.option("--request", "request_file", metavar="REQUEST",
               help="Of a new key; by default the certificate is for the old one.")
 @pko.dates
-@click.option("-o", "--output", required=True, metavar="FILE")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where it goes.")
 @opt.passphrase
 @opt.force
-@pko.as_json
-@pko.quiet
-def renew(serial, folder, request_file, begin, end, days, output, ask, passphrase_file, force,
-          as_json, quiet):
+@opt.as_json
+@opt.quiet
+def renew(
+    serial: int, folder: str, request_file: str | None, begin: datetime | None,
+    end: datetime | None, days: int | None, output: str, ask: bool, passphrase_file: str | None,
+    force: bool, as_json: bool, quiet: bool,
+) -> None:
     """Issue a certificate again: same holder, role and use, new dates, and a new key if one is
     given.
 
@@ -199,7 +222,7 @@ def renew(serial, folder, request_file, begin, end, days, output, ask, passphras
     if request_file is not None:
         found = files.load_request(request_file)
         public = found.public_key() if hasattr(found, "public_key") else found
-    pko.not_there(output, force)
+    outputs.not_there(output, force)
     begin, end = pko.span(begin, end, days)
     with Authority(folder) as authority, pko.delivered(
         output, lambda c: files.pem([c]), force=force
@@ -224,13 +247,16 @@ cessationOfOperation, certificateHold, privilegeWithdrawn, aACompromise.
 """)
 @click.argument("serial", type=pko.Serial())
 @pko.ca
-@click.option("--reason", default="unspecified", show_default=True, metavar="REASON")
+@click.option("--reason", default="unspecified", show_default=True, metavar="REASON",
+              help="Why, by one of the words below.")
 @click.option("--all-of-key", is_flag=True,
               help="Revoke all other certificates of the same key too.")
 @click.option("--release", is_flag=True, help="Take it from hold.")
-@pko.as_json
-@pko.quiet
-def revoke(serial, folder, reason, all_of_key, release, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def revoke(
+    serial: int, folder: str, reason: str, all_of_key: bool, release: bool, as_json: bool,
+) -> None:
     """Revoke a certificate or an attribute certificate, or put it on hold.
 
     It is told to others by the next list: run `dicomcrypt pki crl` after it. Who has a key can use
@@ -254,15 +280,13 @@ def revoke(serial, folder, reason, all_of_key, release, as_json, quiet):
         print_json({**rows[0], "also": [row["serial"] for row in rows[1:]], "same_key": left})
         return
     for row in rows:
-        if not quiet:
-            say(f"certificate {row['serial']}: {row['status']}"
-                f"{'' if release else f' ({reason})'}")
+        say(f"certificate {row['serial']}: {row['status']}"
+            f"{'' if release else f' ({reason})'}")
     for other in left:
         complain(f"certificate {other} is of the same key and still valid: revoke it too, or all "
                  "with --all-of-key")
     for issuer in dict.fromkeys(row["issuer"] for row in rows):
-        if not quiet:
-            say(f"make the next list with `dicomcrypt pki crl --ca {folder} --issuer {issuer}`")
+        say(f"make the next list with `dicomcrypt pki crl --ca {folder} --issuer {issuer}`")
 
 
 @click.command(epilog="""\b
@@ -280,9 +304,12 @@ Examples:
 @opt.passphrase
 @click.option("-f", "--force", is_flag=True, help="Overwrite what exists; go on from a list that "
               "is newer than the database.")
-@pko.as_json
-@pko.quiet
-def crl(folder, issuer, days, output, ask, passphrase_file, force, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def crl(
+    folder: str, issuer: str, days: int, output: str | None, ask: bool, passphrase_file: str | None,
+    force: bool, as_json: bool,
+) -> None:
     """Sign the next list of revoked certificates: complete, its number growing.
 
     If the list in FOLDER is newer than the database, as when that was restored from an old copy,
@@ -295,17 +322,17 @@ def crl(folder, issuer, days, output, ask, passphrase_file, force, as_json, quie
     from .console import print_json, say
 
     if output is not None:
-        pko.not_there(output, force)
+        outputs.not_there(output, force)
     with Authority(folder) as authority:
         made = authority.make_crl(issuer, pko.asker(ask, passphrase_file), days=days, force=force)
         path = str(authority.folder / f"{issuer}.crl")
     if output is not None:
-        pko.write_public(output, made.public_bytes(Encoding.PEM), force=force)
+        outputs.write_public(output, made.public_bytes(Encoding.PEM), force=force)
     number = made.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     if as_json:
         print_json({"list": output or path, "number": number, "revoked": len(made),
                     "next": f"{made.next_update_utc:%Y-%m-%dT%H:%M:%SZ}"})
-    elif not quiet:
+    else:
         say(f"list: {output or path} (number {number}, {len(made)} revoked, good until "
             f"{made.next_update_utc:%Y-%m-%d})")
 
@@ -318,10 +345,13 @@ Examples:
 """)
 @click.argument("text", required=False)
 @pko.ca
-@click.option("--status", type=click.Choice(["valid", "expired", "hold", "revoked"]))
+@click.option("--status", type=click.Choice(["valid", "expired", "hold", "revoked"]),
+              help="Only what is so now.")
 @pko.role
-@pko.as_json
-def list_command(text, folder, status, role, as_json):
+@opt.as_json
+def list_command(
+    text: str | None, folder: str, status: str | None, role: str | None, as_json: bool,
+) -> None:
     """List what the authority has issued; TEXT is looked for in names, addresses and serials."""
     from ..pki.authority import Authority
     from .console import print_json, print_table, say

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import DirectoryError, UsageError
-from ..regular import open_regular
 from . import options as opt
+from . import outputs
+from . import pki_options as pko
 
 if TYPE_CHECKING:
     from ..pki.directory import Directories, Scan
@@ -29,10 +31,7 @@ _looking = opt.shared(
                  metavar="SECONDS", help="How long all directories together may take."),
     click.option("--no-cache", is_flag=True, help="Ask, whatever was answered before."),
 )
-_style = opt.shared(
-    click.option("--json", "as_json", is_flag=True, help="Machine-readable output."),
-    click.option("-q", "--quiet", is_flag=True, help="No table."),
-)
+_style = opt.shared(opt.as_json, opt.quiet)
 
 
 @click.command(epilog="""\b
@@ -45,15 +44,18 @@ Examples:
 """)
 @click.option("--email", metavar="ADDRESS", help="By e-mail address.")
 @click.option("--name", metavar="NAME", help="By common name, or first and last name.")
-@click.option("--serial", metavar="HEX", help="By serial number, with --issuer.")
+@click.option("--serial", type=pko.Serial(), metavar="HEX", help="By serial number, with --issuer.")
 @click.option("--issuer", metavar="FILE", help="The certificate of the issuer of --serial.")
 @click.option("-o", "--output", metavar="FILE.pem", help="Where the certificates go.")
 @_where
 @_looking
 @opt.force
 @_style
-def find(email, name, serial, issuer, output, url, base, ca, start_tls, timeout, deadline,
-         no_cache, force, as_json, quiet):
+def find(
+    email: str | None, name: str | None, serial: int | None, issuer: str | None, output: str | None,
+    url: str | None, base: str | None, ca: str | None, start_tls: bool, timeout: float,
+    deadline: float, no_cache: bool, force: bool, as_json: bool, quiet: bool,
+) -> None:
     """Find certificates in directories, and show what each directory said.
 
     A certificate is not trusted for being in a directory: `dicomcrypt pki verify` checks it.
@@ -66,10 +68,10 @@ def find(email, name, serial, issuer, output, url, base, ca, start_tls, timeout,
         raise UsageError("--serial and --issuer go together")
     if email is not None:
         query = queries.by_email(email)
-    elif name is not None:
-        query = queries.by_name(name)
+    elif serial is not None and issuer is not None:
+        query = queries.by_serial(_read(issuer, crl=False).subject, serial)
     else:
-        query = queries.by_serial(_read(issuer, "certificate").subject, _serial(serial))
+        query = queries.by_name(name or "")
     directories = _directories(url, base, ca, start_tls, timeout, deadline, no_cache)
     scan = directories.scan(query)
     certificates = scan.found
@@ -92,8 +94,10 @@ Examples:
 @_where
 @_looking
 @_style
-def fetch(output, allow_stale, url, base, ca, start_tls, timeout, deadline, no_cache, as_json,
-          quiet):
+def fetch(
+    output: str | None, allow_stale: bool, url: str | None, base: str | None, ca: str | None,
+    start_tls: bool, timeout: float, deadline: float, no_cache: bool, as_json: bool, quiet: bool,
+) -> None:
     """Fetch the certificates of authorities and the revocation lists (CRLs) of all directories.
 
     Nothing of it is trusted for being there: roots of trust are chosen by hand, and CRLs count
@@ -136,24 +140,28 @@ Examples:
 @click.option("--password-file", metavar="FILE", help="The password is its first line.")
 @_where
 @_style
-def publish(file, to, bind_dn, password_file, url, base, ca, start_tls, timeout, as_json, quiet):
+def publish(
+    file: str, to: str | None, bind_dn: str | None, password_file: str | None, url: str | None,
+    base: str | None, ca: str | None, start_tls: bool, timeout: float, as_json: bool, quiet: bool,
+) -> None:
     """Publish a certificate or a revocation list (CRL), PEM or DER, to a directory.
 
     It needs a log-in, which goes over TLS only. Doing it twice does no harm.
     """
     from ..pki import directory_publish
-    from ..pki.directory import Cache, Directory, cache_path, configured
+    from ..pki.directory import Directory, configured
+    from ..pki.directory_cache import Cache, cache_path
 
-    if (to is None) == (url is None):
-        raise UsageError("give one of --to and --directory")
-    if to is not None:
+    if to is not None and url is None:
         if base or ca or start_tls or bind_dn or password_file:
             raise UsageError("--to takes all settings from the configuration")
         target = configured(use_cache=False).named(to)
-    else:
+    elif url is not None and to is None:
         target = Directory(url, url, base or "", ca=ca, start_tls=start_tls,
                            timeout=timeout, bind_dn=bind_dn, password_file=password_file)
-    value = _read(file, None)
+    else:
+        raise UsageError("give one of --to and --directory")
+    value = _read(file)
     put = directory_publish.publish_crl if hasattr(value, "next_update_utc") \
         else directory_publish.publish_certificate
     try:
@@ -176,7 +184,8 @@ def _directories(
     deadline: float, no_cache: bool,
 ) -> Directories:
     """The directory of the options, or those of the configuration."""
-    from ..pki.directory import Cache, Directories, Directory, cache_path, configured
+    from ..pki.directory import Directories, Directory, configured
+    from ..pki.directory_cache import Cache, cache_path
 
     if url is None:
         if base or ca or start_tls:
@@ -236,45 +245,31 @@ def _digest(value: Any, count: int = 16) -> str:
     return hashlib.sha256(encode(value)).hexdigest()[:count]
 
 
-def _serial(text: str) -> int:
-    try:
-        return int(text.replace(":", ""), 16)
-    except ValueError:
-        raise UsageError(f"{text!r} is no serial number in hexadecimal") from None
-
-
-def _read(path: str, kind: str | None) -> Any:
-    """Read a certificate or a CRL, PEM or DER; kind None takes both."""
+def _read(path: str, *, crl: bool = True) -> Any:
+    """Read a certificate, PEM or DER; or a revocation list, if that is taken."""
     from cryptography import x509
 
-    try:
-        with open(open_regular(path), "rb") as file:
-            data = file.read((1 << 24) + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {path!r}: {(error.strerror or '').lower()}") from None
-    if len(data) > 1 << 24:
-        raise UsageError(f"{path!r} is too large")
+    from ..pki import files
+
+    data = files.read(path, "certificate", files.MAX_CRL_FILE)
     pem = b"-----BEGIN " in data
-    readers = [x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate]
-    if kind is None:
+    readers: list[Callable[[bytes], Any]] = [
+        x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate]
+    if crl:
         readers.append(x509.load_pem_x509_crl if pem else x509.load_der_x509_crl)
     for reader in readers:
         try:
             return reader(data)
         except ValueError:
             continue
-    raise UsageError(f"{path!r} is not a certificate{'' if kind else ' or a revocation list'}")
+    raise UsageError(f"{path!r} is not a certificate{' or a revocation list' if crl else ''}")
 
 
 def _write(path: Path, values: list[Any], force: bool) -> str:
     """Write certificates or CRLs in PEM."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from ..objects.atomic import AtomicFile, default_mode
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    with AtomicFile(path, force=force) as file:
-        for value in values:
-            file.raw.write(value.public_bytes(Encoding.PEM))
-        file.commit(mode=default_mode())
+    outputs.write_public(path, b"".join(value.public_bytes(Encoding.PEM) for value in values),
+                         force=force)
     return str(path)

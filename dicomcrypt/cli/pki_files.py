@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import CertificateRefusedError, NoIdentityError, UsageError
 from . import options as opt
+from . import outputs
 from . import pki_options as pko
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 @click.command(epilog="""\b
@@ -29,9 +36,13 @@ Examples:
 @opt.passphrase
 @click.option("--no-passphrase", is_flag=True, help="Leave the key unencrypted.")
 @opt.force
-@pko.as_json
-def request(output, kind, name, first_name, organisation, department, email, role, ask,
-            passphrase_file, no_passphrase, force, as_json):
+@opt.as_json
+@opt.hushed
+def request(
+    output: str, kind: str, name: str | None, first_name: str | None, organisation: str | None,
+    department: str | None, email: str | None, role: str | None, ask: bool,
+    passphrase_file: str | None, no_passphrase: bool, force: bool, as_json: bool,
+) -> None:
     """Make a key, and a request for a certificate of it. The authority decides what it grants."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -47,10 +58,10 @@ def request(output, kind, name, first_name, organisation, department, email, rol
                             email or "", names.Role(role) if role else None)
     words = None
     if not no_passphrase:
-        words = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=True)
+        words = opt.needed_passphrase(ask, passphrase_file, confirm=True)
     signing = kind in profiles.SIGNING_KINDS
     target = f"{output}.csr" if signing else f"{output}.pub.pem"
-    pko.not_there(target, force)
+    outputs.not_there(target, force)
     key = profiles.generate(kind)
     profiles.require_kind(key.public_key())
     if signing:
@@ -59,7 +70,7 @@ def request(output, kind, name, first_name, organisation, department, email, rol
     else:
         made = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     write_private(f"{output}.key", sealing.private_pem(key, words), force=force)
-    pko.write_public(target, made, force=force)
+    outputs.write_public(target, made, force=force)
     facts = {"key": f"{output}.key", "request": target, "type": kind, "sealed": words is not None}
     if as_json:
         print_json(facts)
@@ -75,8 +86,8 @@ Examples:
   dicomcrypt pki show ca/issuing.crl --json
 """)
 @click.argument("file", metavar="FILE")
-@pko.as_json
-def show(file, as_json):
+@opt.as_json
+def show(file: str, as_json: bool) -> None:
     """Show a certificate, a request or a revocation list, PEM or DER. Nothing is verified."""
     from ..pki import files
     from .console import print_json, print_table
@@ -92,11 +103,11 @@ def show(file, as_json):
         print_table(rows, ("", file))
 
 
-def _shown(value) -> str:
+def _shown(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _look(data: bytes, name: str) -> list[dict]:
+def _look(data: bytes, name: str) -> list[dict[str, Any]]:
     """Return what a file of certificates, of a request or of lists says."""
     from ..pki import files, names
 
@@ -111,16 +122,14 @@ def _look(data: bytes, name: str) -> list[dict]:
     try:
         return [names.facts(c).as_json() for c in files.parse_certificates(data, where)]
     except CertificateRefusedError as error:
-        for other in (lambda: [_crl_facts(c) for c in files.parse_crls(data, where)],
-                      lambda: [_request_facts(name)]):
-            try:
-                return other()
-            except (CertificateRefusedError, UsageError):
-                continue
+        with contextlib.suppress(CertificateRefusedError, UsageError):
+            return [_crl_facts(crl) for crl in files.parse_crls(data, where)]
+        with contextlib.suppress(CertificateRefusedError, UsageError):
+            return [_request_facts(name)]
         raise error from None
 
 
-def _request_facts(name: str) -> dict:
+def _request_facts(name: str) -> dict[str, Any]:
     from ..pki import files, names
     from ..pki.profiles import key_name
 
@@ -136,7 +145,7 @@ def _request_facts(name: str) -> dict:
             "subject": found.subject.rfc4514_string(), "key": key_name(found.public_key())}
 
 
-def _crl_facts(crl) -> dict:
+def _crl_facts(crl: x509.CertificateRevocationList) -> dict[str, Any]:
     from cryptography import x509
 
     number = [e.value.crl_number for e in crl.extensions if isinstance(e.value, x509.CRLNumber)]
@@ -164,18 +173,19 @@ Exit status: 0 it is taken, 5 it is refused, 4 it is malformed; and a sentence s
               type=click.Choice(["encrypt", "decrypt", "sign", "verify-signature", "tls-server",
                                  "tls-client", "any"]), help="What it is to be used for.")
 @pko.role
-@pko.as_json
-@pko.quiet
-@click.pass_context
-def verify(context, certificate, roots, intermediates, crls, require_crl, moment, purpose, role,
-           as_json, quiet):
+@opt.as_json
+@opt.hushed
+def verify(
+    certificate: str, roots: tuple[str, ...], intermediates: tuple[str, ...], crls: tuple[str, ...],
+    require_crl: bool, moment: datetime | None, purpose: str, role: str | None, as_json: bool,
+) -> None:
     """Say whether a certificate is taken: chain, dates, usage, issuer, revocation, role.
 
     Other certificates in CERT's file are taken for those between.
     """
     from ..pki import files, names
     from ..pki.checking import check_certificate
-    from .console import complain, print_json, say
+    from .console import print_json, say
 
     trust = pko.load_trust(roots, intermediates, crls, require_crl)
     try:
@@ -183,11 +193,7 @@ def verify(context, certificate, roots, intermediates, crls, require_crl, moment
         checked = check_certificate(leaf, trust, purpose=purpose, role=role,
                                     moment=pko.utc(moment), intermediates=between)
     except CertificateRefusedError as error:
-        if as_json:
-            print_json({"valid": False, "reason": error.reason, "sentence": str(error)})
-        else:
-            complain(str(error))
-        context.exit(error.exit_status)
+        pko.tell_refused(error, as_json)
     if as_json:
         print_json({
             "valid": True, "reason": None, "sentence": checked.sentence,
@@ -196,7 +202,7 @@ def verify(context, certificate, roots, intermediates, crls, require_crl, moment
             "path": [c.subject.rfc4514_string() for c in checked.path],
             "certificate": names.facts(leaf).as_json(),
         })  # fmt: skip
-    elif not quiet:
+    else:
         say(checked.sentence)
         for remark in checked.remarks:
             say(f"remark: {remark}")
@@ -210,9 +216,11 @@ Examples:
 @click.argument("key", metavar="KEY")
 @click.argument("certificate", metavar="CERT")
 @opt.passphrase
-@pko.as_json
-@pko.quiet
-def match(key, certificate, ask, passphrase_file, as_json, quiet):
+@opt.as_json
+@opt.hushed
+def match(
+    key: str, certificate: str, ask: bool, passphrase_file: str | None, as_json: bool,
+) -> None:
     """Say whether a private key is that of a certificate. Exit status 3 if it is not."""
     from ..pki import files, names
     from ..pki.gate import matches
@@ -226,7 +234,7 @@ def match(key, certificate, ask, passphrase_file, as_json, quiet):
     if not same:
         raise NoIdentityError(f"key {key!r} is not that of certificate {names.label(found)}: "
                               "use the two that were made together")
-    if not as_json and not quiet:
+    if not as_json:
         say(f"key {key} is that of certificate {names.label(found)}")
 
 
@@ -239,17 +247,19 @@ Examples:
 """)
 @click.argument("certificate", metavar="CERT")
 @click.option("--format", "form", type=click.Choice(["p12", "pem", "der", "chain"]), default="p12",
-              show_default=True)
+              show_default=True, help="p12 holds the key too; chain: PEM with all above.")
 @click.option("--key", metavar="FILE", help="The private key, for PKCS#12.")
 @click.option("--chain", multiple=True, metavar="FILE", help="Certificates above; repeatable.")
-@click.option("-o", "--output", required=True, metavar="FILE")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where it goes.")
 @opt.passphrase
 @click.option("--p12-passphrase-file", metavar="FILE",
               help="The passphrase of the PKCS#12 file; by default it is asked for.")
 @opt.force
-@pko.quiet
-def export(certificate, form, key, chain, output, ask, passphrase_file, p12_passphrase_file, force,
-           quiet):
+@opt.hushed
+def export(
+    certificate: str, form: str, key: str | None, chain: tuple[str, ...], output: str, ask: bool,
+    passphrase_file: str | None, p12_passphrase_file: str | None, force: bool,
+) -> None:
     """Write a certificate for other programs: PKCS#12 with its key, PEM, DER, or the chain.
 
     The chain is what is in CERT's file behind it (`pki issue --chain`), and --chain.
@@ -270,11 +280,9 @@ def export(certificate, form, key, chain, output, ask, passphrase_file, p12_pass
         secret = files.load_private_key(key, pko.asker(ask, passphrase_file))
         if not matches(secret, found):
             raise NoIdentityError(f"key {key!r} is not that of certificate {names.label(found)}")
-        words = opt.read_passphrase(
-            p12_passphrase_file is None, p12_passphrase_file, confirm=True
-        )
+        words = opt.needed_passphrase(False, p12_passphrase_file, confirm=True)
         data = sealing.pkcs12(
-            found.subject.rfc4514_string().encode(), secret, found, above, words or ""
+            found.subject.rfc4514_string().encode(), secret, found, above, words
         )
         write_private(output, data, force=force)
     else:
@@ -283,6 +291,5 @@ def export(certificate, form, key, chain, output, ask, passphrase_file, p12_pass
         data = found.public_bytes(Encoding.DER) if form == "der" else files.pem(
             [found, *(above if form == "chain" else [])]
         )
-        pko.write_public(output, data, force=force)
-    if not quiet:
-        say(f"{output}{' (secret: it holds the key)' if form == 'p12' else ''}")
+        outputs.write_public(output, data, force=force)
+    say(f"{output}{' (secret: it holds the key)' if form == 'p12' else ''}")

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
+import functools
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ..errors import UsageError
+from ..errors import CertificateRefusedError, UsageError
 from . import options as opt
 
 ROLES = ["physician", "pharmacist", "patient", "hospital", "insurance", "application"]
 _DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
 
-class Serial(click.ParamType):
+if TYPE_CHECKING:
+    from ..pki.checking import Trust
+
+    # Older versions of click have it without parameters.
+    _SerialType = click.ParamType[int, str | int]
+else:
+    _SerialType = click.ParamType
+
+
+class Serial(_SerialType):
     """A serial number in hexadecimal, as openssl and `pki list` print it."""
 
     name = "SERIAL"
 
-    def convert(self, value, param, context):
+    def convert(
+        self, value: str | int, param: click.Parameter | None, context: click.Context | None
+    ) -> int:
         if isinstance(value, int):
             return value
         digits = value.replace(":", "").removeprefix("0x")
@@ -31,8 +44,6 @@ class Serial(click.ParamType):
         self.fail(f"{value!r} is no serial number in hexadecimal", param, context)
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="Only failures.")
 ca = click.option("--ca", "folder", required=True, metavar="FOLDER", help="The authority's folder.")
 role = click.option("--role", type=click.Choice(ROLES), help="What the holder is.")
 dates = opt.shared(
@@ -44,10 +55,10 @@ dates = opt.shared(
 )
 holder = opt.shared(
     click.option("--name", metavar="TEXT", help="Surname, or the name of what is no person."),
-    click.option("--first-name", metavar="TEXT"),
-    click.option("--organisation", metavar="TEXT"),
-    click.option("--department", metavar="TEXT"),
-    click.option("--email", metavar="ADDRESS"),
+    click.option("--first-name", metavar="TEXT", help="Of a person."),
+    click.option("--organisation", metavar="TEXT", help="Where the holder belongs to."),
+    click.option("--department", metavar="TEXT", help="A part of the organisation."),
+    click.option("--email", metavar="ADDRESS", help="By which others find the certificate."),
 )
 sources = opt.shared(
     click.option("--root", "roots", multiple=True, metavar="FILE",
@@ -67,34 +78,35 @@ trust = opt.shared(
 )
 
 
-def utc(moment: datetime.datetime | None) -> datetime.datetime | None:
-    return None if moment is None else moment.replace(tzinfo=datetime.UTC)
+def utc(moment: datetime | None) -> datetime | None:
+    """Return the moment of an option, which is given in UTC."""
+    return None if moment is None else moment.replace(tzinfo=UTC)
 
 
-def span(begin, end, days) -> tuple[datetime.datetime | None, datetime.datetime | None]:
+def span(
+    begin: datetime | None, end: datetime | None, days: int | None
+) -> tuple[datetime | None, datetime | None]:
     """Return begin and end of --begin, --end and --days."""
     begin, end = utc(begin), utc(end)
     if days is None:
         return begin, end
     if end is not None:
         raise UsageError("--end and --days say the same: give one of them")
-    start = begin if begin is not None else datetime.datetime.now(datetime.UTC)
+    start = begin if begin is not None else datetime.now(UTC)
     try:
-        return begin, start + datetime.timedelta(days=days)
+        return begin, start + timedelta(days=days)
     except OverflowError:
         raise UsageError("dates of certificates are of the years 1950 to 9999") from None
 
 
-def asker(ask: bool, passphrase_file: str | None) -> Callable[[], str | None]:
+def asker(ask: bool, passphrase_file: str | None) -> Callable[[], str]:
     """Return what gives a passphrase when one is needed, and asks if no file has it."""
-
-    def give() -> str | None:
-        return opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
-
-    return give
+    return functools.partial(opt.needed_passphrase, ask, passphrase_file, confirm=False)
 
 
-def load_trust(roots, intermediates, crls, require_crl) -> Any:
+def load_trust(
+    roots: Sequence[str], intermediates: Sequence[str], crls: Sequence[str], require_crl: bool
+) -> Trust:
     """Return the trust of the options, or of the configuration if they name no root."""
     from ..pki.checking import Trust
 
@@ -109,13 +121,15 @@ def load_trust(roots, intermediates, crls, require_crl) -> Any:
                  told.require_crl or require_crl)
 
 
-def write_public(path: str, data: bytes, *, force: bool) -> None:
-    """Write a file that everyone may read."""
-    from ..objects.atomic import AtomicFile, default_mode
+def tell_refused(error: CertificateRefusedError, as_json: bool) -> NoReturn:
+    """End a command that was to say whether a certificate is taken: it is not."""
+    from .console import complain, print_json
 
-    with AtomicFile(path, force=force) as file:
-        file.raw.write(data)
-        file.commit(mode=default_mode())
+    if as_json:
+        print_json({"valid": False, "reason": error.reason, "sentence": str(error)})
+    else:
+        complain(str(error))
+    sys.exit(error.exit_status)
 
 
 @contextlib.contextmanager
@@ -135,11 +149,3 @@ def delivered(
 
         yield deliver
         file.commit(mode=default_mode())
-
-
-def not_there(path: str, force: bool) -> None:
-    """Refuse an output that exists before something is made for nothing."""
-    from ..objects.atomic import exists_error
-
-    if os.path.lexists(path) and not force:
-        raise exists_error(path)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ..errors import DicomcryptError, UsageError
 from ..regular import open_regular
-from . import auditing
+from . import auditing, outputs
 from . import options as opt
 
 allow_unknown = click.option(
@@ -27,7 +28,7 @@ Examples:
   dicomcrypt policy sign hospital.json -k officer.key -o hospital.sig
   dicomcrypt policy set hospital.json --signature hospital.sig --signer officer.pem
 """)
-def policy():
+def policy() -> None:
     """Which algorithms may be used: preferred, allowed, decrypt-only, refused.
 
     The presets default, fips and bsi restrict algorithms. They validate nothing: with fips
@@ -42,8 +43,9 @@ Examples:
 """)
 @click.option("--preset", type=click.Choice(["default", "fips", "bsi"]),
               help="A shipped policy instead of the one in force.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def show(preset, as_json):
+@opt.as_json
+@opt.hushed
+def show(preset: str | None, as_json: bool) -> None:
     """Show the policy in force, or a preset.
 
     A preset restricts algorithms; it validates nothing and certifies nothing.
@@ -54,7 +56,7 @@ def show(preset, as_json):
     from .console import print_json, print_table, say
 
     found = shipped(preset) if preset else current()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"algorithm": name, "kind": kind_of(name) or "other",
          "state": weaker(rule.state, ceiling(name)), "min_bits": rule.min_bits,
          "below": rule.below if rule.min_bits else None, "why": rule.why}
@@ -87,9 +89,9 @@ Exit status: 5 if something refused was found.
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--preset", type=click.Choice(["default", "fips", "bsi"]),
               help="Against a shipped policy instead of the one in force.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-@click.option("-q", "--quiet", is_flag=True, help="Only the exit status.")
-def check(files, preset, as_json, quiet):
+@opt.as_json
+@opt.quiet
+def check(files: tuple[str, ...], preset: str | None, as_json: bool, quiet: bool) -> None:
     """Check objects, certificates and public keys against the policy.
 
     Of an object its header is read, without a key: nothing of it is authenticated.
@@ -177,8 +179,8 @@ def _of_certificates(data: bytes) -> list[tuple[str, str, int | None]]:
             certificates = [x509.load_der_x509_certificate(data)]
     except ValueError:
         key = parse_public(data)
-        return [tuple(of_key(key, signs=False)), tuple(of_key(key, signs=True))]
-    return [tuple(named) for c in certificates for named in of_certificate(c)]
+        return [of_key(key, signs=False), of_key(key, signs=True)]
+    return [named for c in certificates for named in of_certificate(c)]
 
 
 @policy.command(epilog="""\b
@@ -195,10 +197,13 @@ Examples:
               help="Where the signature goes; by default FILE.sig.")
 @allow_unknown
 @opt.force
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def sign(file, key, ask, passphrase_file, output, allow_unknown, force, as_json):
+@opt.as_json
+@opt.hushed
+def sign(
+    file: str, key: str, ask: bool, passphrase_file: str | None, output: str | None,
+    allow_unknown: tuple[str, ...], force: bool, as_json: bool,
+) -> None:
     """Sign a policy document, after checking it."""
-    from ..objects.atomic import AtomicFile, default_mode
     from ..policy import document as documents
     from ..policy.signing import load_signer
     from .console import print_json, say
@@ -207,9 +212,7 @@ def sign(file, key, ask, passphrase_file, output, allow_unknown, force, as_json)
     documents.check_names(found, allow_unknown)
     signer = load_signer(key, opt.read_passphrase(ask, passphrase_file, confirm=False))
     target = output or str(Path(file).with_suffix(".sig"))
-    with AtomicFile(target, force=force) as out:
-        out.raw.write(signer.sign(found.signed()))
-        out.commit(mode=default_mode())
+    outputs.write_public(target, signer.sign(found.signed()), force=force)
     facts = {"policy": found.name, "sequence": found.sequence, "signature": target,
              "algorithm": signer.verifier.algorithm, "signer": signer.key_id}
     if as_json:
@@ -234,8 +237,12 @@ its owner says. From then on only policies of that signer with a higher sequence
               help="The signer's certificate or public key, PEM or DER.")
 @click.option("--trust-signer", is_flag=True, help="Pin this signer, where none is pinned yet.")
 @allow_unknown
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def set_(file, signature, signer, trust_signer, allow_unknown, as_json):
+@opt.as_json
+@opt.hushed
+def set_(
+    file: str, signature: str, signer: str, trust_signer: bool, allow_unknown: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Put a signed policy into force.
 
     A policy restricts algorithms; it validates nothing.

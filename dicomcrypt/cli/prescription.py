@@ -19,7 +19,7 @@ COMMANDS = {
     "cancel": "prescription_dispense",
     "history": "prescription_read",
     "register": "prescription_serve",
-    "patient-agent": "prescription_serve:patient_agent",
+    "patient-agent": "prescription_serve",
 }
 
 

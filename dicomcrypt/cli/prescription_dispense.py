@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UsageError
-from . import auditing
+from . import auditing, outputs
 from . import options as opt
 from . import pki_options as pki
 from . import prescription_options as rx
 from .prescription_read import load_opened
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from ..prescription.holders import Holder
+    from ..prescription.opening import Opened, Sources
+    from ..prescription.register import Client, Entry
 
 
 @click.command(epilog="""\b
@@ -40,9 +49,14 @@ that was sent is kept beside it (RECEIPT.statement) until the receipt is there.
 @pki.sources
 @opt.force
 @rx.style
-def dispense(file, key, passphrase_file, identity, identity_passphrase_file, signer,
-             patient_certificate, identity_document, register, tls_identity, tls_passphrase_file,
-             receipt, patient, roots, intermediates, crls, require_crl, force, as_json, quiet):
+def dispense(
+    file: str, key: str | None, passphrase_file: str | None, identity: str | None,
+    identity_passphrase_file: str | None, signer: str | None, patient_certificate: str | None,
+    identity_document: str, register: str | None, tls_identity: str | None,
+    tls_passphrase_file: str | None, receipt: str, patient: str | None, roots: tuple[str, ...],
+    intermediates: tuple[str, ...], crls: tuple[str, ...], require_crl: bool, force: bool,
+    as_json: bool, quiet: bool,
+) -> None:
     """Dispense a prescription, once: check it, have the register note it, make the receipt.
 
     A second try, here or elsewhere, is refused by the register.
@@ -53,7 +67,7 @@ def dispense(file, key, passphrase_file, identity, identity_passphrase_file, sig
     if register is None:
         raise UsageError("dispensing needs the register: give --register HOST:PORT")
     rx.each_its_own(receipt, f"{receipt}.statement", file)
-    pki.not_there(receipt, force)
+    outputs.not_there(receipt, force)
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
     pharmacist, own = rx.load_holders(key, passphrase_file, "sign", "decrypt")
     card = rx.load_patient_card()
@@ -82,14 +96,19 @@ def dispense(file, key, passphrase_file, identity, identity_passphrase_file, sig
     rx.show(opened, as_json=as_json, quiet=quiet, receipt=receipt, register=entry.as_json())
 
 
-def _patient(opened, sources, given, beside):
+def _patient(
+    opened: Opened, sources: Sources, given: Sequence[x509.Certificate], beside: Iterable[Holder]
+) -> x509.Certificate | None:
     """Return the certificate to encrypt the receipt to for the patient, None if there is none.
     beside: who deciphers beside the pharmacist."""
     from ..pki.checking import check_certificate
     from ..pki.names import Role
     from ..prescription.protecting import require_named
 
-    certificate, between = (given[0], given[1:]) if given else (None, ())
+    certificate: x509.Certificate | None = None
+    between: Sequence[x509.Certificate] = ()
+    if given:
+        certificate, between = given[0], given[1:]
     for holder in beside:
         if certificate is None and holder.role is Role.PATIENT:
             certificate, between = holder.certificate, holder.chain
@@ -100,7 +119,7 @@ def _patient(opened, sources, given, beside):
     return certificate
 
 
-def _note(client, opened, pharmacist, path):
+def _note(client: Client, opened: Opened, pharmacist: Holder, path: str) -> Entry:
     """Have the register note a dispensing; a statement that was left by a try before is the one
     that is sent, so that an answer that was lost is given again."""
     from ..errors import PolicyError
@@ -151,8 +170,12 @@ another key cancels as another prescription. With --of this is checked before.
 @rx.register
 @pki.sources
 @rx.style
-def cancel(serial, key, passphrase_file, document, register, tls_identity, tls_passphrase_file,
-           roots, intermediates, crls, require_crl, as_json, quiet):
+def cancel(
+    serial: str, key: str | None, passphrase_file: str | None, document: str | None,
+    register: str | None, tls_identity: str | None, tls_passphrase_file: str | None,
+    roots: tuple[str, ...], intermediates: tuple[str, ...], crls: tuple[str, ...],
+    require_crl: bool, as_json: bool, quiet: bool,
+) -> None:
     """Cancel a prescription, as the doctor who made it, before it is dispensed."""
     from ..prescription.document import is_serial
     from ..prescription.register import cancellation
@@ -175,7 +198,7 @@ def cancel(serial, key, passphrase_file, document, register, tls_identity, tls_p
         say(f"cancelled: {serial}")
 
 
-def _require_of(document, sources, serial, doctor):
+def _require_of(document: bytes, sources: Sources, serial: str, doctor: Holder) -> None:
     """Raise PolicyError unless a signed document is of a serial number and of a doctor's key."""
     from ..errors import PolicyError
     from ..prescription.opening import check_document

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
 
@@ -34,8 +35,12 @@ Examples:
 @click.option("--mail", "keep", metavar="FILE.eml", help="Keep what was sent.")
 @pki.sources
 @rx.style
-def send(file, key, passphrase_file, to, smtp, smtp_ca, smtp_user, smtp_password_file, keep, roots,
-         intermediates, crls, require_crl, as_json, quiet):
+def send(
+    file: str, key: str | None, passphrase_file: str | None, to: str, smtp: str,
+    smtp_ca: str | None, smtp_user: str | None, smtp_password_file: str | None, keep: str | None,
+    roots: tuple[str, ...], intermediates: tuple[str, ...], crls: tuple[str, ...],
+    require_crl: bool, as_json: bool, quiet: bool,
+) -> None:
     """Send a prescription or a receipt as a signed e-mail (S/MIME), over STARTTLS only.
 
     The mail says who sends it to whom; what is in it only its recipient reads.
@@ -81,7 +86,11 @@ Examples:
 @click.option("--for", "recipient", metavar="ADDRESS", help="Only mail that was signed for it.")
 @pki.sources
 @rx.style
-def fetch(maildir, output, recipient, roots, intermediates, crls, require_crl, as_json, quiet):
+def fetch(
+    maildir: str, output: str, recipient: str | None, roots: tuple[str, ...],
+    intermediates: tuple[str, ...], crls: tuple[str, ...], require_crl: bool, as_json: bool,
+    quiet: bool,
+) -> None:
     """Fetch new mail from a mail folder: verify its signature and keep what is attached.
 
     A mail that came before, and a prescription that came before in another mail, is refused.
@@ -93,12 +102,14 @@ def fetch(maildir, output, recipient, roots, intermediates, crls, require_crl, a
 
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
     os.makedirs(output, mode=0o700, exist_ok=True)
-    rows, causes = [], []
+    rows: list[dict[str, Any]] = []
+    causes: list[int] = []
     with auditing.job("prescription.fetch"):
         seen = post.Seen(os.path.join(output, "seen.sqlite"))
         try:
             for mail_path, data in post.new_mails(maildir):
-                row = {"mail": mail_path.name, "state": "refused", "file": None, "checks": []}
+                row: dict[str, Any] = {"mail": mail_path.name, "state": "refused", "file": None,
+                                       "checks": []}
                 try:
                     mail = post.open_mail(data, sources, recipient=recipient)
                     row["checks"] = [text for _, text in mail.checks]

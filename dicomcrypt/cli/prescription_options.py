@@ -52,7 +52,7 @@ register = opt.shared(
     click.option("--tls-passphrase-file", metavar="FILE",
                  help="Take their passphrase from a file's first line."),
 )
-style = opt.shared(pki.as_json, pki.quiet)
+style = opt.shared(opt.as_json, opt.quiet)
 
 
 def load_holder(path: str | None, passphrase_file: str | None, *, purpose: str = "sign") -> Holder:
@@ -97,7 +97,10 @@ def load_patient_card() -> list[Holder]:
     return _card_holders("patient_", "sign", "decrypt") if opt.card_wanted("patient_") else []
 
 
-def load_sources(roots, intermediates, crls, require_crl, *, lasting=False) -> Sources:
+def load_sources(
+    roots: Sequence[str], intermediates: Sequence[str], crls: Sequence[str], require_crl: bool,
+    *, lasting: bool = False,
+) -> Sources:
     """Return what is trusted and the configured directories. lasting: for a process that runs on,
     and reads the files again."""
     from .. import config

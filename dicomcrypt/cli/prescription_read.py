@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from ..errors import UsageError
@@ -9,6 +12,10 @@ from . import auditing
 from . import options as opt
 from . import pki_options as pki
 from . import prescription_options as rx
+
+if TYPE_CHECKING:
+    from ..prescription.holders import Holder
+    from ..prescription.opening import Opened, Sources
 
 
 @click.command("open", epilog="""\b
@@ -33,8 +40,12 @@ signature.
 @pki.sources
 @opt.force
 @rx.style
-def open_command(file, key, passphrase_file, signer, patient_certificate, identity_document, html,
-                 bundle, document, roots, intermediates, crls, require_crl, force, as_json, quiet):
+def open_command(
+    file: str, key: str | None, passphrase_file: str | None, signer: str | None,
+    patient_certificate: str | None, identity_document: str, html: str | None, bundle: str | None,
+    document: str | None, roots: tuple[str, ...], intermediates: tuple[str, ...],
+    crls: tuple[str, ...], require_crl: bool, force: bool, as_json: bool, quiet: bool,
+) -> None:
     """Decipher a prescription and check everything: sender, chain, dates, revocation, role,
     signature, medication list, authorisation. A sentence says what was checked."""
     from ..prescription.rendering import as_html
@@ -45,17 +56,19 @@ def open_command(file, key, passphrase_file, signer, patient_certificate, identi
     with auditing.job("prescription.open"):
         opened = load_opened(file, holder, sources, signer, patient_certificate,
                              identity_document, rx.load_patient_card())
-        contents = ((html, lambda: as_html(opened.prescription).encode()),
-                    (bundle, lambda: opened.prescription.data), (document, lambda: opened.signed))
-        for path, content in contents:
+        for path, content in (
+            (html, as_html(opened.prescription).encode() if html is not None else b""),
+            (bundle, opened.prescription.data), (document, opened.signed),
+        ):
             if path is not None:
-                rx.write(path, content(), force=force)
+                rx.write(path, content, force=force)
     rx.show(opened, as_json=as_json, quiet=quiet)
 
 
 def load_opened(
-    file, holder, sources, signer, patient_certificate, identity_document, card=()
-):
+    file: str, holder: Holder, sources: Sources, signer: str | None,
+    patient_certificate: str | None, identity_document: str, card: Sequence[Holder] = (),
+) -> Opened:
     """Open a prescription's file. card: the patient's, as `rx.load_patient_card` gives it."""
     from ..prescription.opening import is_for, open_prescription
 
@@ -87,8 +100,11 @@ Examples:
               help="The signed document that a receipt must be of.")
 @pki.sources
 @rx.style
-def verify(file, key, passphrase_file, signer, document, roots, intermediates, crls, require_crl,
-           as_json, quiet):
+def verify(
+    file: str, key: str | None, passphrase_file: str | None, signer: str | None,
+    document: str | None, roots: tuple[str, ...], intermediates: tuple[str, ...],
+    crls: tuple[str, ...], require_crl: bool, as_json: bool, quiet: bool,
+) -> None:
     """Verify a doctor's signed document, or a receipt.
 
     A document is judged as of its signing, by the certificates and revocation lists inside: so it
@@ -103,13 +119,12 @@ def verify(file, key, passphrase_file, signer, document, roots, intermediates, c
     doctor = certificates[0] if certificates else None
     data = rx.read_message(file)
     if not envelope.is_envelope(data):
-        opened = check_document(data, sources, doctor=doctor)
-        rx.show(opened, as_json=as_json, quiet=quiet)
+        rx.show(check_document(data, sources, doctor=doctor), as_json=as_json, quiet=quiet)
         return
     if key is None and not opt.card_wanted():
         raise UsageError(f"{file!r} is encrypted: give --key or --card, or open a "
                          "prescription with `prescription open`")
-    opened = None
+    opened: Opened | None = None
     if document is not None:
         opened = check_document(rx.read_message(document), sources, doctor=doctor)
     told = receipts.open_receipt(
@@ -137,8 +152,12 @@ Examples:
 @rx.register
 @pki.sources
 @rx.style
-def history(folder, key, passphrase_file, register, tls_identity, tls_passphrase_file, roots,
-            intermediates, crls, require_crl, as_json, quiet):
+def history(
+    folder: str, key: str | None, passphrase_file: str | None, register: str | None,
+    tls_identity: str | None, tls_passphrase_file: str | None, roots: tuple[str, ...],
+    intermediates: tuple[str, ...], crls: tuple[str, ...], require_crl: bool, as_json: bool,
+    quiet: bool,
+) -> None:
     """List the earlier prescriptions of a folder that a key opens, with their receipts.
 
     With --register its word on each of them stands beside.

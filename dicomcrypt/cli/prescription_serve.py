@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,8 +14,18 @@ from . import options as opt
 from . import pki_options as pki
 from . import prescription_options as rx
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
-@click.group()
+    from ..prescription.holders import Holder
+    from ..prescription.opening import Sources
+
+
+@click.group(epilog="""\b
+Examples:
+  dicomcrypt prescription register serve --listen 127.0.0.1:8443 --database register.sqlite \\
+      --tls-identity register.pem --root root.crt
+""")
 def register() -> None:
     """The register of what was dispensed or cancelled."""
 
@@ -23,16 +35,20 @@ Examples:
   dicomcrypt prescription register serve --listen 127.0.0.1:8443 --database register.sqlite \\
       --tls-identity register.pem --root root.crt
 """)
-@click.option("--listen", default="127.0.0.1:8443", show_default=True, metavar="HOST:PORT")
+@click.option("--listen", default="127.0.0.1:8443", show_default=True, metavar="HOST:PORT",
+              help="Where it is asked.")
 @click.option("--database", required=True, metavar="FILE", help="SQLite, made if it is not there.")
 @click.option("--tls-identity", required=True, metavar="FILE",
               help="Key, certificate and chain for TLS, PEM.")
 @click.option("--tls-passphrase-file", metavar="FILE",
               help="Take their passphrase from a file's first line.")
 @pki.sources
-@pki.quiet
-def serve(listen, database, tls_identity, tls_passphrase_file, roots, intermediates, crls,
-          require_crl, quiet):
+@opt.hushed
+def serve(
+    listen: str, database: str, tls_identity: str, tls_passphrase_file: str | None,
+    roots: tuple[str, ...], intermediates: tuple[str, ...], crls: tuple[str, ...],
+    require_crl: bool,
+) -> None:
     """Answer until interrupted, over TLS 1.3 with certificates on both sides.
 
     It stores hashes of serial numbers and a status, no names. Whoever may dispense or cancel is
@@ -51,7 +67,7 @@ def serve(listen, database, tls_identity, tls_passphrase_file, roots, intermedia
         server.serve()
 
 
-def _gated_context(identity: str, passphrase_file: str | None, sources):
+def _gated_context(identity: str, passphrase_file: str | None, sources: Sources) -> SSLContext:
     """TLS for a service, whose own certificate must be good."""
     from ..pki.gate import own_certificate_gate
     from ..prescription.wire import tls_context
@@ -71,8 +87,8 @@ Examples:
 \b
 It is the patient's, not the doctor's: run it as another user, or on another machine over TLS. It
 shows each prescription, asks, and only then, if --certificate or --card is given, asks for the
-passphrase or PIN of the key. A socket is for its owner alone; let the doctor's user in by group and
-chmod.
+passphrase or PIN of the key. A socket is for its owner alone; let the doctor's user in by group
+and chmod.
 """)
 @rx.key
 @click.option("--listen", required=True, metavar="unix:PATH|HOST:PORT", help="Where it is asked.")
@@ -84,8 +100,11 @@ chmod.
               help="The patient's certificate, if the key's file is to stay closed until then.")
 @click.option("--once", is_flag=True, help="End after one question.")
 @pki.sources
-def patient_agent(key, passphrase_file, listen, tls_identity, tls_passphrase_file, certificate,
-                  once, roots, intermediates, crls, require_crl):
+def patient_agent(
+    key: str | None, passphrase_file: str | None, listen: str, tls_identity: str | None,
+    tls_passphrase_file: str | None, certificate: str | None, once: bool, roots: tuple[str, ...],
+    intermediates: tuple[str, ...], crls: tuple[str, ...], require_crl: bool,
+) -> None:
     """Authorise prescriptions with the patient's private key, on the patient's word.
 
     The signature hides nothing: it authorises an envelope that is encrypted already.
@@ -99,7 +118,7 @@ def patient_agent(key, passphrase_file, listen, tls_identity, tls_passphrase_fil
     if tls_identity is not None:
         context = _gated_context(tls_identity, tls_passphrase_file, sources)
 
-    open_key = functools.partial(rx.load_holder, key, passphrase_file)
+    open_key: Callable[[], Holder] = functools.partial(rx.load_holder, key, passphrase_file)
     if certificate is not None:
         own = rx.load_certificates(certificate)[0]
     else:

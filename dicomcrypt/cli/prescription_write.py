@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
-from . import auditing
+from . import auditing, outputs
 from . import options as opt
 from . import pki_options as pki
 from . import prescription_options as rx
+
+if TYPE_CHECKING:
+    from ..prescription.holders import Holder
+    from ..prescription.opening import Sources
+    from ..prescription.protecting import Authorise
 
 _WAYS = ["doctor-private-key", "patient-public-key", "patient-private-key", "pharmacist-public-key"]
 
@@ -48,11 +53,15 @@ A template (TOML or JSON):
               help="A fact, over the template's; other users of this machine may see it.")
 @click.option("--medication", "medications", multiple=True, metavar="TEXT",
               help="A medication; repeatable, each with its --dosage.")
-@click.option("--dosage", "dosages", multiple=True, metavar="TEXT")
+@click.option("--dosage", "dosages", multiple=True, metavar="TEXT",
+              help="How it is taken; one for each --medication, in their order.")
 @click.option("-o", "--output", required=True, metavar="FILE.json", help="The FHIR R4 bundle.")
 @opt.force
 @rx.style
-def new(template, given, medications, dosages, output, force, as_json, quiet):
+def new(
+    template: str | None, given: tuple[str, ...], medications: tuple[str, ...],
+    dosages: tuple[str, ...], output: str, force: bool, as_json: bool, quiet: bool,
+) -> None:
     """Make a prescription's document: a FHIR R4 bundle, with a serial number of its own."""
     from ..prescription.composing import compose
     from ..prescription.rendering import as_text
@@ -105,8 +114,8 @@ Examples:
 """)
 @click.argument("file", metavar="FILE.json")
 @click.option("--html", "as_html", is_flag=True, help="A page of HTML.")
-@pki.as_json
-def show(file, as_html, as_json):
+@opt.as_json
+def show(file: str, as_html: bool, as_json: bool) -> None:
     """Show a FHIR bundle that is a prescription, as text or HTML; nothing of it is verified."""
     from ..pki.files import read
     from ..prescription import rendering
@@ -163,9 +172,13 @@ without either the way patient-private-key is refused.
 @pki.sources
 @opt.force
 @rx.style
-def sign(file, key, passphrase_file, way, pharmacist, patient, copies, patient_agent, tls_identity,
-         tls_passphrase_file, no_certificates, output, keep, roots, intermediates, crls,
-         require_crl, force, as_json, quiet):
+def sign(
+    file: str, key: str | None, passphrase_file: str | None, way: str, pharmacist: str | None,
+    patient: str | None, copies: tuple[str, ...], patient_agent: str | None,
+    tls_identity: str | None, tls_passphrase_file: str | None, no_certificates: bool, output: str,
+    keep: str | None, roots: tuple[str, ...], intermediates: tuple[str, ...], crls: tuple[str, ...],
+    require_crl: bool, force: bool, as_json: bool, quiet: bool,
+) -> None:
     """Sign a prescription as its doctor and encrypt it, in one of four ways."""
     from ..pki.files import read
     from ..prescription import document
@@ -175,13 +188,13 @@ def sign(file, key, passphrase_file, way, pharmacist, patient, copies, patient_a
     rx.each_its_own(output, keep, file)
     for path in (output, keep):
         if path is not None:
-            pki.not_there(path, force)
+            outputs.not_there(path, force)
     prescription = document.parse(read(file, "prescription", document.MAX_DOCUMENT))
     sources = rx.load_sources(roots, intermediates, crls, require_crl)
     known = [rx.load_recipients(one, sources) for one in (pharmacist, patient, *copies)]
     sources.add_intermediates(c for found in known for c in found[1:])
-    firsts = [found[0] if found else None for found in known]
-    authorise = None
+    first = [found[0] if found else None for found in known[:2]]
+    authorise: Authorise | None = None
     if patient_agent is not None and opt.card_wanted("patient_"):
         raise UsageError("--patient-agent and --patient-reader: give one of them")
     if patient_agent is not None:
@@ -192,8 +205,9 @@ def sign(file, key, passphrase_file, way, pharmacist, patient, copies, patient_a
     with auditing.job("prescription.sign"):
         made = protect(
             prescription, doctor, way, trust=sources.now(),
-            pharmacist=firsts[0], patient=firsts[1], copies=firsts[2:], authorise=authorise,
-            crls=() if no_certificates else lists_of(sources, doctor),
+            pharmacist=first[0], patient=first[1], copies=[found[0] for found in known[2:]],
+            authorise=authorise,
+            crls=() if no_certificates else _lists_of(sources, doctor),
             certificates=not no_certificates,
         )
         rx.write(output, made.data, force=force)
@@ -206,7 +220,7 @@ def sign(file, key, passphrase_file, way, pharmacist, patient, copies, patient_a
         say(f"{output}: signed, {way}, good until {prescription.expires}")
 
 
-def lists_of(sources, holder) -> tuple[Any, ...]:
+def _lists_of(sources: Sources, holder: Holder) -> tuple[Any, ...]:
     """The newest revocation lists that speak of a holder's certificate and of those above it."""
     from ..prescription.signed import MAX_CRLS
 
@@ -215,7 +229,7 @@ def lists_of(sources, holder) -> tuple[Any, ...]:
     return tuple(sorted(known, key=lambda c: c.last_update_utc)[-MAX_CRLS:])
 
 
-def _pad(sources):
+def _pad(sources: Sources) -> Authorise:
     """What lets the patient authorise at the reader of --patient-reader."""
     from ..prescription.cards import at_the_pad
     from .card_options import give_pin_on_pad, open_card
@@ -223,7 +237,9 @@ def _pad(sources):
     return at_the_pad(open_card(whose="patient_"), sources, rx.show_text, give_pin_on_pad)
 
 
-def _agent(address: str, identity: str | None, passphrase_file: str | None, sources):
+def _agent(
+    address: str, identity: str | None, passphrase_file: str | None, sources: Sources
+) -> Authorise:
     from ..prescription.agent import asking
     from ..prescription.wire import tls_context
 

@@ -12,7 +12,7 @@ from .audit import events, filters, log_argument
 Examples:
   dicomcrypt standard audit export -o messages.xml
 """)
-def audit():
+def audit() -> None:
     """The audit log in the form of PS3.15 section A.5."""
 
 
@@ -28,8 +28,12 @@ Examples:
 @click.option("--site", default="", metavar="NAME", help="AuditEnterpriseSiteID.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where the messages go.")
 @opt.force
-@click.option("-q", "--quiet", is_flag=True, help="Only failures.")
-def export(log, since, until, action, objects, outcome, source_id, site, output, force, quiet):
+@opt.hushed
+def export(
+    log: str | None, since: str | None, until: str | None, action: tuple[str, ...],
+    objects: tuple[str, ...], outcome: tuple[str, ...], source_id: str, site: str, output: str,
+    force: bool,
+) -> None:
     """Write events as audit messages of PS3.15 section A.5.1, an XML document a line.
 
     The chain of the log is checked on the way, signatures are not (see `audit verify`).
@@ -45,5 +49,4 @@ def export(log, since, until, action, objects, outcome, source_id, site, output,
                 lines.write(message(event, source=source_id, site=site) + b"\n")
                 count += 1
         file.commit(mode=0o600)
-    if not quiet:
-        say(f"{count} messages -> {output}")
+    say(f"{count} messages -> {output}")

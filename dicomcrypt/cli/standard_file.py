@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Unpack
 
 import click
 
@@ -38,8 +39,11 @@ Examples:
               "does, so that it takes it apart; the standard's form has the bare content.")
 @_output
 @standard_jobs.tree
-def wrap(inputs, recipients, ask, passphrase_file, sign_with, sign_passphrase_file, classic,
-         cipher, nested, output, **common):
+def wrap(
+    inputs: tuple[str, ...], recipients: tuple[str, ...], ask: bool, passphrase_file: str | None,
+    sign_with: str | None, sign_passphrase_file: str | None, classic: bool, cipher: str,
+    nested: bool, output: str | None, **common: Unpack[standard_jobs.Common],
+) -> None:
     """Make Secure DICOM Files (PS3.10 section 7.4, PS3.15 annex D).
 
     The whole file goes into CMS EnvelopedData around DigestedData, with --sign-with around
@@ -74,8 +78,11 @@ required and missing, 5 its signer is not taken.
 @opt.signatures
 @_output
 @standard_jobs.tree
-def unwrap(inputs, identity_files, ask, passphrase_file, require_signature, signers, output,
-           **common):
+def unwrap(
+    inputs: tuple[str, ...], identity_files: tuple[str, ...], ask: bool,
+    passphrase_file: str | None, require_signature: bool, signers: tuple[str, ...],
+    output: str | None, **common: Unpack[standard_jobs.Common],
+) -> None:
     """Take Secure DICOM Files apart, BER and DER, ours and others'.
 
     A file gets its name when its digest or its signatures were verified, and not before. Of a

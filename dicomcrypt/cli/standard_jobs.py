@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
@@ -12,6 +13,23 @@ from ..errors import UsageError
 from . import options as opt
 from .outcome import single
 from .targets import pair
+
+if TYPE_CHECKING:
+    from ..standard.changes import Change
+
+
+class Common(TypedDict):
+    """What the options of `tree` give."""
+
+    jobs: int | None
+    shard: tuple[int, int] | None
+    journal: str | None
+    no_sync: bool
+    force: bool
+    as_json: bool
+    quiet: bool
+    verbose: bool
+
 
 #: Options of every command that changes files and trees.
 tree = opt.shared(opt.jobs, opt.shard, opt.journal, opt.no_sync, opt.force, opt.output_style)
@@ -27,9 +45,9 @@ def certificates(recipients: Sequence[Any]) -> list[bytes]:
 
 
 def run_changes(
-    verb: str, inputs: Sequence[str], output: str | None, change: Any, job: list[bytes],
-    *, jobs: int | None, shard: Any, journal: str | None, no_sync: bool, force: bool,
-    as_json: bool, quiet: bool, verbose: bool, names: str = "keep",
+    verb: str, inputs: Sequence[str], output: str | None, change: Change, job: list[bytes],
+    *, jobs: int | None, shard: tuple[int, int] | None, journal: str | None, no_sync: bool,
+    force: bool, as_json: bool, quiet: bool, verbose: bool, names: str = "keep",
     name: Callable[[str], str] = lambda path: path, action: str | None = None,
 ) -> int:
     """Do it with all inputs; return the exit status.
@@ -57,8 +75,9 @@ def run_changes(
                                         jobs or default_jobs(), shard=shard, journal=journal,
                                         keep_journal=several, watch=report.watch))
             else:
-                run(report, single(source, lambda s=source, t=target: change_file(
-                    s, t, change, force=force, tell=report.follow(s))))
+                run(report, single(source, functools.partial(
+                    change_file, source, target, change, force=force,
+                    tell=report.follow(source))))
     if several and not report.exit_status():
         remove_journals(targets, shard, journal)
     return report.exit_status()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
 from . import options as opt
 from . import trust
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 recipients = opt.shared(
     click.option("-r", "--recipient", "recipient_files", multiple=True, metavar=opt.RECIPIENT,
@@ -71,19 +74,19 @@ def load_opening(files: tuple[str, ...], ask: bool, passphrase_file: str | None)
 
     def passphrase_of_key() -> str:
         if not entered:
-            text = opt.read_passphrase(ask or passphrase_file is None, passphrase_file,
-                                       confirm=False)
-            entered.append(text or "")
+            entered.append(opt.needed_passphrase(ask, passphrase_file, confirm=False))
         return entered[0]
 
-    keys, certificates, passwords = [], [], []
+    keys: list[Any] = []
+    certificates: list[x509.Certificate] = []
+    passwords: list[bytes] = []
     for path in files:
         if not os.path.lexists(path) and scheme(path) == "pkcs11":
             from ..standard.cms_token import load_token_key
 
             opt.one_source_of_pin(path)
-            key, own = load_token_key(path, opt.read_pin)
-            keys.append(key)
+            of_token, own = load_token_key(path, opt.read_pin)
+            keys.append(of_token)
             certificates += own
             continue
         data = keyfile.read_key_file(path)
@@ -96,8 +99,8 @@ def load_opening(files: tuple[str, ...], ask: bool, passphrase_file: str | None)
     if opt.card_wanted():
         from .card_options import load_private_key
 
-        key, own = load_private_key()
-        keys.append(key)
+        of_card, own = load_private_key()
+        keys.append(of_card)
         certificates += own
     if not files:
         passphrase = opt.read_passphrase(ask, passphrase_file, confirm=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Unpack
 
 import click
 
@@ -39,8 +40,12 @@ Examples:
 @click.option("--names", type=click.Choice(["keep", "uid"]), default="keep", show_default=True,
               help="Names of a tree's outputs: the input's, which may identify, or new UIDs.")
 @standard_jobs.tree
-def protect(inputs, output, recipient_files, ask, passphrase_file, classic, cipher, retain, clean,
-            uid_key, burned_in, names, **common):
+def protect(
+    inputs: tuple[str, ...], output: str, recipient_files: tuple[str, ...], ask: bool,
+    passphrase_file: str | None, classic: bool, cipher: str, retain: tuple[str, ...],
+    clean: tuple[str, ...], uid_key: str | None, burned_in: bool, names: str,
+    **common: Unpack[standard_jobs.Common],
+) -> None:
     """Encrypt what identifies a person inside of DICOM files, which stay DICOM files.
 
     Identifying elements, private ones among them, go into the Encrypted Attributes Sequence
@@ -79,7 +84,10 @@ Examples:
 @standard_jobs.output
 @cms.identity
 @standard_jobs.tree
-def reveal(inputs, output, identity_files, ask, passphrase_file, **common):
+def reveal(
+    inputs: tuple[str, ...], output: str, identity_files: tuple[str, ...], ask: bool,
+    passphrase_file: str | None, **common: Unpack[standard_jobs.Common],
+) -> None:
     """Put encrypted attributes back, of whatever program they are.
 
     What `standard protect` made and nobody changed comes back byte for byte; what else has
@@ -95,7 +103,9 @@ def reveal(inputs, output, identity_files, ask, passphrase_file, **common):
 
 
 @contextlib.contextmanager
-def _uid_key(path: str | None, tree: str | None, shard: Any):
+def _uid_key(
+    path: str | None, tree: str | None, shard: tuple[int, int] | None
+) -> Iterator[tuple[bytes, list[bool]]]:
     """The secret for UIDs, and a list whose first says whether it is to be kept.
 
     A job on a tree keeps its own beside the output until it is done, so that a job which goes on

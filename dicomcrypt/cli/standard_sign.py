@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
@@ -11,6 +14,9 @@ from ..errors import UsageError
 from . import options as opt
 from . import standard_jobs
 from .outcome import single
+
+if TYPE_CHECKING:
+    from ..trees.pool import Outcome
 
 
 def _tag(text: str) -> int:
@@ -44,7 +50,10 @@ Examples:
               show_default=True, help="Digest that is signed.")
 @standard_jobs.output
 @standard_jobs.tree
-def sign(inputs, sign_with, sign_passphrase_file, profile, tags, mac, output, **common):
+def sign(
+    inputs: tuple[str, ...], sign_with: str | None, sign_passphrase_file: str | None, profile: str,
+    tags: tuple[str, ...], mac: str, output: str, **common: Unpack[standard_jobs.Common],
+) -> None:
     """Add a digital signature to DICOM files, by PS3.15 sections C.1 and C.2.
 
     Nothing else changes. RSA signs by PKCS #1 v1.5, and ECDSA keys sign too. What was there
@@ -80,7 +89,10 @@ Exit status: 0 every signature is right, 4 one is not, or one is required and mi
 @opt.jobs
 @opt.shard
 @opt.output_style
-def verify(inputs, require_signature, signers, require_all, jobs, shard, as_json, quiet, verbose):
+def verify(
+    inputs: tuple[str, ...], require_signature: bool, signers: tuple[str, ...], require_all: bool,
+    jobs: int | None, shard: tuple[int, int] | None, as_json: bool, quiet: bool, verbose: bool,
+) -> None:
     """Verify the digital signatures in DICOM files, and show what they do not cover.
 
     What was added to a signed file shows up as not covered; of a folder, --verbose names it. File
@@ -95,7 +107,7 @@ def verify(inputs, require_signature, signers, require_all, jobs, shard, as_json
     people = not as_json and not quiet
     unsigned = uncovered = 0
 
-    def shown(outcomes, always: bool):
+    def shown(outcomes: Iterator[Outcome], always: bool) -> Iterator[Outcome]:
         nonlocal unsigned, uncovered
         for outcome in outcomes:
             if outcome.state == "done":
@@ -113,8 +125,8 @@ def verify(inputs, require_signature, signers, require_all, jobs, shard, as_json
                 found = verify_tree(path, policy, jobs or default_jobs(), shard=shard,
                                     require_all=require_all, watch=report.watch)
             else:
-                found = single(path, lambda p=path: verify_file(p, policy,
-                                                                require_all=require_all))
+                found = single(path, functools.partial(verify_file, path, policy,
+                                                      require_all=require_all))
             run(report, shown(found, not os.path.isdir(path)))
     if people and any(map(os.path.isdir, inputs)):
         if unsigned:
@@ -126,7 +138,9 @@ def verify(inputs, require_signature, signers, require_all, jobs, shard, as_json
     sys.exit(report.exit_status(expect_some=True))
 
 
-def _show(path: str, signatures: list, not_covered: list, archives_correct: int) -> None:
+def _show(
+    path: str, signatures: list[dict[str, Any]], not_covered: list[str], archives_correct: int
+) -> None:
     from .console import complain
 
     if not signatures:

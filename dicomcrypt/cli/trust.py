@@ -7,11 +7,20 @@ where there are any: section [trust] of the configuration, --trust-root, --trust
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..errors import CertificateRefusedError, DamagedError, UsageError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from ..keys.signing import Signer
+    from ..pki.checking import Trust
+
+#: A command, or the function that is to be one.
+Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 
 _GIVEN, _TRUST, _SAID = (f"dicomcrypt.trust.{what}" for what in ("given", "trust", "said"))
 
@@ -20,7 +29,7 @@ def _keep(context: click.Context, parameter: click.Parameter, value: tuple[str, 
     context.meta[f"{_GIVEN}.{parameter.name}"] = value
 
 
-def option(command: Callable[..., Any]) -> Callable[..., Any]:
+def option(command: Decorated, /) -> Decorated:
     """The options --trust-root and --trust-intermediate."""
     between = click.option(
         "--trust-intermediate", multiple=True, metavar="FILE", expose_value=False, callback=_keep,
@@ -35,8 +44,8 @@ def option(command: Callable[..., Any]) -> Callable[..., Any]:
     return root(between(command))
 
 
-def trusted() -> Any | None:
-    """Return what is trusted (`pki.checking.Trust`), None if nobody said so."""
+def trusted() -> Trust | None:
+    """Return what is trusted, None if nobody said so."""
     from .. import config
 
     context = click.get_current_context(silent=True)
@@ -44,7 +53,7 @@ def trusted() -> Any | None:
     if _TRUST not in meta:
         given = meta.get(f"{_GIVEN}.trust_root", ())
         between = meta.get(f"{_GIVEN}.trust_intermediate", ())
-        found = None
+        found: Trust | None = None
         if given or between or config.section("trust"):
             from ..pki.checking import Trust
 
@@ -57,7 +66,8 @@ def trusted() -> Any | None:
                 found = Trust(roots, told.intermediates + more.intermediates, told.crls,
                               told.require_crl)
         meta[_TRUST] = found
-    return meta[_TRUST]
+    trust: Trust | None = meta[_TRUST]
+    return trust
 
 
 def check_recipients(recipients: Iterable[Any]) -> None:
@@ -88,7 +98,7 @@ def remark_identities(identities: Iterable[Any]) -> None:
     for identity in identities:
         recipient = getattr(identity, "recipient", None)
         certificate = getattr(recipient, "certificate", None)
-        if certificate is not None:
+        if recipient is not None and certificate is not None:
             from ..pki.checking import Trust, check_certificate
 
             trust = trusted() or Trust((certificate,))
@@ -102,7 +112,7 @@ def remark_identities(identities: Iterable[Any]) -> None:
                     complain(f"{remark}; old data can still be decrypted")
 
 
-def check_signer(signer: Any) -> None:
+def check_signer(signer: Signer) -> None:
     """Raise CertificateRefusedError if the certificate of --sign-with is not one to sign with, or
     leads to no root where there are any."""
     from ..pki.checking import Trust, check_certificate
@@ -128,7 +138,7 @@ def signature_check() -> Callable[[Any], None] | None:
     return SignerCheck(trust)
 
 
-def directory_check() -> Callable[[Any], None] | None:
+def directory_check() -> Callable[[x509.Certificate], object] | None:
     """Return what judges certificates that a directory gave, None if nobody is trusted."""
     trust = trusted()
     if trust is None:
@@ -139,13 +149,14 @@ def directory_check() -> Callable[[Any], None] | None:
 
 
 def _say_once(message: str, *, in_json: bool = False) -> None:
-    from .console import complain
+    from .console import HUSHED, complain
 
     context = click.get_current_context(silent=True)
     if context is None:
         return
     options, said = context.params, context.meta.setdefault(_SAID, set())
-    silent = options.get("quiet") or (options.get("as_json") and not in_json)
+    quiet = options.get("quiet") or context.meta.get(HUSHED)
+    silent = quiet or (options.get("as_json") and not in_json)
     if message not in said and not silent:
         complain(message)
     said.add(message)

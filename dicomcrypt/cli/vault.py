@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import re
 import sys
-from importlib import import_module
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import click
 
 from ..errors import UsageError
-from . import auditing
+from . import LazyGroup, access, auditing
 from . import options as opt
 
-#: Each command's module here, imported when the command is used.
+if TYPE_CHECKING:
+    from ..vault.rows import Row
+    from ..vault.vault import Vault
+
+#: Each command's module of this package.
 COMMANDS = {
     "create": "vault",
     "add": "vault_files",
@@ -33,27 +37,14 @@ COMMANDS = {
     "retention": "vault_keep",
     "erase": "vault_keep",
     "merge": "vault_keep",
-    "backup-keys": "vault_keep",
-    "restore-keys": "vault_keep",
+    "backup-keys": "vault_backups",
+    "restore-keys": "vault_backups",
     "check": "vault_check",
     "repair": "vault_check",
 }
 
 
-class VaultGroup(click.Group):
-    """A group whose commands are imported when they are used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        found = import_module(f".{COMMANDS[name]}", __package__)
-        return getattr(found, name.replace("-", "_"))
-
-
-@click.group(cls=VaultGroup, epilog="""\b
+@click.group(cls=LazyGroup, modules=COMMANDS, epilog="""\b
 Examples:
   dicomcrypt vault create archive/ -r doctor.pub -r backup.pub
   dicomcrypt vault add archive/ ward3/ -i doctor.key
@@ -90,29 +81,41 @@ selection = opt.shared(
 )
 
 
-def open_vault(folder: str, keys_path, login, identity_files, ask, passphrase_file,
-               **more) -> Any:
-    """Return the vault opened; more: for `Vault.open`."""
+class Unlocking(access.Opening):
+    """What the options of `unlocking` give, beside the vault."""
+
+    keys_path: str | None
+
+
+class Selection(TypedDict):
+    """What the options of `selection` give."""
+
+    patient: tuple[str, ...]
+    issuer: str | None
+    study: tuple[str, ...]
+    series: tuple[str, ...]
+    objects: tuple[str, ...]
+    everything: bool
+
+
+class Selecting(Unlocking, Selection):
+    """What the options of `unlocking` and `selection` give."""
+
+
+def open_vault(folder: str, how: Unlocking, *, catalogue: bool = True) -> Vault:
+    """Return the vault opened. catalogue: False leaves it alone (`Vault.open`)."""
     from ..vault.vault import Vault
 
-    if login is None:
-        if not opt.by_identity(identity_files):
-            raise UsageError("open the vault with -i FILE, --card, or with --login NAME -p")
-        found = opt.load_identity_files(identity_files, ask, passphrase_file)
-        return Vault.open(folder, keys_path=keys_path, identities=found, **more)
-    if opt.by_identity(identity_files):
-        raise UsageError("--login and --identity: give one of them")
-    password = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
-    return Vault.open(folder, keys_path=keys_path, login=login, password=password,
-                      **more)
+    return Vault.open(folder, keys_path=how["keys_path"], catalogue=catalogue,
+                      **access.credentials("vault", how))
 
 
-def about(verb: str, vault: Any) -> dict[str, str]:
+def about(verb: str, vault: Vault) -> dict[str, str]:
     """What the audit log is told of a job: its action, and the vault's random id."""
     return {"action": f"vault.{verb}", "vault": vault.keys.vault_id.hex()}
 
 
-def tell_missing(vault: Any) -> int:
+def tell_missing(vault: Vault) -> int:
     """Say that rows could not be read, as the key table lacks their keys; return the exit status
     for what is not all there, 0 if it is."""
     from .console import complain
@@ -127,19 +130,21 @@ def tell_missing(vault: Any) -> int:
     return 0
 
 
-def selected(vault: Any, patient, issuer, study, series, objects, everything, paths=()) -> Any:
+def selected(vault: Vault, how: Selection, paths: Sequence[str] = ()) -> list[Row]:
     """Return the rows that are asked for. Raises UsageError if nothing is, or if something of it
     matches nothing: who asks for two files is not to believe that he has both."""
     from ..vault.reading import select
 
-    query = {"PatientID": patient, "IssuerOfPatientID": issuer, "StudyInstanceUID": study,
-             "SeriesInstanceUID": series,
-             "path": [os.fsencode(os.path.normpath(path)) for path in paths]}
-    query = {keyword: found for keyword, found in query.items() if found not in (None, (), [])}
-    if not query and not objects and not everything:
+    given: dict[str, Any] = {
+        "PatientID": how["patient"], "IssuerOfPatientID": how["issuer"],
+        "StudyInstanceUID": how["study"], "SeriesInstanceUID": how["series"],
+        "path": [os.fsencode(os.path.normpath(path)) for path in paths],
+    }  # fmt: skip
+    query = {keyword: found for keyword, found in given.items() if found not in (None, (), [])}
+    if not query and not how["objects"] and not how["everything"]:
         raise UsageError("say which: --patient, --study, --series, --object, a path, or --all")
     try:
-        ids = [bytes.fromhex(text) for text in objects]
+        ids = [bytes.fromhex(text) for text in how["objects"]]
     except ValueError:
         raise UsageError("an object's id is 32 hex digits, as `vault find` shows them") from None
     rows = list(select(vault, query, objects=ids))
@@ -175,43 +180,40 @@ Examples:
               "recovery of the configuration; repeatable.")
 @click.option("--login", metavar="NAME", help="Login that a passphrase is for.")
 @opt.passphrase
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def create(folder, keys_path, recipient_files, recovery_files, login, ask, passphrase_file,
-           as_json):
+@opt.as_json
+@opt.hushed
+def create(
+    folder: str, keys_path: str | None, recipient_files: tuple[str, ...],
+    recovery_files: tuple[str, ...], login: str | None, ask: bool, passphrase_file: str | None,
+    as_json: bool,
+) -> None:
     """Make a vault in a new or empty folder.
 
     The vault's key table is made beside it. Who loses it, or every key that opens it, has lost
     the vault: give it a second recipient, and back the table up.
     """
-    from ..keys.passphrase import Passphrase
     from ..vault.vault import Vault
     from .console import print_json, say
     from .crypt import recovery_warnings
 
-    access: dict[str, Any] = {}
-    if login is not None:
-        text = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=True)
-        access[login] = Passphrase(text)
-    elif ask or passphrase_file is not None:
-        raise UsageError("whose passphrase is it? give --login NAME")
-    opt.access_of(recipient_files, access)
     spare = (*opt.configured_recipients("recovery"), *recovery_files)
-    opt.access_of(spare, access)
-    if not access:
+    allowed = access.first_accesses(login, ask, passphrase_file, [*recipient_files, *spare])
+    if not allowed:
         raise UsageError("for whom is the vault? give -r FILE, or --login NAME -p")
     warnings = [] if spare else recovery_warnings(not as_json)
     with (
-        auditing.job("vault.create"), Vault.create(folder, access, keys_path=keys_path) as made
+        auditing.job("vault.create"), Vault.create(folder, allowed, keys_path=keys_path) as made
     ):
-        facts = {"vault": made.store.root, "id": made.keys.vault_id.hex(), "keys": made.keys_path,
-                 "fingerprint": made.keys.table.fingerprint, "recipients": list(access),
+        facts = {"vault": os.path.abspath(folder), "id": made.keys.vault_id.hex(),
+                 "keys": made.keys_path,
+                 "fingerprint": made.keys.table.fingerprint, "recipients": list(allowed),
                  "warnings": warnings}
     if as_json:
         print_json(facts)
         return
-    say(f"vault {folder}, for {', '.join(access)}")
+    say(f"vault {folder}, for {', '.join(allowed)}")
     say(f"its keys are in {facts['keys']}: back that up, elsewhere than the vault")
-    if len(access) == 1:
+    if len(allowed) == 1:
         say("one recipient opens it: add another, or keep that key safe; who loses it has lost "
             "everything in the vault")
 
@@ -221,12 +223,12 @@ Examples:
   dicomcrypt vault stats archive/ -i doctor.key
 """)
 @unlocking
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def stats(folder, as_json, **how):
+@opt.as_json
+def stats(folder: str, as_json: bool, **how: Unpack[Unlocking]) -> None:
     """Say how much is in a vault."""
     from .console import print_json, print_table, size_text
 
-    with open_vault(folder, **how) as opened:
+    with open_vault(folder, how) as opened:
         facts = opened.catalogue.stats() | {"key_generations": opened.keys.generation}
         lost = tell_missing(opened)
     rows = [(name.replace("_", " "), size_text(n) if "size" in name else str(n))

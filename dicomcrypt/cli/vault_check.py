@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from .vault import open_vault, unlocking
-from .vault_keep import as_json, recorded, tell_ended
+from . import auditing
+from . import options as opt
+from .vault import Unlocking, about, open_vault, unlocking
+from .vault_keep import tell_ended
 
-jobs_option = click.option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N",
-                           help="Processes; by default one a processor.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Errors only.")
+if TYPE_CHECKING:
+    from ..vault.checking import Finding
+
 
 
 @contextlib.contextmanager
-def _progress(shown: bool) -> Iterator[Any]:
+def _progress(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Yield what is told (done, total); on a terminal it shows a bar."""
     if not shown or not sys.stderr.isatty():
         yield None
@@ -47,10 +49,12 @@ Examples:
 Exit status: 0 all fits, 4 something is wrong (`vault repair` may help).
 """)
 @unlocking
-@jobs_option
-@as_json
-@quiet_option
-def check(folder, jobs, as_json, quiet, **how):
+@opt.jobs
+@opt.as_json
+@opt.quiet
+def check(
+    folder: str, jobs: int | None, as_json: bool, quiet: bool, **how: Unpack[Unlocking],
+) -> None:
     """Look whether objects, catalogue and key table fit each other; nothing is changed.
 
     Headers are opened, contents are not: `vault verify` reads every byte.
@@ -58,9 +62,9 @@ def check(folder, jobs, as_json, quiet, **how):
     from ..vault.checking import Check
     from .console import print_json, printable, say
 
-    with open_vault(folder, **how, catalogue=False) as vault, _progress(not quiet) as progress:
+    with open_vault(folder, how, catalogue=False) as vault, _progress(not quiet) as progress:
         looked = Check(vault, jobs=_default_jobs(jobs), progress=progress)
-        with recorded("vault.check", vault.keys.vault_id) as facts:
+        with auditing.job(**about("check", vault)) as facts:
             found = list(looked.run())
             facts |= {"done": looked.checked, "failed": sum(f.wrong for f in found)}
     wrong = [finding for finding in found if finding.wrong]
@@ -82,8 +86,10 @@ def check(folder, jobs, as_json, quiet, **how):
         sys.exit(4)
 
 
-def finding_facts(finding) -> dict[str, Any]:
-    facts = {"kind": finding.kind, "wrong": finding.wrong, "message": finding.message}
+def finding_facts(finding: Finding) -> dict[str, Any]:
+    """Return what --json has of a finding."""
+    facts: dict[str, Any] = {"kind": finding.kind, "wrong": finding.wrong,
+                             "message": finding.message}
     if finding.name:
         facts["name"] = finding.name
     if finding.path:
@@ -91,7 +97,7 @@ def finding_facts(finding) -> dict[str, Any]:
     return facts
 
 
-def _names(ids) -> list[str]:
+def _names(ids: Sequence[str]) -> list[str]:
     from ..errors import UsageError
     from ..vault.vault import object_name
 
@@ -117,11 +123,14 @@ Examples:
 @click.option("--accept-old", is_flag=True, help="Take objects with older headers as they are.")
 @click.option("--damaged", multiple=True, metavar="ID",
               help="Object that is not whole, as `vault verify` found; repeatable.")
-@jobs_option
-@as_json
-@quiet_option
-def repair(folder, aside, rebuild, drop_missing, remove_erased, accept_old, damaged, jobs, as_json,
-           quiet, **how):
+@opt.jobs
+@opt.as_json
+@opt.quiet
+def repair(
+    folder: str, aside: str | None, rebuild: bool, drop_missing: bool, remove_erased: bool,
+    accept_old: bool, damaged: tuple[str, ...], jobs: int | None, as_json: bool, quiet: bool,
+    **how: Unpack[Unlocking],
+) -> None:
     """Put a vault in order: damaged objects aside, rows for objects that have none.
 
     Unasked it deletes only what killed jobs left, and of an object without a row the second copy
@@ -132,8 +141,8 @@ def repair(folder, aside, rebuild, drop_missing, remove_erased, accept_old, dama
     from .console import complain, print_json, say
 
     with (
-        open_vault(folder, **how, catalogue=False) as vault, _progress(not quiet) as progress,
-        recorded("vault.repair", vault.keys.vault_id) as facts,
+        open_vault(folder, how, catalogue=False) as vault, _progress(not quiet) as progress,
+        auditing.job(**about("repair", vault)) as facts,
         vault.lease("vault repair", finish=False),
     ):  # fmt: skip
         done = repair_vault(

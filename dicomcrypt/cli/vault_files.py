@@ -5,13 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from ..errors import UsageError
 from . import auditing
 from . import options as opt
-from .vault import about, open_vault, selected, selection, tell_missing, unlocking
+from .vault import (
+    Selecting,
+    Unlocking,
+    about,
+    open_vault,
+    selected,
+    selection,
+    tell_missing,
+    unlocking,
+)
+
+if TYPE_CHECKING:
+    from ..vault.rows import Row
 
 #: Objects that are named where one is to be chosen.
 MOST = 20
@@ -40,8 +54,11 @@ Examples:
 @opt.engine
 @opt.no_sync
 @opt.output_style
-def add(folder, keys_path, login, identity_files, ask, passphrase_file, paths, prefix, method,
-        links, verify, no_dedupe, jobs, no_sync, as_json, quiet, verbose):
+def add(
+    folder: str, paths: tuple[str, ...], prefix: str | None, method: str, links: str, verify: bool,
+    no_dedupe: bool, jobs: int | None, no_sync: bool, as_json: bool, quiet: bool, verbose: bool,
+    **how: Unpack[Unlocking],
+) -> None:
     """Encrypt files into a vault; originals stay as they are.
 
     Each patient's files are under a key of their own. A file that the same patient's record has
@@ -57,19 +74,19 @@ def add(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
 
     remote = cluster.wanted(paths, jobs=jobs)
     options = AddOptions(method_number(method), links, verify, not no_dedupe, not no_sync)
-    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
+    with open_vault(folder, how) as opened:
         with Report("add", as_json=as_json, quiet=quiet, verbose=verbose,
                     **about("add", opened)) as report:
-            how = {"jobs": jobs or default_jobs(), "watch": report.watch}
+            workers = jobs or default_jobs()
             files = [path for path in paths if not os.path.isdir(path)]
             if files:
-                run(report, add_files(opened, files, options, prefix=prefix or "", **how))
-            with contextlib.ExitStack() as stack:
-                if remote:
-                    how["pool"] = stack.enter_context(cluster.vault_pool(opened, report))
+                run(report, add_files(opened, files, options, workers, prefix=prefix or "",
+                                      watch=report.watch))
+            with cluster.vault_pool(opened, report) if remote else contextlib.nullcontext() as pool:
                 for path in paths:
                     if path not in files:
-                        run(report, add_tree(opened, path, options, prefix=prefix, **how))
+                        run(report, add_tree(opened, path, options, workers, prefix=prefix,
+                                             watch=report.watch, pool=pool))
         opened.catalogue.save_cache()
     sys.exit(report.exit_status())
 
@@ -92,9 +109,11 @@ Examples:
 @opt.no_sync
 @opt.force
 @opt.output_style
-def get(folder, keys_path, login, identity_files, ask, passphrase_file, paths, patient, issuer,
-        study, series, objects, everything, output, unsafe_links, resume, jobs, journal, no_sync,
-        force, as_json, quiet, verbose):
+def get(
+    folder: str, paths: tuple[str, ...], output: str, unsafe_links: bool, resume: bool,
+    jobs: int | None, journal: str | None, no_sync: bool, force: bool, as_json: bool, quiet: bool,
+    verbose: bool, **how: Unpack[Selecting],
+) -> None:
     """Restore files under the paths that they had when they were added.
 
     A file appears under its name when its last byte was verified, or not at all.
@@ -105,8 +124,8 @@ def get(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
     from .console import Report, run
 
     options = DecryptOptions("all", force, resume, unsafe_links, not no_sync)
-    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
-        rows = selected(opened, patient, issuer, study, series, objects, everything, paths)
+    with open_vault(folder, how) as opened:
+        rows = selected(opened, how, paths)
         lost = tell_missing(opened)
         with Report("get", as_json=as_json, quiet=quiet, verbose=verbose,
                     **about("get", opened)) as report:
@@ -125,8 +144,7 @@ Examples:
 @click.argument("paths", nargs=-1, metavar="[PATH]")
 @selection
 @click.option("--latest", is_flag=True, help="Of several that match, the one that was added last.")
-def cat(folder, keys_path, login, identity_files, ask, passphrase_file, paths, patient, issuer,
-        study, series, objects, everything, latest):
+def cat(folder: str, paths: tuple[str, ...], latest: bool, **how: Unpack[Selecting]) -> None:
     """Write one file to standard output.
 
     A file that was added again with other content is there several times under its path: name one
@@ -138,24 +156,24 @@ def cat(folder, keys_path, login, identity_files, ask, passphrase_file, paths, p
     from ..vault.getting import cat as write
     from .pipes import standard_output
 
-    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
-        rows = selected(opened, patient, issuer, study, series, objects, everything, paths)
+    with open_vault(folder, how) as opened:
+        rows = selected(opened, how, paths)
         rows = _one_object(rows, latest)
         with auditing.job(**about("cat", opened)):
             write(opened, rows, standard_output())
 
 
-def _one_object(rows, latest: bool) -> list:
+def _one_object(rows: Sequence[Row], latest: bool) -> list[Row]:
     """Return the rows of one object; of several, say which there are. Raises UsageError."""
     from .console import say, size_text
-    from .vault_keep import moment
+    from .vault_backups import moment
 
     found = {row.object_id: row for row in sorted(rows, key=lambda row: row.added_ns or 0)}
     *others, last = found.values()
     if not others or latest:
         return [last]
     for row in [*others, last][-MOST:]:
-        say(f"{row.object_id.hex()}  added {moment((row.added_ns or 0) / 1e9)}, "
+        say(f"{(row.object_id or b'').hex()}  added {moment((row.added_ns or 0) / 1e9)}, "
             f"{size_text(row.size or 0)}, {os.fsdecode(row.path or b'')}")
     raise UsageError(f"{len(found)} objects match: say which with --object ID, or give --latest "
                      "for the one that was added last")
@@ -170,8 +188,10 @@ Examples:
 @selection
 @opt.jobs
 @opt.output_style
-def verify(folder, keys_path, login, identity_files, ask, passphrase_file, patient, issuer, study,
-           series, objects, everything, jobs, as_json, quiet, verbose):
+def verify(
+    folder: str, jobs: int | None, as_json: bool, quiet: bool, verbose: bool,
+    **how: Unpack[Selecting],
+) -> None:
     """Authenticate every byte of all objects, or of some, without writing anything.
 
     Objects that stand in another's place, and headers that were put back to older ones, are
@@ -182,10 +202,11 @@ def verify(folder, keys_path, login, identity_files, ask, passphrase_file, patie
     from ..vault.getting import verify as authenticate
     from .console import Report, complain, run
 
-    everything = everything or not (patient or issuer or study or series or objects)
-    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
+    how["everything"] |= not any(how[name] for name in ("patient", "issuer", "study", "series",
+                                                        "objects"))
+    with open_vault(folder, how) as opened:
         lost = keyless(opened)
-        rows = selected(opened, patient, issuer, study, series, objects, everything)
+        rows = selected(opened, how)
         with Report("verify", as_json=as_json, quiet=quiet, verbose=verbose,
                     **about("verify", opened)) as report:
             run(report, authenticate(opened, rows, jobs or default_jobs(), watch=report.watch))
@@ -210,9 +231,11 @@ Examples:
 @opt.no_sync
 @opt.force
 @opt.output_style
-def share(folder, keys_path, login, identity_files, ask, passphrase_file, paths, patient, issuer,
-          study, series, objects, everything, recipient_files, output, allow_classical, allow_mixed,
-          jobs, no_sync, force, as_json, quiet, verbose):
+def share(
+    folder: str, paths: tuple[str, ...], recipient_files: tuple[str, ...], output: str,
+    allow_classical: bool, allow_mixed: bool, jobs: int | None, no_sync: bool, force: bool,
+    as_json: bool, quiet: bool, verbose: bool, **how: Unpack[Selecting],
+) -> None:
     """Give objects to somebody: copies that he opens with his own key, and nothing else.
 
     Nothing is decrypted: each object's own key is wrapped for him, and no key of the vault leaves
@@ -224,8 +247,8 @@ def share(folder, keys_path, login, identity_files, ask, passphrase_file, paths,
     from .console import Report, run
 
     recipients = opt.load_recipient_files(recipient_files)
-    with open_vault(folder, keys_path, login, identity_files, ask, passphrase_file) as opened:
-        rows = selected(opened, patient, issuer, study, series, objects, everything, paths)
+    with open_vault(folder, how) as opened:
+        rows = selected(opened, how, paths)
         lost = tell_missing(opened)
         with Report("share", as_json=as_json, quiet=quiet, verbose=verbose,
                     **about("share", opened)) as report:

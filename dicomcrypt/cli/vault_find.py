@@ -6,13 +6,13 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from ..errors import UsageError
 from . import options as opt
-from .vault import open_vault, tell_missing, unlocking
+from .vault import Unlocking, open_vault, tell_missing, unlocking
 
 _LEVELS = ("patient", "study", "series", "instance")
 #: What is shown of each level of the tree, and what tells one from the next.
@@ -39,8 +39,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-
-def _level(default: str) -> Any:
+def _level(default: str) -> opt.Decorator:
     return click.option("--level", type=click.Choice(_LEVELS), default=default,
                         show_default=True, help="What is shown: one line for each.")
 
@@ -103,14 +102,14 @@ Examples:
 @unlocking
 @matching
 @_level("study")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def ls(level, as_json, **how):
+@opt.as_json
+def ls(folder: str, level: str, as_json: bool, **how: Any) -> None:
     """Show patients, studies, series and instances as a tree, with counts and sizes.
 
     Long text is cut where the terminal is narrow. Where there is no terminal, a line of columns
     for each of the level asked for, with everything.
     """
-    _show(level, as_json, _query(how), how)
+    _show(folder, level, as_json, _query(how), how)
 
 
 @click.command(epilog="""\b
@@ -127,22 +126,25 @@ repeated matches if one of its texts does. KEYWORD=TEXT takes any keyword that t
 @click.argument("keys", nargs=-1, metavar="[KEYWORD=TEXT]...")
 @matching
 @_level("instance")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def find(keys, level, as_json, **how):
+@opt.as_json
+def find(folder: str, keys: tuple[str, ...], level: str, as_json: bool, **how: Any) -> None:
     """Find patients, studies, series or instances whose elements match; shown as by `ls`."""
     query = _query(how, keys)
     if not query:
         raise UsageError("find what? give --patient-name, --study-date or another; "
                          "`vault ls` shows everything")
-    _show(level, as_json, query, how)
+    _show(folder, level, as_json, query, how)
 
 
-def _show(level: str, as_json: bool, query: dict[str, list[str]], how: dict[str, Any]) -> None:
+def _show(
+    folder: str, level: str, as_json: bool, query: dict[str, list[str]], how: dict[str, Any]
+) -> None:
     from ..vault.query import Query
     from .console import print_json, print_table, size_text
 
     wanted = Query(query)  # refused before a passphrase is asked for
-    with open_vault(**how) as vault:
+    # What `_query` left of the options are those of `unlocking`.
+    with open_vault(folder, cast(Unlocking, how)) as vault:
         found = map(_plain, vault.catalogue.listing(level, wanted))
         if as_json:
             print_json(list(found))

@@ -1,20 +1,22 @@
-"""`dicomcrypt vault hold|retention|erase|merge|backup-keys|restore-keys`."""
+"""`dicomcrypt vault hold|retention|erase|merge`."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import sys
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
 from ..errors import UsageError
+from . import auditing
 from . import options as opt
-from .vault import open_vault, unlocking
+from .console import on_terminal
+from .vault import Unlocking, about, open_vault, unlocking
+from .vault_backups import copies, day, moment
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+if TYPE_CHECKING:
+    from ..vault.erasing import Erasure
+    from ..vault.vault import Vault
+
 whose = opt.shared(
     click.option("--patient", metavar="ID", help="Patient ID of the record."),
     click.option("--issuer", metavar="NAME", help="Issuer of the patient ID, '' for none."),
@@ -23,20 +25,10 @@ whose = opt.shared(
 )  # fmt: skip
 
 
-def unlocker(login, identity_files, ask, passphrase_file) -> Any:
-    """Return a function that opens a `KeyTable`, strictly or not; asks once."""
-    if login is None:
-        if not opt.by_identity(identity_files):
-            raise UsageError("open the vault with -i FILE, --card, or with --login NAME -p")
-        found = opt.load_identity_files(identity_files, ask, passphrase_file)
-        return lambda table, strict: table.unlock(identities=found, strict=strict)
-    if opt.by_identity(identity_files):
-        raise UsageError("--login and --identity: give one of them")
-    password = opt.read_passphrase(ask or passphrase_file is None, passphrase_file, confirm=False)
-    return lambda table, strict: table.unlock(login, password, strict=strict)
-
-
-def the_record(vault, patient, issuer, study, record) -> list[bytes]:
+def the_record(
+    vault: Vault, patient: str | None, issuer: str | None, study: str | None, record: str | None
+) -> list[bytes]:
+    """Return the ids of the keys of the record that the options `whose` name."""
     from ..vault.selecting import find_record
 
     try:
@@ -46,49 +38,18 @@ def the_record(vault, patient, issuer, study, record) -> list[bytes]:
     return find_record(vault, patient=patient, issuer=issuer, study=study, key_id=key_id)
 
 
-@contextlib.contextmanager
-def recorded(action: str, vault_id: bytes) -> Iterator[dict[str, Any]]:
-    """Record what runs inside in the audit log; the dictionary takes `objects` (ids) and
-    details."""
-    from . import auditing
-
-    job, facts = auditing.begin(action, vault=vault_id.hex()), {}
-    error: BaseException | None = None
-    try:
-        yield facts
-    except BaseException as caught:
-        error = caught
-        raise
-    finally:
-        if job is not None:
-            job.end(auditing.status_of(error), ids=facts.pop("objects", ()), **facts)
-
-
-def day(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
-
-
-def moment(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
-
-
-def copies(found) -> list[dict[str, Any]]:
-    return [{"id": b.id.hex(), "time": day(b.time / 1e9), "counter": b.counter, "place": b.place}
-            for b in found]
-
-
-def tell_ended(vault) -> None:
+def tell_ended(vault: Vault) -> None:
     """Say which erasures of earlier commands were ended, and put them into the audit log."""
     from .console import say
 
     for done in vault.ended:
-        with recorded("vault.erase", vault.keys.vault_id) as facts:
+        with auditing.job(**about("erase", vault)) as facts:
             facts |= proof(done)
         say(f"an erasure that was cut short was ended: {done.objects} objects"
             + (f", of which {len(done.left)} could not be deleted" if done.left else ""))
 
 
-def proof(done) -> dict[str, Any]:
+def proof(done: Erasure) -> dict[str, Any]:
     """What the audit log has of an erasure."""
     from ..audit.vocabulary import MAX_OBJECTS
 
@@ -109,8 +70,12 @@ Examples:
 @whose
 @click.option("--off", is_flag=True, help="Take the hold away.")
 @click.option("--reason", metavar="CODE", help="Why: a code of letters, digits, . _ and -.")
-@as_json
-def hold(folder, patient, issuer, study, record, off, reason, as_json, **how):
+@opt.as_json
+@opt.hushed
+def hold(
+    folder: str, patient: str | None, issuer: str | None, study: str | None, record: str | None,
+    off: bool, reason: str | None, as_json: bool, **how: Unpack[Unlocking],
+) -> None:
     """Keep a record from being erased, or list what is held.
 
     A record is held as a whole: with --study, the record in which that study lies.
@@ -118,7 +83,7 @@ def hold(folder, patient, issuer, study, record, off, reason, as_json, **how):
     from ..vault import holds
     from .console import print_json, print_table, say
 
-    with open_vault(folder, **how) as vault:
+    with open_vault(folder, how) as vault:
         if not (patient or study or record):
             if off or reason:
                 raise UsageError("whose record? give --patient, --study or --record, and --reason")
@@ -132,7 +97,7 @@ def hold(folder, patient, issuer, study, record, off, reason, as_json, **how):
         if reason is None:
             raise UsageError("give the reason's code with --reason")
         keys = the_record(vault, patient, issuer, study, record)
-        with recorded("vault.release" if off else "vault.hold", vault.keys.vault_id) as facts:
+        with auditing.job(**about("release" if off else "hold", vault)) as facts:
             facts["objects"] = [key.hex() for key in keys[:1]]
             (holds.release if off else holds.hold)(vault, keys, reason)
         if as_json:
@@ -153,8 +118,12 @@ Examples:
 @click.option("--default", "default", metavar="DURATION",
               help="Keep every record so long (90d, 6m, 10y; 0: not at all).")
 @click.option("--off", is_flag=True, help="The default counts for this record again.")
-@as_json
-def retention(folder, until, patient, issuer, study, record, default, off, as_json, **how):
+@opt.as_json
+@opt.hushed
+def retention(
+    folder: str, until: str | None, patient: str | None, issuer: str | None, study: str | None,
+    record: str | None, default: str | None, off: bool, as_json: bool, **how: Unpack[Unlocking],
+) -> None:
     """Say how long records are kept at least: UNTIL a date or for a duration from now.
 
     The default counts from a record's latest study, or from when it was added if no study has a
@@ -168,15 +137,15 @@ def retention(folder, until, patient, issuer, study, record, default, off, as_js
         raise UsageError("--default counts for all records: give it alone")
     if given != bool(until or off) or (until and off):
         raise UsageError("give a record, and until when it is kept (or --off)")
-    with open_vault(folder, **how) as vault:
+    with open_vault(folder, how) as vault:
         if default is not None:
-            with recorded("vault.retention", vault.keys.vault_id):
+            with auditing.job(**about("retention", vault)):
                 holds.set_default(vault.keys, 0 if default == "0" else holds.parse_span(default))
         elif given:
             keys = the_record(vault, patient, issuer, study, record)
-            with recorded("vault.retention", vault.keys.vault_id) as facts:
+            with auditing.job(**about("retention", vault)) as facts:
                 facts["objects"] = [keys[0].hex()]
-                holds.set_retention(vault.keys, keys, None if off else holds.parse_until(until))
+                holds.set_retention(vault.keys, keys, holds.parse_until(until) if until else None)
         own = holds.retentions(vault.keys)
         seconds = holds.default_retention(vault.keys)
     facts = {"default_days": round(seconds / 86400),
@@ -199,22 +168,27 @@ Examples:
   dicomcrypt vault erase safe/ -i doctor.key --study 1.2.840.1 --yes-erase
 
 \b
-Given again, it ends what was cut short or could not be deleted, and says when the record was erased
-and the id of the proof; who holds the vault's keys can ask that of any ID, and nobody else.
+Given again, it ends what was cut short or could not be deleted, and says when the record was
+erased and the id of the proof; who holds the vault's keys can ask that of any ID, and nobody
+else.
 
 \b
 What it cannot undo: files that were decrypted before, keys that somebody kept, and copies of the
 key table that were made before: those that are registered are named; destroy them.
 
 \b
-What it does not know of: files that tell of the patient but not in their own Patient ID, such as a
-DICOMDIR, a report, or a broken file. They lie in other records: look with `vault find --path`.
+What it does not know of: files that tell of the patient but not in their own Patient ID, such as
+a DICOMDIR, a report, or a broken file. They lie in other records: look with `vault find --path`.
 """)
 @unlocking
 @whose
 @click.option("--yes-erase", is_flag=True, help="Do not ask: erase.")
-@as_json
-def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
+@opt.as_json
+@opt.hushed
+def erase(
+    folder: str, patient: str | None, issuer: str | None, study: str | None, record: str | None,
+    yes_erase: bool, as_json: bool, **how: Unpack[Unlocking],
+) -> None:
     """Erase a record for good: its keys, its objects, and what the catalogue says of it.
 
     Copies of its objects in any backup are noise from then on. A record is erased as a whole: all
@@ -222,7 +196,7 @@ def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
     hold, within its retention, and without confirmation.
     """
     from ..errors import ErasureError, UnknownKeyError
-    from ..vault.erasing import check_left, erased_before
+    from ..vault.erasing import Erasure, check_left, erased_before
     from ..vault.erasing import erase as erase_record
     from ..vault.holds import check_erasable
     from ..vault.reserve import released
@@ -232,7 +206,7 @@ def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
         raise UsageError("whose record? give --patient, --study or --record")
     place = keys_place(read_header(folder)[0], how["keys_path"])
     with (
-        released(place), open_vault(folder, **how) as vault, vault.lease("vault erase"),
+        released(place), open_vault(folder, how) as vault, vault.lease("vault erase"),
     ):
         tell_ended(vault)
         try:
@@ -243,7 +217,7 @@ def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
             if done is None:
                 raise
             if done.id not in [ended.id for ended in vault.ended]:
-                with recorded("vault.erase", vault.keys.vault_id) as facts:
+                with auditing.job(**about("erase", vault)) as facts:
                     facts |= proof(done)
             _tell_erased(done, as_json, before=True)
             check_left(done)
@@ -256,17 +230,18 @@ def erase(folder, patient, issuer, study, record, yes_erase, as_json, **how):
         objects = len({row.object_id for row in rows})
         if not yes_erase:
             _confirm(objects, patient or study or record)
-        with recorded("vault.erase", vault.keys.vault_id) as facts:
+        with auditing.job(**about("erase", vault)) as facts:
             try:
                 done = erase_record(vault, keys)
             except ErasureError as error:
-                facts |= proof(error.erasure)
+                if isinstance(error.erasure, Erasure):
+                    facts |= proof(error.erasure)
                 raise
             facts |= proof(done)
     _tell_erased(done, as_json)
 
 
-def _tell_erased(done, as_json: bool, *, before: bool = False) -> None:
+def _tell_erased(done: Erasure, as_json: bool, *, before: bool = False) -> None:
     from .console import print_json, say
 
     found = copies(done.backups)
@@ -282,18 +257,13 @@ def _tell_erased(done, as_json: bool, *, before: bool = False) -> None:
             f"(id {backup['id']}, {backup['time']}): destroy it, then `vault backup-keys --forget`")
 
 
-def on_terminal() -> bool:
-    """Whether somebody can be asked."""
-    return sys.stdin.isatty()
-
-
-def _confirm(objects: int, name: str) -> None:
-    from .console import say
+def _confirm(objects: int, name: str | None) -> None:
+    from .console import remark
 
     if not on_terminal():
         raise UsageError("nothing is erased without confirmation: give --yes-erase")
-    say(f"{objects} objects will be gone for good, in every backup, too")
-    if click.prompt("Type the ID of the record again", err=True).strip() != name.strip():
+    remark(f"{objects} objects will be gone for good, in every backup, too")
+    if click.prompt("Type the ID of the record again", err=True).strip() != (name or "").strip():
         raise UsageError("that is another ID: nothing was erased")
 
 
@@ -306,8 +276,12 @@ Examples:
 @whose
 @click.option("--into", required=True, metavar="ID", help="Patient ID that is the right one.")
 @click.option("--into-issuer", metavar="NAME", help="Its issuer, '' for none.")
-@as_json
-def merge(folder, patient, issuer, study, record, into, into_issuer, as_json, **how):
+@opt.as_json
+@opt.hushed
+def merge(
+    folder: str, patient: str | None, issuer: str | None, study: str | None, record: str | None,
+    into: str, into_issuer: str | None, as_json: bool, **how: Unpack[Unlocking],
+) -> None:
     """Make two records one, when a patient ID was corrected.
 
     What the vault has, and what is added later under either ID, is listed under the right one from
@@ -318,7 +292,7 @@ def merge(folder, patient, issuer, study, record, into, into_issuer, as_json, **
     from ..vault.merging import merge as merge_records
     from .console import print_json, say
 
-    with open_vault(folder, **how) as vault, vault.lease("vault merge"):
+    with open_vault(folder, how) as vault, vault.lease("vault merge"):
         tell_ended(vault)
         one = the_record(vault, patient, issuer, study, record)
         try:
@@ -326,7 +300,7 @@ def merge(folder, patient, issuer, study, record, into, into_issuer, as_json, **
         except UnknownKeyError:
             raise UsageError("the vault has no record under the ID of --into: add a file under it "
                              "first, then merge") from None
-        with recorded("vault.merge", vault.keys.vault_id) as facts:
+        with auditing.job(**about("merge", vault)) as facts:
             facts["objects"] = [one[0].hex(), other[0].hex()]
             count = merge_records(vault, one, other)
     if as_json:
@@ -334,99 +308,3 @@ def merge(folder, patient, issuer, study, record, into, into_issuer, as_json, **
     else:
         say(f"one record of {len({*one, *other})} keys; {count} files are listed under the right "
             "ID" if {*one} != {*other} else "they are one record already")
-
-
-# ---- copies of the key table -------------------------------------------------------
-
-
-@click.command("backup-keys", epilog="""\b
-Examples:
-  dicomcrypt vault backup-keys safe/ /mnt/safe-place/2031-01.keys -i doctor.key
-  dicomcrypt vault backup-keys safe/ -i doctor.key                  (lists the copies)
-  dicomcrypt vault backup-keys safe/ -i doctor.key --forget ID      (it was destroyed)
-""")
-@unlocking
-@click.argument("to", required=False)
-@click.option("--forget", metavar="ID", help="Copy that was destroyed, and is not named any more.")
-@click.option("-f", "--force", is_flag=True, help="Overwrite the file TO.")
-@as_json
-def backup_keys(folder, to, forget, force, as_json, **how):
-    """Copy the vault's key table into the file TO, while others use it.
-
-    Never keep it with the vault's own backup: whoever has both reads what was erased since.
-    `vault erase` names the copies that still hold what it erases.
-    """
-    from ..vault import backups
-    from .console import print_json, print_table, say
-
-    if to and forget:
-        raise UsageError("TO and --forget: give one of them")
-    with open_vault(folder, **how, catalogue=False) as vault:
-        if forget:
-            try:
-                backup_id = bytes.fromhex(forget)
-            except ValueError:
-                raise UsageError("--forget takes a copy's id, in hexadecimal") from None
-            with recorded("vault.backup", vault.keys.vault_id) as facts:
-                facts["objects"] = [forget]
-                backups.forget_backup(vault.keys, backup_id)
-        elif to:
-            with recorded("vault.backup", vault.keys.vault_id) as facts:
-                made = backups.backup_keys(vault, to, force=force)
-                facts |= {"objects": [made.id.hex()], "sequence": made.counter}
-            if as_json:
-                print_json(copies([made])[0])
-            else:
-                say(f"copied: {made.place}, id {made.id.hex()}, change {made.counter}")
-            return
-        found = copies(backups.backups(vault.keys))
-    if as_json:
-        print_json(found)
-    elif found:
-        print_table([[str(cell) for cell in b.values()] for b in found],
-                    ("id", "made", "change", "place"))
-    else:
-        say("no copy of the key table is registered")
-
-
-@click.command("restore-keys", epilog="""\b
-Examples:
-  dicomcrypt vault restore-keys safe/ /mnt/safe-place/2031-01.keys -i doctor.key
-""")
-@unlocking
-@click.argument("source", metavar="FROM")
-@click.option("-f", "--force", is_flag=True,
-              help="Also if the present key table has keys that the copy has not, or cannot be "
-              "opened.")
-@as_json
-def restore_keys(folder, source, keys_path, force, as_json, **how):
-    """Put a copy of the key table back.
-
-    What was erased since the copy was made stays erased: its keys are destroyed in it. Who may
-    open the vault is as it was when the copy was made. The present key table is kept aside.
-
-    A copy from before the last `recipients remove` or `rewrap` lets in who was removed, and does
-    not open what was added or encrypted anew since: it is put back with --force only, and then
-    `vault repair --rebuild` lists what it opens. It is opened with a key that could open it then.
-    """
-    from ..vault import backups
-    from ..vault.vault import keys_place, read_header
-    from .console import print_json, say
-
-    found, vault_id = read_header(folder)
-    path = keys_place(found, keys_path)
-    with recorded("vault.restore", vault_id) as facts:
-        done = backups.restore_keys(found, vault_id, path, source, unlocker(**how), force=force)
-        facts |= {"done": done.keys, "number": done.buried}
-    if as_json:
-        print_json({"keys": done.keys, "erased_again": done.buried, "lost": done.lost,
-                    "aside": done.aside, "accesses": list(done.accesses), "older": done.older})
-        return
-    say(f"restored: {done.keys} record keys, {done.buried} of which were erased since and are "
-        "gone again")
-    say(f"may open the vault: {', '.join(done.accesses)}")
-    if done.aside:
-        say(f"the key table that was there is kept: {done.aside}")
-    if done.older:
-        say("the catalogue is of a later vault key: give `vault repair --rebuild`, which sets "
-            "aside what this key table does not open")

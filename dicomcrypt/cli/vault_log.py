@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import click
 
 from ..errors import UsageError
+from . import options as opt
 from .audit import events, filters, show_events
-from .vault import open_vault, unlocking
+from .vault import Unlocking, open_vault, unlocking
 
 MOST = 20
 
@@ -22,8 +23,11 @@ Examples:
 @click.argument("folder", metavar="VAULT")
 @click.option("--log", metavar="FILE", help="By default [audit] log of the configuration.")
 @filters
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def log(folder, log, since, until, action, objects, outcome, as_json):
+@opt.as_json
+def log(
+    folder: str, log: str | None, since: str | None, until: str | None, action: tuple[str, ...],
+    objects: tuple[str, ...], outcome: tuple[str, ...], as_json: bool,
+) -> None:
     """Show what the audit log has of a vault: who did what, when, and how it ended.
 
     No key is needed, since the log holds no names. Its chain is checked on the way; `dicomcrypt
@@ -44,8 +48,8 @@ Examples:
 @unlocking
 @click.option("--report", is_flag=True, help="Say what is stored once, and which instances are "
               "there with several contents. Files are compared as they are added.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def dedupe(folder, report, as_json, **how):
+@opt.as_json
+def dedupe(folder: str, report: bool, as_json: bool, **how: Unpack[Unlocking]) -> None:
     """Say what deduplication saves.
 
     Files that are alike within a patient's record are stored once, when they are added; never
@@ -57,7 +61,7 @@ def dedupe(folder, report, as_json, **how):
     if not report:
         raise UsageError("files are deduplicated as they are added; give --report to see what "
                          "that saves")
-    with open_vault(folder, **how) as opened:
+    with open_vault(folder, how) as opened:
         facts: dict[str, Any] = opened.catalogue.duplicates(MOST)
     if as_json:
         print_json(facts)

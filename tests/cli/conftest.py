@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pathlib
+import signal
 import stat
 import subprocess
 import sys
@@ -47,6 +49,29 @@ def command():
     start.words = COMMAND
     start.environment = environment
     return start
+
+
+@pytest.fixture
+def start(command):
+    """Start a command in a session of its own; end what is left of it."""
+    running = []
+
+    def begin(*arguments):
+        process = subprocess.Popen(
+            [*command.words, *map(os.fspath, arguments)], env=command.environment(),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+            # A test run in the background inherits an ignored SIGINT.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

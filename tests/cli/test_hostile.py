@@ -1,11 +1,11 @@
 """Objects and names made with bad intent: nothing leaves the output tree or reaches a terminal."""
 
 import os
-import pty
 import sys
 
 import pydicom
 import pytest
+from terminal import screen
 
 import dicomcrypt as dc
 from dicomcrypt.keys.keyfile import ALGORITHMS, recipient_text
@@ -183,16 +183,6 @@ def test_tags_and_stored_names_reach_no_terminal_unescaped(tmp_path, keys, call,
 def test_brackets_in_a_name_are_no_markup_on_a_terminal(tmp_path, keys, command, forge):
     forge(tmp_path, file=b"[bold]x[-red] [")
     words = [sys.executable, "-m", "dicomcrypt", "inspect", "[bold]x[-red] ["]
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(tmp_path)
-        os.execvpe(words[0], words, command.environment())  # noqa: S606
-    shown = b""
-    try:
-        while piece := os.read(terminal, 65536):
-            shown += piece
-    except OSError:
-        pass
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    status, shown = screen(words, command.environment(), tmp_path)
+    assert status == 0
     assert b"[bold]x[-red] [" in shown

@@ -1,11 +1,9 @@
 """What is broken off leaves nothing half-done under a final name, and the same command completes
 it."""
 
-import contextlib
 import os
 import pathlib
 import signal
-import subprocess
 import time
 
 import pytest
@@ -25,29 +23,6 @@ def tree(tmp_path):
             file.write(b"%d" % number)
             file.truncate(SIZE)
     return root
-
-
-@pytest.fixture
-def start(command):
-    """Start a command in a session of its own; end what is left of it."""
-    running = []
-
-    def begin(*arguments):
-        process = subprocess.Popen(
-            [*command.words, *map(os.fspath, arguments)], env=command.environment(),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True,
-            # A test run in the background inherits an ignored SIGINT.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
-        running.append(process)
-        return process
-
-    yield begin
-    for process in running:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
 
 
 def wait_for(condition, seconds=60):

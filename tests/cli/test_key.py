@@ -318,3 +318,11 @@ def test_every_command_explains_itself_with_examples(call, words):
     done = call("key", *words, "--help")
     assert done.status == 0
     assert "Examples:" in done.out
+
+
+@pytest.mark.parametrize("words", [("key", "table", "grant"), ("vault", "recipients", "add")])
+def test_two_passphrases_do_not_both_come_from_standard_input(call, words):
+    done = call(*words, "archive", "bob", "--login", "anna", "--passphrase-file", "-",
+                "--new-passphrase-file", "-")
+    assert done.status == 2
+    assert "cannot give both passphrases" in done.err

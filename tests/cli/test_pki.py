@@ -349,19 +349,3 @@ def test_what_shows_and_what_does_not(pki, folder):
     pki("show", "nothing", status=2)
     (folder / "bad.der").write_bytes(b"\x30\x03abc")
     assert "Parse" not in pki("show", "bad.der", status=4).err
-
-
-def test_every_command_has_examples(pki):
-    listed = pki("--help").out.partition("Commands:")[2].split("\n\n")[0].split("\n")
-    names = [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "]
-    assert {"init", "issue", "verify", "export"} <= set(names)
-    for name in names:
-        assert "Example" in pki(name, "--help").out, name
-
-
-def test_a_command_whose_module_is_not_there_is_not_shown(pki, monkeypatch):
-    from dicomcrypt.cli.pki import pki as group
-
-    monkeypatch.setitem(group.modules, "burn", "pki_burning")
-    assert "burn" not in pki("--help").out
-    assert "No such command" in pki("burn", status=2).err

@@ -2,28 +2,19 @@
 
 import json
 import os
-import pty
 import re
 
 import pytest
+from terminal import screen
 from tree_jobs import Job
 
 
 def on_a_terminal(words, environment):
     """Run a command on a terminal of its own; return (exit status, what it showed)."""
     environment = {**environment, "COLUMNS": "150", "TERM": "xterm"}
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execvpe(words[0], words, environment)  # noqa: S606
-    shown = b""
-    try:
-        while piece := os.read(terminal, 65536):
-            shown += piece
-    except OSError:
-        pass
-    os.close(terminal)
+    status, shown = screen(words, environment)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text
+    return status, text
 
 
 @pytest.mark.parametrize("verb", ["encrypt", "decrypt"])

@@ -142,26 +142,6 @@ def test_a_killed_worker_ends_the_job_which_goes_on_later(job, monkeypatch):
     job.check_done()
 
 
-@pytest.fixture
-def start(command):
-    running = []
-
-    def begin(*arguments, group=True):
-        process = subprocess.Popen(
-            [*command.words, *map(os.fspath, arguments)], env=command.environment(),
-            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
-        running.append(process)
-        return process
-
-    yield begin
-    for process in running:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
 @pytest.mark.parametrize("jobs", ["1", "2"])
 @pytest.mark.parametrize("verb", ["encrypt", "decrypt"])
 def test_an_interrupt_between_an_output_and_whoever_knows_it(tmp_path, doctor, keys, call,

@@ -1,7 +1,8 @@
-"""The command line in a process of its own, on a terminal."""
+"""The command line in a process of its own, on a terminal: asked, or looked at."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import pty
@@ -45,3 +46,17 @@ def on_terminal(folder: pathlib.Path, question: str, answer: bytes, *words: obje
         os.close(ours)
         status = process.wait(60)
     return status, shown.decode(errors="replace")
+
+
+def screen(words: list[str], environment: dict[str, str], folder=".") -> tuple[int, bytes]:
+    """Run a command on a terminal of its own; return its exit status and what it showed."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(os.fspath(folder))
+        os.execvpe(words[0], words, environment)  # noqa: S606
+    shown = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while piece := os.read(terminal, 65536):
+            shown += piece
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown

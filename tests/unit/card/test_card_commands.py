@@ -282,6 +282,7 @@ def test_cryptograms_of_other_programs(run, pin, ward, tmp_path, monkeypatch):
     run("card", "decrypt", "note.bin", "-o", "note", *place, *pin)
     assert (tmp_path / "note").read_bytes() == b"a note"
     assert (tmp_path / "note").stat().st_mode & 0o777 == 0o600
+    assert run("card", "decrypt", "note.bin", "-o", "-", *place, *pin).stdout == "a note"
     (tmp_path / "bad.bin").write_bytes(b"\1" * 384)
     for name, why in (("bad.bin", "does not open"), ("dec.crt", "no cryptogram of this card")):
         with pytest.raises(DamagedError, match=why):
