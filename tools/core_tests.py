@@ -2,8 +2,8 @@
 
     python tools/core_tests.py [options for pytest]
 
-They need pytest, hypothesis and pydicom-data, no extra and no program of the system, and run
-wherever a wheel is built. `make test` runs all tests; most of the others need Linux.
+They need pytest, hypothesis, cbor2 and pydicom-data, no extra and no program of the system, and
+run wherever a wheel is built. `make test` runs all tests; many of the others need Linux.
 """
 
 from __future__ import annotations
