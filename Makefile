@@ -1,9 +1,13 @@
 # make demo    build, encrypt real DICOM files, show what happened
 # make test    build, install what the tests need, run all of them
-# make lint    style checks
+# make lint    style of Python and C, types, workflow files
+# make docs    the documents as pages, in build/docs
 # make soak    the long runs
 # make bench   figures, ratios and targets in one table; JSON in bench/results/
 # make bench-short   the same with few rounds, under a minute
+# make dist    source archive and wheels of the Pythons found, looked at, in dist/
+# make dist-check   two builds in two folders must give the same bytes
+# make wheelhouse   all that an installation without a network needs, in wheelhouse/
 # make clean
 #
 # Everything goes into $(VENV); nothing outside this folder is changed.
@@ -11,8 +15,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-SOURCES = pyproject.toml setup.py $(shell find csrc dicomcrypt \
-	\( -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.[ch]' -o -name '*.inc' \) \
+SOURCES = pyproject.toml setup.py $(shell find csrc dicomcrypt tools/dcmx_rescue.py docs/spec docs/keytable.md \
+	\( -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.[ch]' -o -name '*.inc' -o -name '*.json' \
+	-o -name '*.md' -o -name '*.txt' -o -name '*.html' \) \
 	! -path 'dicomcrypt/native/*.c' 2>/dev/null)
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= auto
@@ -24,7 +29,7 @@ comma = ,
 # What is tested is what was installed, not the source folder.
 export PYTHONSAFEPATH = 1
 
-.PHONY: demo test lint soak bench bench-short clean
+.PHONY: demo test lint docs soak bench bench-short dist dist-check wheelhouse clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -32,8 +37,14 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-lint: $(VENV)/.test
+lint: $(VENV)/.lint
 	$(BIN)/ruff check .
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/clang-format --dry-run -Werror $(shell find csrc -name '*.[ch]' -o -name '*.inc')
+	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W -q -b html docs build/docs
 
 soak: $(VENV)/.test
 	DICOMCRYPT_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest -n $(WORKERS) -m soak $(PYTEST_ARGS)
@@ -46,28 +57,41 @@ bench: $(VENV)/.bench
 bench-short: $(VENV)/.bench
 	$(BENCH) --short $(PYTEST_ARGS)
 
+dist: $(VENV)/.dist
+	$(BIN)/python tools/build_wheels.py
+
+dist-check: $(VENV)/.dist
+	$(BIN)/python tools/build_wheels.py --twice
+
+wheelhouse: $(VENV)/.dist
+	$(BIN)/python tools/wheelhouse.py $(EXTRAS:%=--extras %) build/wheel/*.whl
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "dicomcrypt needs Python 3.11 or newer: set PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "Debian: apt-get install python3-venv python3-dev gcc" >&2; exit 1; }
 
-$(VENV)/.demo: $(SOURCES) | $(VENV)/bin/python
-	@rm -rf build/lib* build/bdist*
-	$(PIP) install '.[images]'
+# The wheel is built once. What each target needs beside it is an extra of that wheel: installing
+# one leaves the wheel alone and builds nothing.
+$(VENV)/.wheel: $(SOURCES) | $(VENV)/bin/python
+	@rm -rf build/lib* build/bdist* build/wheel
+	$(PIP) wheel --no-deps --wheel-dir build/wheel .
+	$(PIP) install --force-reinstall --no-deps build/wheel/*.whl
 	@touch $@
 
-$(VENV)/.test: $(SOURCES) | $(VENV)/bin/python
-	@rm -rf build/lib* build/bdist*
-	$(PIP) install '.[test$(if $(PCSC),$(comma)card)]'
-	@touch $@ $(VENV)/.demo
+EXTRA_demo = images
+EXTRA_test = test$(if $(PCSC),$(comma)card)
+EXTRA_lint = $(EXTRA_test),lint
+EXTRA_docs = docs
+EXTRA_bench = bench
+EXTRA_dist = dist
 
-$(VENV)/.bench: $(SOURCES) | $(VENV)/bin/python
-	@rm -rf build/lib* build/bdist*
-	$(PIP) install '.[bench]'
+$(VENV)/.%: $(VENV)/.wheel
+	$(PIP) install "$$(echo build/wheel/*.whl)[$(EXTRA_$*)]"
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo-out .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) build dist wheelhouse *.egg-info demo-out .pytest_cache .hypothesis .ruff_cache
 	find dicomcrypt -name '*.so' -delete
 	rm -f dicomcrypt/native/*.c

@@ -1,21 +1,29 @@
 """Build the native modules; everything else stands in pyproject.toml."""
 
+import gzip
 import os
-import platform
 import shutil
+import tarfile
 from glob import glob
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
-try:
-    from Cython.Build import cythonize
-except ImportError as error:  # only `pip install .` without build isolation gets here
-    raise SystemExit("building dicomcrypt needs Cython: pip install cython") from error
-
-# Instruction sets are chosen in the source by target pragmas, never by a flag
-# on a file; one set of flags serves every file.
-FLAGS = [] if platform.system() == "Windows" else ["-O3", "-fno-strict-aliasing"]
+#: By the kind of compiler, first for the modules in native, then for compiled Python. Instruction
+#: sets are chosen in the source by target pragmas, never by a flag on a file; one set of flags
+#: serves every file. Python's own flags ask for -g: without -g0 a wheel has four times the size,
+#: and names of this machine's folders in it.
+FLAGS = {
+    "unix": (["-O3", "-g0", "-fno-strict-aliasing"], ["-O1", "-g0"]),
+    "msvc": (["/O2", "/std:c11"], ["/O2"]),
+}
+#: What Cython is told, in the same order.
+DIRECTIVES = (
+    {"boundscheck": False, "wraparound": False, "freethreading_compatible": True},
+    {"annotation_typing": False, "binding": False, "freethreading_compatible": True},
+)
 HEADERS = sorted(glob("csrc/**/*.h", recursive=True))
 
 
@@ -27,8 +35,7 @@ def extension(name: str, folders: list[str]) -> Extension:
         f"dicomcrypt.native.{name}",
         sources,
         include_dirs=["csrc/include", "csrc"],
-        depends=[*HEADERS, *glob("csrc/**/*.inc", recursive=True)],
-        extra_compile_args=FLAGS,
+        depends=[*HEADERS, *sorted(glob("csrc/**/*.inc", recursive=True))],
     )
 
 
@@ -43,7 +50,37 @@ COMPILED = [
     *(f"trees.{n}" for n in ("job", "opening", "pool", "sealing", "tree", "walk")),
     *(f"vault.{n}" for n in ("adding", "facts", "rows", "sealing", "segment", "stanza")),
 ]  # fmt: skip
-LIGHT = [] if platform.system() == "Windows" else ["-O1"]
+
+
+def module(name: str) -> Extension:
+    return Extension(f"dicomcrypt.{name}", [f"dicomcrypt/{name.replace('.', '/')}.py"])
+
+
+class BuildExt(build_ext):
+    """Runs Cython when something is compiled, not for a source archive or metadata."""
+
+    def build_extensions(self):
+        try:
+            from Cython.Build import cythonize
+        except ImportError as error:  # only `pip install .` without build isolation gets here
+            raise SystemExit("building dicomcrypt needs Cython: pip install cython") from error
+        kind = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
+        native = [e for e in self.extensions if e.name.startswith("dicomcrypt.native.")]
+        python = [e for e in self.extensions if e not in native]
+        for group, flags, directives in zip((native, python), FLAGS[kind], DIRECTIVES, strict=True):
+            made = cythonize(
+                group,
+                language_level=3,
+                build_dir="build/cython",
+                nthreads=os.cpu_count() or 1,
+                compiler_directives=directives,
+            )
+            by_name = {each.name: each for each in made}
+            for each in group:
+                each.sources = by_name[each.name].sources
+                each.depends = by_name[each.name].depends
+                each.extra_compile_args = flags
+        super().build_extensions()
 
 
 #: What every vault gets a copy of, and where it lies in the package (vault/shipped.py).
@@ -68,39 +105,40 @@ class BuildPy(build_py):
             shutil.copyfile(path, target)
 
 
-def module(name: str) -> Extension:
-    path = f"dicomcrypt/{name.replace('.', '/')}.py"
-    return Extension(f"dicomcrypt.{name}", [path], extra_compile_args=LIGHT)
+class SourceArchive(sdist):
+    """Gives the same bytes for the same files, where SOURCE_DATE_EPOCH tells the time."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
+        if "SOURCE_DATE_EPOCH" not in os.environ or format != "gztar":
+            return super().make_archive(base_name, format, root_dir, base_dir, owner, group)
+        time = int(os.environ["SOURCE_DATE_EPOCH"])
+
+        def same(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+            entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = time, 0, 0, "", ""
+            entry.mode = 0o755 if entry.mode & 0o100 else 0o644
+            return entry
+
+        path = f"{base_name}.tar.gz"
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with (
+            open(path, "wb") as file,
+            gzip.GzipFile("", "wb", fileobj=file, mtime=time) as packed,
+            tarfile.open(fileobj=packed, mode="w") as tar,
+        ):
+            for each in sorted(glob(f"{base_dir}/**", recursive=True, include_hidden=True)):
+                if not os.path.isdir(each):
+                    tar.add(each, filter=same)
+        return path
 
 
 setup(
-    cmdclass={"build_py": BuildPy},
+    cmdclass={"build_ext": BuildExt, "build_py": BuildPy, "sdist": SourceArchive},
     options={"build_ext": {"parallel": os.cpu_count() or 1}},
-    ext_modules=cythonize(
-        [module(name) for name in COMPILED],
-        language_level=3,
-        build_dir="build/cython",
-        nthreads=os.cpu_count() or 1,
-        compiler_directives={
-            "annotation_typing": False,
-            "binding": False,
-            "freethreading_compatible": True,
-        },
-    )
-    + cythonize(
-        [
-            extension("_block", ["common", "block"]),
-            extension("_scan", ["scan"]),
-            extension("_cbor", []),
-            extension("_system", []),
-        ],
-        language_level=3,
-        build_dir="build/cython",
-        nthreads=os.cpu_count() or 1,
-        compiler_directives={
-            "boundscheck": False,
-            "wraparound": False,
-            "freethreading_compatible": True,
-        },
-    ),
+    ext_modules=[
+        *map(module, COMPILED),
+        extension("_block", ["common", "block"]),
+        extension("_scan", ["scan"]),
+        extension("_cbor", []),
+        extension("_system", []),
+    ],
 )

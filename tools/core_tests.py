@@ -1,0 +1,34 @@
+"""Run the tests of the core on the dicomcrypt that is installed.
+
+    python tools/core_tests.py [options for pytest]
+
+They need pytest, hypothesis, cbor2 and pydicom-data, no extra and no program of the system, and
+run wherever a wheel is built. `make test` runs all tests; many of the others need Linux.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CORE = [
+    "tests/kernels/test_kernels_from_python.py",
+    "tests/properties/test_block_layer.py",
+    "tests/unit/container",
+    "tests/unit/dicom",
+    "tests/unit/objects",
+    "tests/unit/test_rescue.py",
+    "tests/cli/test_roundtrip.py",
+]
+
+
+def main(options: list[str]) -> int:
+    settings = ["-c", str(ROOT / "pyproject.toml")]
+    return pytest.main([*settings, *options, *(str(ROOT / path) for path in CORE)])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
