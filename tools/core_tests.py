@@ -20,7 +20,7 @@ CORE = [
     "tests/unit/container",
     "tests/unit/dicom",
     "tests/unit/objects",
-    "tests/unit/test_rescue.py",
+    "tests/unit/rescue",
     "tests/cli/test_roundtrip.py",
 ]
 

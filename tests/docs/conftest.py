@@ -4,7 +4,7 @@ import pcscd
 import pytest
 from doc_commands import Scene
 
-from tests.conftest import _missing, require_module
+from tests.conftest import absent, require_module
 
 
 @pytest.fixture
@@ -20,6 +20,6 @@ def room():
     """A pcscd with two empty virtual readers."""
     require_module("smartcard", "card")
     if (why := pcscd.available()) is not None:
-        _missing(why)
+        absent(why)
     with pcscd.serve() as room:
         yield room

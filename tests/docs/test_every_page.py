@@ -4,7 +4,7 @@ import ast
 import pathlib
 import re
 
-import cli_spans
+import cli_lines
 import pytest
 from doc_commands import check_toml
 from doc_pages import RUN, all_pages, page
@@ -66,5 +66,7 @@ def test_what_is_not_typed_parses(name):
 def test_commands_and_options_in_the_text_exist(name):
     for line, span in page(name).spans():
         if span.startswith("dicomcrypt "):
-            wrong = cli_spans.check(span)
-            assert not wrong, f"{name}:{line}: `{span}`: {wrong}"
+            try:
+                cli_lines.check_line(span)
+            except ValueError as error:
+                pytest.fail(f"{name}:{line}: {error}")

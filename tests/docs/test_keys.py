@@ -6,7 +6,7 @@ import authority as ca
 import doc_people as people
 from doc_commands import Rule, page
 
-from tests.conftest import _missing, need, require_module
+from tests.conftest import absent, need, require_module
 
 PAGE = "docs/keys.md"
 MODULE = "/usr/lib/softhsm/libsofthsm2.so"
@@ -17,7 +17,7 @@ def test_the_page_runs_from_top_to_bottom(scene):
     need("softhsm2-util", "softhsm2")
     need("pkcs11-tool", "opensc")
     if not pathlib.Path(MODULE).exists():
-        _missing("the module of softhsm2 missing: apt-get install softhsm2")
+        absent("the module of softhsm2 missing: apt-get install softhsm2")
     tokens = scene.base / "tokens"
     tokens.mkdir()
     scene.environment["SOFTHSM2_CONF"] = str(scene.write(

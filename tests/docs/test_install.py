@@ -1,0 +1,50 @@
+"""Installing and building: what takes minutes, compilers or another machine is looked at, not run."""
+
+import shlex
+
+import cli_lines
+from doc_commands import ROOT, Rule, page
+
+import dicomcrypt as dc
+
+PAGES = ["docs/install.md", "docs/building.md"]
+
+
+def pip(scene, text):
+    """Its options are pip's."""
+    words = shlex.split(text, comments=True)[1:]
+    options = [word for word in words if word.startswith("-")]
+    assert scene.shell("python -m pip install --help") == 0, scene.err
+    for option in options:
+        assert option in scene.out.split() or f"{option}," in scene.out.split(), option
+
+
+def one_version(scene, text):
+    assert f"dicomcrypt-{dc.__version__}-" in text
+
+
+def later_dicomcrypt(scene, text):
+    cli_lines.check_line(text.replace("dicomcrypt/bin/", ""), whole=True)
+
+
+def programs(scene, text):
+    """The programs of the project that it starts are there."""
+    for word in shlex.split(text, comments=True):
+        if word.endswith(".py"):
+            assert (ROOT / word).is_file(), word
+
+
+def test_the_page_on_installing(scene):
+    scene.run(page("docs/install.md"), [
+        Rule(r"\.whl", do=one_version),
+        Rule(r"-m venv", do=programs),
+        Rule(r"bin/pip", do=pip),
+        Rule(r"bin/dicomcrypt", do=later_dicomcrypt),
+    ])  # fmt: skip
+
+
+def test_the_page_on_building(scene):
+    scene.run(page("docs/building.md"), [
+        Rule(r"python -m build", do=programs),
+        Rule(r"setup\.py", do=programs),
+    ])  # fmt: skip
