@@ -26,15 +26,6 @@ from dicomcrypt.prescription.protecting import WAYS, protect
 DOCTOR_WAY, PATIENT_WAY, PATIENT_PRIVATE, PHARMACIST_WAY = WAYS
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cheap_hashes():
-    """Guessing does not matter here."""
-    real = state.STATE_COST, state.PIN_COST
-    state.STATE_COST, state.PIN_COST = 64, 8
-    yield
-    state.STATE_COST, state.PIN_COST = real
-
-
 @pytest.fixture
 def rx(call, tmp_path, monkeypatch, need_module):
     """Run `prescription ...` in a folder with everybody's cards, encryption certificates

@@ -1,4 +1,4 @@
-"""Installing and building: what takes minutes, compilers or another machine is looked at, not run."""
+"""Installing and building: what takes minutes or another machine is looked at, not run."""
 
 import shlex
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicomcrypt.card import profile, state, tlv
+from dicomcrypt.card import profile, tlv
 from dicomcrypt.card.apdu import CommandApdu
 from dicomcrypt.card.profile import FILES, CardRole, Ins, KeyKind, Slot
 from dicomcrypt.card.software import SoftwareCard
@@ -24,13 +24,6 @@ from dicomcrypt.card.status import StatusWord
 
 BUDGET = 4000
 SECRET_NOTE = b"medication of the patient: secret"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap_hashes():
-    real, state.PIN_COST = state.PIN_COST, 8
-    yield
-    state.PIN_COST = real
 
 
 def secrets(data):

@@ -6,7 +6,6 @@ import clinic
 import pcscd
 import pytest
 
-from dicomcrypt.card import state
 from tests.conftest import absent
 
 
@@ -23,9 +22,7 @@ def room():
 
 @pytest.fixture(scope="session")
 def ward(tmp_path_factory):
-    real, state.PIN_COST = state.PIN_COST, 8  # guessing does not matter here
-    yield clinic.Clinic(tmp_path_factory.mktemp("ward"))
-    state.PIN_COST = real
+    return clinic.Clinic(tmp_path_factory.mktemp("ward"))
 
 
 @pytest.fixture(scope="session")
