@@ -1,6 +1,7 @@
 # make demo    build, encrypt real DICOM files, show what happened
 # make test    build, install what the tests need, run all of them
 # make lint    style of Python and C, types, workflow files
+# make coverage  lines of Python that the tests run, in build/coverage (half an hour)
 # make docs    the documents as pages, in build/docs
 # make soak    the long runs
 # make bench   figures, ratios and targets in one table; JSON in bench/results/
@@ -15,6 +16,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+WHEEL = build/wheel
 SOURCES = pyproject.toml setup.py $(shell find csrc dicomcrypt tools/dcmx_rescue.py docs/spec docs/keytable.md \
 	\( -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.[ch]' -o -name '*.inc' -o -name '*.json' \
 	-o -name '*.md' -o -name '*.txt' -o -name '*.html' \) \
@@ -29,7 +31,7 @@ comma = ,
 # What is tested is what was installed, not the source folder.
 export PYTHONSAFEPATH = 1
 
-.PHONY: demo test lint docs soak bench bench-short dist dist-check wheelhouse clean
+.PHONY: demo test lint docs soak coverage bench bench-short dist dist-check wheelhouse clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -37,7 +39,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-lint: $(VENV)/.lint
+lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/clang-format --dry-run -Werror $(shell find csrc -name '*.[ch]' -o -name '*.inc')
@@ -48,6 +50,17 @@ docs: $(VENV)/.docs
 
 soak: $(VENV)/.test
 	DICOMCRYPT_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest -n $(WORKERS) -m soak $(PYTEST_ARGS)
+
+# Without compiled modules, in an environment of its own.
+coverage: export COVERAGE_FILE = $(CURDIR)/build/coverage/lines
+coverage: export COVERAGE_RCFILE = $(CURDIR)/pyproject.toml
+coverage:
+	DICOMCRYPT_PURE=1 $(MAKE) VENV=.venv-pure WHEEL=build/pure .venv-pure/.coverage
+	rm -rf build/coverage
+	-.venv-pure/bin/coverage run -m pytest -p no:xdist $(PYTEST_ARGS)
+	.venv-pure/bin/coverage combine -q
+	.venv-pure/bin/coverage html -q
+	.venv-pure/bin/coverage report --sort=cover
 
 BENCH = $(BIN)/pytest bench --benchmark-quiet -q -p no:xdist -W default
 
@@ -64,7 +77,7 @@ dist-check: $(VENV)/.dist
 	$(BIN)/python tools/build_wheels.py --twice
 
 wheelhouse: $(VENV)/.dist
-	$(BIN)/python tools/wheelhouse.py $(EXTRAS:%=--extras %) build/wheel/*.whl
+	$(BIN)/python tools/wheelhouse.py $(EXTRAS:%=--extras %) $(WHEEL)/*.whl
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -75,23 +88,23 @@ $(VENV)/bin/python:
 # The wheel is built once. What each target needs beside it is an extra of that wheel: installing
 # one leaves the wheel alone and builds nothing.
 $(VENV)/.wheel: $(SOURCES) | $(VENV)/bin/python
-	@rm -rf build/lib* build/bdist* build/wheel
-	$(PIP) wheel --no-deps --wheel-dir build/wheel .
-	$(PIP) install --force-reinstall --no-deps build/wheel/*.whl
+	@rm -rf build/lib* build/bdist* $(WHEEL)
+	$(PIP) wheel --no-deps --wheel-dir $(WHEEL) .
+	$(PIP) install --force-reinstall --no-deps $(WHEEL)/*.whl
 	@touch $@
 
 EXTRA_demo = images
 EXTRA_test = test$(if $(PCSC),$(comma)card)
-EXTRA_lint = $(EXTRA_test),lint
 EXTRA_docs = docs
 EXTRA_bench = bench
 EXTRA_dist = dist
+EXTRA_coverage = $(EXTRA_test),coverage
 
 $(VENV)/.%: $(VENV)/.wheel
-	$(PIP) install "$$(echo build/wheel/*.whl)[$(EXTRA_$*)]"
+	$(PIP) install "$$(echo $(WHEEL)/*.whl)[$(EXTRA_$*)]"
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist wheelhouse *.egg-info demo-out .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) .venv-pure build dist wheelhouse *.egg-info demo-out .pytest_cache .hypothesis .ruff_cache
 	find dicomcrypt -name '*.so' -delete
 	rm -f dicomcrypt/native/*.c
