@@ -247,21 +247,6 @@ def test_a_map_of_nothing_is_refused(call, keys, tmp_path, sealed):
 # ---- documentation --------------------------------------------------------------
 
 
-def shown():
-    text = (ROOT / "docs" / "analysis.md").read_text()
-    return re.findall(r"^\$ dicomcrypt (analyze .*)\n((?:.*\n)*?)```", text, re.M)
-
-
-@pytest.mark.parametrize(("line", "output"), shown(), ids=[line.split()[1] for line, _ in shown()])
-def test_the_tables_of_the_documentation_come_out_again(
-    call, named, tmp_path, monkeypatch, line, output
-):
-    words = line.split()
-    shutil.copy(named(words[1]), tmp_path)
-    monkeypatch.chdir(tmp_path)
-    assert call(*words).out == output
-
-
 @pytest.mark.usefixtures("figures")
 def test_the_readme_s_pictures_come_from_the_commands_beside_them(
     call, named, tmp_path, monkeypatch, keys

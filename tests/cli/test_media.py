@@ -11,7 +11,8 @@ import time
 import pytest
 from tree_jobs import Job, states
 
-from dicomcrypt.objects import buffers, files
+from dicomcrypt import regular
+from dicomcrypt.objects import buffers
 from dicomcrypt.trees import sealing
 
 
@@ -43,7 +44,7 @@ def failing(monkeypatch):
             def readv(self, *more):
                 return self._read(os.readv, *more)
 
-        monkeypatch.setattr(files, "os", Trouble())
+        monkeypatch.setattr(regular, "os", Trouble())
         return failures
 
     arrange.pauses = pauses

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 #: Hides the modules, then runs command lines, which `;` divides, in one process.
 HIDDEN = """
 import sys
@@ -21,15 +23,35 @@ for line in " ".join(sys.argv[1:]).split(" ; "):
 """
 
 
-def test_files_are_encrypted_and_read_without_the_modules_of_unix(command, tmp_path, dicom):
+@pytest.fixture
+def hidden(command, tmp_path, dicom):
+    """Run command lines in a folder with a file."""
     (tmp_path / "a.dcm").write_bytes(dicom.read_bytes())
-    done = subprocess.run(
-        [sys.executable, "-c", HIDDEN, *"""
+
+    def run(lines):
+        return subprocess.run(
+            [sys.executable, "-c", HIDDEN, *lines.split()], cwd=tmp_path,
+            env=command.environment(), capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def test_files_are_encrypted_and_read_without_the_modules_of_unix(hidden, tmp_path, dicom):
+    done = hidden("""
         --help ; keygen -o a.key ; encrypt a.dcm -r a.pub ; verify a.dcm.dcmx -i a.key ;
         inspect a.dcm.dcmx -i a.key ; frame a.dcm.dcmx -i a.key -o a.npy ;
-        rewrap a.dcm.dcmx -i a.key --add a.pub ; decrypt a.dcm.dcmx -i a.key -o b.dcm
-        """.split()], cwd=tmp_path, env=command.environment(), capture_output=True, text=True,
-        timeout=100, check=False,
-    )  # fmt: skip
+        decrypt a.dcm.dcmx -i a.key -o b.dcm
+        """)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "b.dcm").read_bytes() == dicom.read_bytes()
+
+
+def test_recipients_are_not_changed_where_no_lock_holds_the_change_together(hidden, tmp_path):
+    made = hidden("keygen -o a.key ; encrypt a.dcm -r a.pub")
+    assert made.returncode == 0, made.stderr
+    before = (tmp_path / "a.dcm.dcmx").read_bytes()
+    done = hidden("rewrap a.dcm.dcmx -i a.key --add a.pub")
+    assert "a.dcm.dcmx: this system has no file locks" in done.stderr
+    assert "rewrap a.dcm.dcmx -i a.key --add a.pub: 2" in done.stderr
+    assert (tmp_path / "a.dcm.dcmx").read_bytes() == before

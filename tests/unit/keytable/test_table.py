@@ -2,9 +2,7 @@
 
 import copy
 import os
-import pathlib
 import pickle
-import re
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +12,6 @@ from key_tables import LOGIN, PASSWORD, change, cheap, rows
 from dicomcrypt.container.stanza import parse_stanzas
 from dicomcrypt.errors import DamagedError, NoIdentityError, UnknownKeyError, UsageError
 from dicomcrypt.keys import HybridIdentity, X25519Identity
-from dicomcrypt.keys.keyfile import recipient_text
 from dicomcrypt.keytable import KeyTable
 
 # ---- keys --------------------------------------------------------------------
@@ -276,13 +273,3 @@ def test_another_table_for_the_same_identity_is_told_by_its_fingerprint(path, tm
     os.replace(tmp_path / "theirs.db", path)
     with pytest.raises(DamagedError, match="another one"):
         KeyTable(path).unlock(identities=[backup], fingerprint=fingerprint)
-
-
-def test_the_python_of_the_specification_runs(tmp_path, backup, monkeypatch):
-    text = (pathlib.Path(__file__).parents[3] / "docs" / "keytable.md").read_text()
-    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-    (tmp_path / "backup.pub").write_text(recipient_text(backup.recipient))
-    monkeypatch.chdir(tmp_path)
-    exec(block, {})  # noqa: S102
-    with KeyTable("keys.db").unlock(identities=[backup]) as table:
-        assert table.check() == 1001

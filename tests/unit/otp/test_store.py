@@ -3,14 +3,11 @@
 import contextlib
 import io
 import os
-import pathlib
-import re
-import shutil
 import sqlite3
 import stat
 
 import pytest
-from otp_world import Kept, World
+from otp_world import World
 
 from dicomcrypt.errors import DamagedError, JobBusyError, OutputExistsError, UsageError
 from dicomcrypt.otp import home, store, tables
@@ -246,33 +243,6 @@ def test_key_files_that_are_none_are_refused(tmp_path, text):
     path.chmod(0o600)
     with pytest.raises(UsageError):
         Secret.load(path)
-
-
-def test_the_python_of_the_page_runs(template, tmp_path, monkeypatch):
-    """docs/otp.md: what it does not define is what a portal gets from a visitor."""
-    page = (pathlib.Path(__file__).resolve().parents[3] / "docs" / "otp.md").read_text()
-    (block,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
-    shutil.copytree(template, tmp_path / "otp")
-    monkeypatch.chdir(tmp_path)
-    kept = Kept()
-    monkeypatch.setattr(home.Home, "_channels", lambda self: {"email": kept})
-    parts = home.Home("otp/")
-    parts.persons.add("anna", "anna@klinikum.example")
-    _, token = parts.links.create(["ab" * 16], person="anna", seconds=60, bound=True)
-    parts.close()
-
-    class Visitor(dict):
-        def __missing__(self, name):
-            if name not in ("code", "total"):
-                raise KeyError(name)
-            return kept.codes()[0]["code" if name == "code" else "sum"]
-
-    found = Visitor(name="anna", token=token, address="192.0.2.1", method="GET", path="/",
-                    body=b"", kind="")
-    exec(block, {}, found)  # noqa: S102
-    assert found["access"].objects == ("ab" * 16,)
-    assert found["reply"].status == 200
-    found["parts"].close()
 
 
 def test_statistics_count(world):
