@@ -173,7 +173,7 @@ def constant_time_of(command: list, kernel: str, report: str) -> None:
 def test_constant_time_with_memcheck(tmp_path, need_command):
     compiler = need_command(os.environ.get("CC", "gcc"), "gcc")
     valgrind = need_command("valgrind", "valgrind")
-    flags = ["-O2", "-g", "-include", str(TESTS / "constant_time.h")]
+    flags = ["-O2", "-g1", "-include", str(TESTS / "constant_time.h")]
     (program,) = build(tmp_path, compiler, flags, "constant_time")
     command = [valgrind, "-q", "--error-exitcode=9", "--exit-on-first-error=yes", str(program)]
     constant_time(command, ["portable", "aesni"], "uninitialised value")
@@ -183,7 +183,7 @@ def test_constant_time_with_memory_sanitizer(tmp_path, need_command):
     compiler = need_command("clang", "clang libclang-rt-14-dev")
     trial = tmp_path / "trial.c"
     trial.write_text("int main(void) { return 0; }\n")
-    flags = ["-O2", "-g", "-fsanitize=memory", "-include", str(TESTS / "constant_time.h")]
+    flags = ["-O2", "-g1", "-fsanitize=memory", "-include", str(TESTS / "constant_time.h")]
     # Newer ones report a secret as soon as a function takes or returns it.
     eager = "-fno-sanitize-memory-param-retval"
     probe = [compiler, "-Werror", "-fsanitize=memory", eager, trial, "-o", tmp_path / "trial"]

@@ -66,13 +66,23 @@ HEADS = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=2000, deadline=None)
-@given(
+INPUTS = (
     st.lists(HEADS, max_size=6).map(lambda heads: b"\xa1\x00" + b"".join(heads))
     | MAPS.map(ix.encode_map)
     | MAPS.map(lambda entries: cbor2.dumps(entries))
 )
+
+
+@settings(max_examples=300, deadline=None)
+@given(INPUTS)
 def test_the_decoder_takes_what_the_library_takes_and_we_encode_the_same(data):
+    assert ours(data) == by_the_library(data)
+
+
+@pytest.mark.soak
+@settings(max_examples=20_000, deadline=None)
+@given(INPUTS)
+def test_many_more_of_them(data):
     assert ours(data) == by_the_library(data)
 
 

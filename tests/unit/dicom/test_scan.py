@@ -189,13 +189,13 @@ def made_up_files(draw, elements, muddled: bool):
     return data[: draw(st.integers(0, len(data)))] if draw(st.booleans()) else data
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(made_up_files(muddled_elements, True), st.integers(1, 300), st.booleans())
 def test_made_up_files_give_the_same_through_all_windows(data, size, late_last):
     assert results(through_windows(data, size, late_last)) == results(scanned(data))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(made_up_files(explicit_elements, False))
 def test_the_scanner_agrees_with_pydicom_on_made_up_files(data):
     places = []
