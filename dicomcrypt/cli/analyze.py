@@ -21,9 +21,9 @@ Examples:
   dicomcrypt analyze ct.dcm
   dicomcrypt analyze ct.dcm --method all              one column a method
   dicomcrypt analyze ct.dcm --of sealed --json
-  dicomcrypt analyze us.dcm --per-frame
-  dicomcrypt analyze us.dcm -n 3 --plot out.png       image, histograms, neighbours
-  dicomcrypt analyze compressed.dcm --decoded         its pixels, as if they were not compressed
+  dicomcrypt analyze mr.dcm --per-frame
+  dicomcrypt analyze mr.dcm -n 3 --plot out.png       image, histograms, neighbours
+  dicomcrypt analyze us.dcm --decoded                 its pixels, as if they were not compressed
 
 \b
 Each measure stands beside the band that holds it for ideal noise with probability 1 - alpha, two

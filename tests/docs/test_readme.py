@@ -36,9 +36,11 @@ def not_run(scene, text):
 
 
 def enter(scene):
-    """The reader has gone into a folder of his own, where he has an archive."""
-    scene.folder /= "try"
+    """The reader has gone into a folder of his own; beside it lies what `make demo` left."""
     scene.archive()
+    (scene.folder / "demo-out").mkdir()
+    (scene.folder / "archive").rename(scene.folder / "demo-out/archive")
+    scene.folder /= "try"
 
 
 def test_the_readme_runs_from_nothing_to_the_first_frame_and_back(scene):
