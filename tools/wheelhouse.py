@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import email
 import hashlib
+import json
 import os
 import pathlib
 import re
@@ -91,10 +92,29 @@ def try_out(folder: pathlib.Path, environment: pathlib.Path) -> pathlib.Path:
     return python
 
 
-def describe(folder: pathlib.Path, python: pathlib.Path) -> None:
+def complete(text: str, hashes: dict[str, str], main: str) -> str:
+    """Return the bill with the hash of each wheel, by its project, and what it is the bill of."""
+    bill = json.loads(text)
+    for each in bill["components"]:
+        each["hashes"] = [{"alg": "SHA-256", "content": hashes[normal(each["name"])]}]
+    [subject] = [each for each in bill["components"] if normal(each["name"]) == main]
+    bill["components"].remove(subject)
+    bill["metadata"]["component"] = {**subject, "type": "application"}
+    return json.dumps(bill, indent=2) + "\n"
+
+
+def describe(folder: pathlib.Path, python: pathlib.Path, main: str) -> None:
     """Write the bill of what this Python has installed."""
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    path = folder / "sbom.cdx.json"
     run(sys.executable, "-m", "cyclonedx_py", "environment", "--spec-version", "1.6",
-        "--output-reproducible", "--validate", "-o", folder / "sbom.cdx.json", python)
+        "--output-reproducible", "-o", path, python)
+    listed = re.findall(r"^(\S+)==\S+ --hash=sha256:(\w+)$", requirements(folder), re.M)
+    path.write_text(complete(path.read_text(), dict(listed), main))
+    if wrong := JsonStrictValidator(SchemaVersion.V1_6).validate_str(path.read_text()):
+        raise SystemExit(f"no wheelhouse was made: its bill does not follow the schema: {wrong}")
 
 
 def make(wheel: pathlib.Path, extras: str, folder: pathlib.Path) -> None:
@@ -106,7 +126,8 @@ def make(wheel: pathlib.Path, extras: str, folder: pathlib.Path) -> None:
         new, old = pathlib.Path(name) / "new", pathlib.Path(name) / "old"
         new.mkdir()
         collect(wheel, extras, new)
-        describe(new, try_out(new, pathlib.Path(name) / "environment"))
+        describe(new, try_out(new, pathlib.Path(name) / "environment"),
+                 normal(wheel.name.split("-")[0]))
         check_folder(folder)  # it took minutes
         if folder.exists():
             folder.rename(old)

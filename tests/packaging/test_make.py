@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import pathlib
 import shutil
@@ -100,10 +101,35 @@ def test_a_run_that_ends_well_takes_the_place(earlier, wheel, monkeypatch, old):
         earlier.mkdir()
     monkeypatch.setattr(wheelhouse, "collect", lambda wheel, _, folder: shutil.copy(wheel, folder))
     monkeypatch.setattr(wheelhouse, "try_out", lambda folder, environment: None)
-    monkeypatch.setattr(wheelhouse, "describe", lambda folder, python: None)
+    monkeypatch.setattr(wheelhouse, "describe", lambda folder, python, main: None)
     wheelhouse.make(wheel, "vault", earlier)
     assert content(earlier) == {wheel.name: wheel.read_bytes()}
     assert sorted(path.name for path in earlier.parent.iterdir()) == [wheel.name, "wheelhouse"]
+
+
+def test_the_bill_names_its_subject_and_the_hash_of_each_wheel():
+    names = [{"name": name, "type": "library"} for name in ("Dicom_Crypt", "numpy")]
+    text = json.dumps({"components": names, "metadata": {}})
+    hashes = {"dicom-crypt": "aa", "numpy": "bb"}
+    bill = json.loads(wheelhouse.complete(text, hashes, "dicom-crypt"))
+    assert [each["name"] for each in bill["components"]] == ["numpy"]
+    assert bill["components"][0]["hashes"] == [{"alg": "SHA-256", "content": "bb"}]
+    assert bill["metadata"]["component"] == {
+        "name": "Dicom_Crypt", "type": "application",
+        "hashes": [{"alg": "SHA-256", "content": "aa"}],
+    }  # fmt: skip
+
+
+def test_the_core_tests_and_what_they_start_do_not_take_the_source_folder(monkeypatch):
+    seen = []
+    monkeypatch.setattr(pytest, "main", lambda arguments: seen.extend(sys.path) or 0)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    monkeypatch.setenv("CI", "")
+    assert tool("core_tests").main([]) == 0
+    assert os.environ["PYTHONSAFEPATH"] == "1"
+    assert seen
+    assert not any(pathlib.Path(path).resolve() == ROOT for path in seen)
 
 
 def test_a_missing_compiler_or_header_is_named_with_what_to_install(tmp_path):
