@@ -3,7 +3,7 @@
     PYTHON tools/can_build.py
 
 The compiler and its flags are those that the build will take: of CC, CPPFLAGS and CFLAGS, else
-Python's own. It is kept to what Pythons understand that are too old for dicomcrypt.
+Python's own. Pythons that are too old for dicomcrypt must be able to run this.
 """
 
 import importlib.util

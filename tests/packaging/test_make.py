@@ -132,12 +132,11 @@ def test_the_core_tests_and_what_they_start_do_not_take_the_source_folder(monkey
     assert not any(pathlib.Path(path).resolve() == ROOT for path in seen)
 
 
-def test_a_missing_compiler_or_header_is_named_with_what_to_install(tmp_path):
+def test_a_missing_compiler_or_header_is_named_with_what_to_install(tmp_path, need_command):
     environment = {**os.environ, "CC": "no-such-compiler"}
     said = can_build.missing(environment, str(tmp_path))
     assert said == f"there is no C compiler no-such-compiler. {can_build.DEBIAN}"
-    if not shutil.which("gcc"):
-        pytest.skip("needs gcc")
+    need_command("gcc", "gcc")
     environment = {**os.environ, "CC": "gcc -O1", "CFLAGS": ""}
     said = can_build.missing(environment, str(tmp_path))
     assert said == f"gcc finds no Python.h in {tmp_path}. {can_build.DEBIAN}"
@@ -156,10 +155,9 @@ esac
 
 
 @pytest.fixture
-def copy(tmp_path):
-    """A folder with the Makefile and a Python that only notes; examples do nothing."""
-    if not shutil.which("make"):
-        pytest.skip("needs make")
+def copy(tmp_path, need_command):
+    """A folder with the Makefile and a Python that only notes what it is told."""
+    need_command("make", "make")
     folder = tmp_path / "copy"
     (folder / "tools").mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", folder)
@@ -190,9 +188,8 @@ def test_without_a_compiler_nothing_is_begun(copy):
     assert not (copy / ".venv").exists()
 
 
-def test_the_second_make_of_two_waits_and_builds_nothing_again(copy):
-    if not shutil.which("flock"):
-        pytest.skip("needs flock (util-linux)")
+def test_the_second_make_of_two_waits_and_builds_nothing_again(copy, need_command):
+    need_command("flock", "util-linux")
     both = [start(copy, "demo", "PYTHON=./stand-in") for _ in range(2)]
     said = [each.communicate()[1] for each in both]
     assert [each.returncode for each in both] == [0, 0], said
