@@ -79,15 +79,29 @@ dist-check: $(VENV)/.dist
 wheelhouse: $(VENV)/.dist
 	$(BIN)/python tools/wheelhouse.py $(EXTRAS:%=--extras %) $(WHEEL)/*.whl
 
+# One make at a time builds and installs in this folder. Another waits, then looks what is left to do.
+ifndef DICOMCRYPT_LOCKED
+
+$(VENV)/.%: force
+	@mkdir -p build && if command -v flock >/dev/null; then \
+		flock -n build/.lock true || echo "another make builds in this folder: waiting for it" >&2; \
+		exec flock build/.lock $(MAKE) --no-print-directory DICOMCRYPT_LOCKED=yes $@; \
+	else exec $(MAKE) --no-print-directory DICOMCRYPT_LOCKED=yes $@; fi
+
+.PHONY: force
+force:
+
+else
+
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "dicomcrypt needs Python 3.11 or newer: set PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-		echo "Debian: apt-get install python3-venv python3-dev gcc" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "there is no program $(PYTHON): set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) tools/can_build.py
+	@test ! -e $(VENV) || old=yes; $(PYTHON) -m venv $(VENV) || { test "$$old" || rm -rf $(VENV); exit 1; }
 
 # The wheel is built once. What each target needs beside it is an extra of that wheel: installing
 # one leaves the wheel alone and builds nothing.
 $(VENV)/.wheel: $(SOURCES) | $(VENV)/bin/python
+	@$(BIN)/python tools/can_build.py
 	@rm -rf build/lib* build/bdist* $(WHEEL)
 	$(PIP) wheel --no-deps --wheel-dir $(WHEEL) .
 	$(PIP) install --force-reinstall --no-deps $(WHEEL)/*.whl
@@ -103,6 +117,8 @@ EXTRA_coverage = $(EXTRA_test),coverage
 $(VENV)/.%: $(VENV)/.wheel
 	$(PIP) install "$$(echo $(WHEEL)/*.whl)[$(EXTRA_$*)]"
 	@touch $@
+
+endif
 
 clean:
 	rm -rf $(VENV) .venv-pure build dist wheelhouse *.egg-info demo-out .pytest_cache .hypothesis .ruff_cache
