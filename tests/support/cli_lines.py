@@ -79,3 +79,11 @@ def _parse(words: list[str], whole: bool) -> None:
         raise click.UsageError(f"{context.command_path}: which command?")
     words = [_PLACEHOLDERS.get(word, word) for word in words]
     command.make_context(context.info_name, words, parent=context.parent)
+
+
+def check_pip(scene, text):
+    """A line of pip's that is not run: its options are pip's."""
+    options = [word for word in shlex.split(text, comments=True)[1:] if word.startswith("-")]
+    assert scene.shell("python -m pip install --help") == 0, scene.err
+    for option in options:
+        assert option in scene.out.split() or f"{option}," in scene.out.split(), option
