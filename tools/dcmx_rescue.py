@@ -16,7 +16,8 @@ docs/spec/block-layer-v1.md ("B"), and is to be read from top to bottom beside t
 
 A vault (docs/spec/vault-v1.md, "V", and docs/keytable.md, "K") needs its key table, which lies
 elsewhere. Its catalogue has the paths, several of an object that is stored once for identical
-files; where it cannot be read, each object gets the one path that stands in it, and the status is 1.
+files; where it cannot be read, each object gets the one path that stands in it, and the status
+is 1.
 
 Of a signed object it checks that the content is what the manifest says, and leaves the signature
 of the manifest to others: with --signature-out F it writes the signature to F and the manifest to
