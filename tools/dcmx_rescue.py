@@ -15,7 +15,9 @@ docs/spec/block-layer-v1.md ("B"), and is to be read from top to bottom beside t
     python dcmx_rescue.py vault FOLDER --keys TABLE -i KEYFILE -o OUTFOLDER    all of a vault
 
 A vault (docs/spec/vault-v1.md, "V", and docs/keytable.md, "K") needs its key table, which lies
-elsewhere; its catalogue is not needed: the paths stand in the objects.
+elsewhere. Its catalogue has the paths, several of an object that is stored once for identical
+files; where it cannot be read, each object gets the one path that stands in it, and the status
+is 1.
 
 Of a signed object it checks that the content is what the manifest says, and leaves the signature
 of the manifest to others: with --signature-out F it writes the signature to F and the manifest to
@@ -40,6 +42,7 @@ import stat
 import struct
 import sys
 import unicodedata
+import zlib
 from operator import itemgetter
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
@@ -425,12 +428,14 @@ class VaultKeyring(Keyring):
         document = cbor_decode(table.document(b"vault"))
         need(document.get(0) == 1, "the vault is of an unknown version", "usage")
         self.vault_id = document[1]
-        self.stanza_keys = []
+        self.stanza_keys, self.catalogue_keys = [], []
         for key_id in document[2]:
             key = table.entry(key_id, b"vault")
             need(key is not None, "the key table lacks a vault key")
             info = b"dcmx/1 vault stanza\0" + self.vault_id
             self.stanza_keys.append(AESGCM(expand(key, info, 32)))
+            info = b"dcmx/1 vault catalogue\0" + self.vault_id
+            self.catalogue_keys.append(AESGCM(expand(key, info, 32)))
 
     def open_stanza(self, kind, scope, hint, body, bindings):
         if kind != 9 or scope != FULL or hint != self.vault_id[:8]:
@@ -446,6 +451,107 @@ class VaultKeyring(Keyring):
         need(record is not None, "the object's record was erased", "no-identity")
         key = expand(record, b"dcmx/1 vault kek\0" + core, 32)
         return [(core, found) for found in unwrap_aes(key, content[16:])]
+
+
+class Catalogue:
+    """V 3 and 4: the paths of each object, as far as the catalogue can be read."""
+
+    def __init__(self, folder, keyring):
+        self.folder, self.keyring = os.path.join(folder, "catalogue"), keyring
+        self.added = {}  # (record key id, object id, path): time of adding
+        self.complete = self.guarded("the catalogue", self.read_head)
+
+    def guarded(self, what, action, *args):
+        """Whether it could be read. What is wrong with one part does not keep others back."""
+        try:
+            action(*args)
+        except (*SYSTEM_ERRORS, Failure, InvalidTag, zlib.error, struct.error, KeyError, TypeError,
+                IndexError, AttributeError) as error:  # fmt: skip
+            text = "is damaged or forged" if isinstance(error, InvalidTag) else str(error)
+            sys.stderr.write(f"dcmx_rescue: {what}: {text}: further paths may be missing\n")
+            return False
+        return True
+
+    def unseal(self, g, sealed, head):
+        need(0 < g <= len(self.keyring.catalogue_keys), "the key table is older than this")
+        return self.keyring.catalogue_keys[g - 1].decrypt(sealed[:12], sealed[12:], head)
+
+    def read_head(self):
+        """V 4.2. An old copy is read too, and told: its rows are better than none."""
+        with open_regular(os.path.join(self.folder, "head")) as file:
+            data = file.read(1 << 20)
+        need(data[:24] == b"DCMXHED1" + self.keyring.vault_id, "the head is another vault's")
+        g, generation = struct.unpack_from("<IQ", data, 24)
+        listed = cbor_decode(self.unseal(g, data[36:], data[:36]))
+        fine = True
+        for part in zip(listed[0], listed[1], listed[2]):  # noqa: B905
+            fine &= self.guarded("segment " + part[0].hex(), self.read_segment, *part)
+        need(fine, "not all of it can be read")
+        state = cbor_decode(self.keyring.table.document(b"state"))
+        old = generation < state.get(0, 0) or g < state.get(1, 0)
+        need(not old, "an old copy, from before the key table's last change")
+
+    def read_segment(self, segment_id, digest, size):
+        """V 4.1. Of one that was changed the frames are read that authenticate."""
+        with open_regular(os.path.join(self.folder, segment_id.hex() + ".seg")) as file:
+            data = file.read(size + 1)
+        start = b"DCMXSEG1" + self.keyring.vault_id + segment_id
+        need(data[:40] == start and len(data) >= 68, "is another segment, or cut")
+        g, _, length = struct.unpack_from("<IIQ", data, 40)
+        at, fine, name = 68 + length, True, segment_id.hex()
+        directory = cbor_decode(self.unseal(g, data[56:at], data[:56]))
+        for number, (key_id, length) in enumerate(zip(*map(directory.get, (0, 1)))):  # noqa: B905
+            frame = data[at : at + length]
+            what = f"frame {number} of segment {name}"
+            fine &= self.guarded(what, self.read_frame, key_id, frame, start[8:], number)
+            at += length
+        right = hmac.compare_digest(hashlib.sha256(data).digest(), digest)
+        need(fine and right and len(data) == size == at, "not all of it can be read")
+
+    def read_frame(self, key_id, data, binding, number):
+        """V 4.1. One whose key was erased or replaced is skipped."""
+        table = self.keyring.table
+        need(key_id in table.rows["entries"], "the key table has no key for it")
+        key = table.entry(key_id, b"record")
+        if key is None:
+            return
+        cipher = AESGCM(expand(key, b"dcmx/1 vault rows\0" + self.keyring.vault_id, 32))
+        aad = b"dcmx/1 vault frame\0" + binding + struct.pack("<I", number)
+        engine = zlib.decompressobj()
+        frame = engine.decompress(cipher.decrypt(data[:12], data[12:], aad), 16 << 20)
+        frame = cbor_decode(frame)
+        need(engine.eof and not engine.unused_data, "a frame is too long or cut")
+        n, folders = frame[10], []
+        need(n <= 16384, "a frame has too many rows")
+        for group in frame.get(11, []):  # key 2 of a group: the folder, with its last "/"
+            need(0 < group[0] <= n - len(folders), "the groups of a frame contradict")
+            folders += [dict(zip(group[1::2], group[2::2])).get(2, b"")] * group[0]  # noqa: B905
+        need(len(folders) == n, "the groups of a frame contradict")
+        columns = []
+        for key in (0, 2, 1, 6):
+            column = frame.get(key, [])
+            if column == [] or type(column) is not list:
+                column = [column] * n
+            need(len(column) == n, "the columns of a frame contradict")
+            columns.append(column)
+        for folder, object_id, name, state, added in zip(folders, *columns):  # noqa: B905
+            row = key_id, object_id, folder + name
+            self.added.pop(row, None)
+            if state in (0, []):
+                self.added[row] = added or 0
+
+    def names(self):
+        """{object id: [path]}. Of several objects of one path the last that was added has it, and
+        the others the first 8 digits of their ids behind it (V 3)."""
+        objects, names = {}, {}
+        for (_, object_id, path), added in self.added.items():
+            objects.setdefault(path, {})[object_id] = added
+        for path, times in objects.items():
+            *others, last = sorted(times, key=times.get)
+            names.setdefault(last, []).append(path)
+            for object_id in others:
+                names.setdefault(object_id, []).append(path + b"." + object_id.hex()[:8].encode())
+        return names
 
 
 # ---- Deterministic CBOR (D 6) ---------------------------------------------------------------
@@ -1018,19 +1124,23 @@ def streams_wanted(obj, part):
     return wanted
 
 
-def rescue(path, relative, keyring, options):
-    """Opens one object; `relative` is its path in the folder that is opened, or None. Returns
-    (name, target) of a symbolic link that is still to be made, or None."""
+def rescue(path, relative, keyring, options, name=None):
+    """Opens one object; `relative` is its path in the folder that is opened, or None; `name` the
+    path that the catalogue has for it. Returns (name, target) of a symbolic link that is still to
+    be made, or None."""
     with open_regular(path) as file:
         obj = DcmxObject(file)
         obj.open(keyring)
         wanted = streams_wanted(obj, options.part)
         obj.payload_sizes(wanted)
         closing, out_path = obj.closing(), options.output
+        if name is not None:
+            own = obj.core[16:32].hex() + ".dcmx"
+            need(own == os.path.basename(path), "another object stands in this one's place")
         if relative is not None:
-            out_path = tree_path(out_path, relative, closing)
+            out_path = tree_path(out_path, relative, closing.get(8) if name is None else name)
         if obj.cms is not None:
-            options.signed.append(path)
+            options.signed += [path] if path not in options.signed else []
             if options.signature_out:
                 for name, data in (("", obj.cms), (".manifest", obj.manifest)):
                     with open(options.signature_out + name, "xb") as out:
@@ -1065,12 +1175,12 @@ def rescue(path, relative, keyring, options):
     return None
 
 
-def tree_path(root, relative, closing):
-    """D 6 key 8: the recorded name rules where there is one. A name that would lead out of the
-    output folder is an attack, as is a symbolic link on the way."""
+def tree_path(root, relative, recorded):
+    """D 6 key 8, V 3 key 2: the recorded name rules where there is one. A name that would lead out
+    of the output folder is an attack, as is a symbolic link on the way."""
     parts = relative[: -len(".dcmx")].split(os.sep)
-    if 8 in closing:
-        name = os.fsdecode(closing[8])
+    if recorded is not None:
+        name = os.fsdecode(recorded)
         parts = name.split("/") if "/" in name else [*parts[:-1], name]
     bad = any(p in ("", ".", "..") or "\0" in p or os.sep in p for p in parts)
     need(not bad and not (os.altsep and "\\" in "".join(parts)), "unsafe name in the index")
@@ -1172,14 +1282,23 @@ def main(argv=None):
         paths = [os.path.join(base, n) for base, _, names in os.walk(options.input) for n in names]
         found = [p for p in sorted(paths) if os.path.splitext(p)[1] == ".dcmx"]
         jobs = [(path, os.path.relpath(path, options.input)) for path in found]
-        if options.vault:  # what has no name of its own gets its id
-            jobs = [(path, os.path.basename(path)) for path in found]
         if not jobs:
             sys.stderr.write(f"dcmx_rescue: {options.input}: no .dcmx files\n")
             return 1
     statuses, links = [], []
-    for path, relative in jobs:
-        step = (show, path) if options.list else (rescue, path, relative, keyring, options)
+    if options.vault:
+        catalogue = Catalogue(os.path.dirname(options.input), keyring)
+        names = {i.hex() + ".dcmx": paths for i, paths in catalogue.names().items()}
+        statuses += [0 if catalogue.complete else 1]
+        jobs = []
+        for path in found:  # what has no name of its own gets its id
+            base = os.path.basename(path)
+            jobs += [(path, base, name) for name in names.pop(base, [None])]
+        for base in names:  # in the catalogue, and not there
+            statuses.append(attempt(base, need, False, "the object is missing", "failed")[0])
+    for path, *where in jobs:
+        relative, *name = where
+        step = (show, path) if options.list else (rescue, path, relative, keyring, options, *name)
         status, link = attempt(path, *step)
         statuses.append(status)
         links += [link] if link else []

@@ -9,7 +9,7 @@ README = """\
 This folder is a dicomcrypt vault: encrypted files under names that tell nothing.
 
     dicomcrypt vault ls FOLDER -i KEYFILE
-    dicomcrypt vault get FOLDER -i KEYFILE -o OUT
+    dicomcrypt vault get FOLDER --all -i KEYFILE -o OUT
 
 opens it, with this folder's key table, which lies elsewhere (by default beside this folder, with
 `.keys` behind its name). Without the key table nothing in here can be read by anybody.

@@ -10,15 +10,6 @@ import dicomcrypt as dc
 PAGES = ["docs/install.md", "docs/building.md"]
 
 
-def pip(scene, text):
-    """Its options are pip's."""
-    words = shlex.split(text, comments=True)[1:]
-    options = [word for word in words if word.startswith("-")]
-    assert scene.shell("python -m pip install --help") == 0, scene.err
-    for option in options:
-        assert option in scene.out.split() or f"{option}," in scene.out.split(), option
-
-
 def one_version(scene, text):
     assert f"dicomcrypt-{dc.__version__}-" in text
 
@@ -38,7 +29,7 @@ def test_the_page_on_installing(scene):
     scene.run(page("docs/install.md"), [
         Rule(r"\.whl", do=one_version),
         Rule(r"-m venv", do=programs),
-        Rule(r"bin/pip", do=pip),
+        Rule(r"bin/pip", do=cli_lines.check_pip),
         Rule(r"bin/dicomcrypt", do=later_dicomcrypt),
     ])  # fmt: skip
 

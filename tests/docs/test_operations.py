@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import time
 
+import cli_lines
 import pytest
 from doc_commands import Rule, Scene, Shown, page
 
@@ -27,7 +28,8 @@ def world(tmp_path_factory):
     require_module("blake3", "vault")
     require_module("shamir_mnemonic", "recovery")
     scene = Scene(tmp_path_factory.mktemp("world"))
-    scene.archive("ward3")
+    tree = scene.archive("ward3")
+    shutil.copyfile(tree / "a/ct.dcm", tree / "b/again.dcm")  # a vault stores it once
     scene.write("words", f"{WORDS}\n", 0o600)
     (scene.folder / "keys").mkdir()
     scene.prepare(
@@ -192,6 +194,7 @@ BEFORE = {
 }
 RULES = {
     "Make a recovery key": lambda: [
+        _offline(),
         Rule("keygen", before=lambda s: s.shell("rm -r recovery.* shares")),
         Rule("shred", after=lambda s: _gone(s, "recovery.key"))],
     "Back up": lambda: [Rule("mkdir", before=lambda s: s.shell("rm -r media keys/*"))],
@@ -239,6 +242,7 @@ RULES = {
         Rule("--yes-erase", after=says("erased before")),
         Rule("--forget", replace={"ID": copies}),
         Rule("--keys archive.keys", status=4), Rule("vault log", after=says("vault.erase"))],
+    "Upgrade the program": lambda: [_offline()],
     "Damage a copy": lambda: [Rule("verify", status=4, after=says("failed: broken/b/us.dcm.dcmx"))],
     "Look every day, every week, every month": lambda: [
         Rule("python", after=lambda s: says(r"^\[\]")(s))],
@@ -247,6 +251,10 @@ RULES = {
 
 def _count(text, word, number):
     assert text.count(word) == number, text
+
+
+def _offline():
+    return Rule("pip install --no-index", do=cli_lines.check_pip)
 
 
 def _gone(scene, name):

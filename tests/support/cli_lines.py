@@ -1,12 +1,18 @@
 """Whether a command line that stands in a text would be taken: parsed by click, and not run."""
 
+from __future__ import annotations
+
 import re
 import shlex
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from dicomcrypt.cli import cli
+
+if TYPE_CHECKING:
+    from doc_commands import Scene
 
 #: What texts write for a value that has a form of its own.
 _PLACEHOLDERS = {"SERIAL": "1f", "N": "3", "K/N": "1/4", "SECONDS": "5"}
@@ -79,3 +85,11 @@ def _parse(words: list[str], whole: bool) -> None:
         raise click.UsageError(f"{context.command_path}: which command?")
     words = [_PLACEHOLDERS.get(word, word) for word in words]
     command.make_context(context.info_name, words, parent=context.parent)
+
+
+def check_pip(scene: Scene, text: str) -> None:
+    """A line of pip's that is not run: its options are pip's."""
+    options = [word for word in shlex.split(text, comments=True)[1:] if word.startswith("-")]
+    assert scene.shell("python -m pip install --help") == 0, scene.err
+    for option in options:
+        assert option in scene.out.split() or f"{option}," in scene.out.split(), option

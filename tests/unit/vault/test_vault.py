@@ -6,6 +6,8 @@ import os
 import pathlib
 import platform
 import shutil
+import subprocess
+import sys
 
 import pytest
 from vault_trees import add, contents, restore
@@ -16,6 +18,7 @@ from dicomcrypt.errors import (
     OutputExistsError,
     UsageError,
 )
+from dicomcrypt.keys import keyfile
 from dicomcrypt.trees.tree import DecryptOptions
 from dicomcrypt.vault import lease
 from dicomcrypt.vault.adding import AddOptions, add_tree
@@ -86,6 +89,28 @@ def test_how_to_get_out_without_the_program_lies_in_every_vault(made):
     assert (made / "spec" / "vault-v1.md").read_bytes().startswith(b"# Vault, version 1")
     assert b"DCMX" in (made / "dcmx_rescue.py").read_bytes()
     assert b"vault-v1.md" in (made / "README").read_bytes()
+
+
+def test_the_commands_in_a_vaults_readme_are_right(made, identity, opened, tree, tmp_path):
+    """What the README says, typed in the vault's folder."""
+    add(opened, tree)
+    opened.close()
+    (tmp_path / "key").write_text(keyfile.identity_text(identity))
+    lines = [line.split() for line in (made / "README").read_text().splitlines()
+             if line.startswith("    ")]
+    names = {"dicomcrypt": [sys.executable, "-m", "dicomcrypt"], "python": [sys.executable],
+             "FOLDER": [str(made)], "KEYFILE": [str(tmp_path / "key")],
+             "KEYTABLE": [str(tmp_path / "vault.keys")]}
+    shown = []
+    for number, line in enumerate(lines):
+        names["OUT"] = [str(tmp_path / f"out{number}")]
+        done = subprocess.run([part for word in line for part in names.get(word, [word])],
+                              cwd=made, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (line, done.stderr)
+        shown.append(" ".join(line[:3]))
+        if "OUT" in line:
+            assert contents(tmp_path / f"out{number}" / tree.name) == contents(tree)
+    assert shown == ["dicomcrypt vault ls", "dicomcrypt vault get", "python dcmx_rescue.py vault"]
 
 
 def test_identical_files_of_a_record_are_stored_once(opened, tree, tmp_path):
