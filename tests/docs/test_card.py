@@ -1,5 +1,8 @@
 """docs/card.md: a software card in a real pcscd, from the empty card to a second one beside it."""
 
+import json
+import time
+
 import authority as ca
 from certificates import Maker
 from doc_commands import Rule, page
@@ -7,6 +10,19 @@ from doc_people import certify
 
 PAGE = "docs/card.md"
 PIN, PUK, OTHER = "493817", "74019283", "551122"
+
+
+def seen(count):
+    """The card service notices a card a moment after it was put in."""
+    def wait(scene):
+        until = time.monotonic() + 30
+        while True:
+            assert scene.shell("dicomcrypt card list --json") == 0, scene.err
+            if sum(reader["card"] is not None for reader in json.loads(scene.out)) == count:
+                return
+            assert time.monotonic() < until, scene.out
+
+    return wait
 
 
 def test_the_page_runs_from_top_to_bottom(scene, room):
@@ -24,9 +40,9 @@ def test_the_page_runs_from_top_to_bottom(scene, room):
     emulate = {"dicomcrypt": " ".join(room.command("dicomcrypt")),
                "emulate": "emulate --passphrase-file cards.pass"}
     scene.run(page(PAGE), [
-        Rule("emulate doctor.hpjc --new", serve="doctor.hpjc: ", replace=emulate),
+        Rule("emulate doctor.hpjc --new", serve="doctor.hpjc: ", replace=emulate, after=seen(1)),
         Rule("emulate doctor.hpjc patient.hpjc", serve="patient.hpjc: ", replace=emulate,
-             before=lambda s: s.stop()),
+             before=lambda s: (s.stop(), seen(0)(s)), after=seen(2)),
         Rule("--card-file patient.hpjc", replies={"passphrase of .*patient": "of the file"}),
         Rule("pin change", replies={"new PIN.*": OTHER, "PIN": PIN}),  # unblocking puts it back
         Rule("decrypt safe", after=lambda s: _says(s, "its key was used once")),
