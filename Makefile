@@ -22,7 +22,8 @@ SOURCES = pyproject.toml setup.py $(shell find csrc dicomcrypt tools/dcmx_rescue
 	-o -name '*.md' -o -name '*.txt' -o -name '*.html' \) \
 	! -path 'dicomcrypt/native/*.c' 2>/dev/null)
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
-WORKERS ?= auto
+# Many tests wait for servers and cards: two more than there are processors.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
 SOAK_SECONDS ?= 3600
 # pyscard, for card readers, is built here and needs the header of libpcsclite-dev.
 PCSC = $(wildcard /usr/include/PCSC/winscard.h)$(shell pkg-config --exists libpcsclite 2>/dev/null && echo yes)
