@@ -24,7 +24,7 @@ from dicomcrypt.card.transport import readers
 from dicomcrypt.card.vpcd import FIRST_PORT, Slot
 
 HERE = pathlib.Path(__file__).resolve().parent
-PATIENCE = 20.0  # seconds
+PATIENCE = 60.0  # seconds
 
 
 class Row(NamedTuple):

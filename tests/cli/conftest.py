@@ -79,7 +79,7 @@ def namespace(need_command):
     """Run a shell script where it may mount; skip where nobody may."""
     words = [need_command("unshare", "util-linux"), "-rm", "sh", "-c"]
     done = subprocess.run([*words, "mount -t tmpfs -o size=1m tmpfs /mnt"], check=False,
-                          capture_output=True, timeout=20)
+                          capture_output=True, timeout=100)
     if done.returncode:
         pytest.skip("no namespace in which a file system can be mounted: "
                     + done.stderr.decode(errors="replace").strip())

@@ -111,7 +111,7 @@ def test_an_interrupt_ends_the_workers_shards_and_the_same_command_goes_on(
         running = begin(*words, "--shards", "2")
         until(lambda: len(job.in_place()) >= 3 * FEW)
         running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=60)
+        _, err = running.communicate(timeout=100)
     assert running.returncode == 130, err
     assert b"goes on where it stopped" in err
     assert job.parts() == []

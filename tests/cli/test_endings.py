@@ -32,7 +32,7 @@ def test_an_interruption_while_modules_are_imported_ends_as_any_other(
 ):
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, module, "keygen", "-o", tmp_path / "a.key"],
-        env=command.environment(), capture_output=True, text=True, timeout=60, check=False,
+        env=command.environment(), capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 130, done.stderr
     assert done.stderr.strip() == "dicomcrypt: interrupted"

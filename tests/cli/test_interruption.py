@@ -63,7 +63,7 @@ def test_an_interrupt_gives_130_and_leaves_nothing_half_done(
     process = start("encrypt", tree, *more, "-o", out, "-j", jobs)
     begun(out, process)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=100)
     assert process.returncode == 130
     assert b"the same command" in err
     assert b"Traceback" not in err
@@ -95,7 +95,7 @@ def test_an_interrupted_json_document_is_whole(tmp_path, tree, keys, start):
                     "--json")
     begun(tmp_path / "safe", process)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=100)
     assert process.returncode == 130
     assert json.loads(out)["summary"]["exit_status"] == 130
 
@@ -144,7 +144,7 @@ def test_no_process_with_keys_outlives_the_command(tmp_path, tree, keys, start, 
     children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(children) >= 2
     process.send_signal(number)
-    process.wait(30)
+    process.wait(100)
 
     def left():
         return [pid for pid in children if os.path.exists(f"/proc/{pid}")
@@ -160,7 +160,7 @@ def test_a_killed_worker_is_an_error_of_one_line(tmp_path, tree, keys, start):
     begun(tmp_path / "safe", process)
     children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=100)
     assert process.returncode == 1
     assert b"Traceback" not in err
 

@@ -249,7 +249,7 @@ def test_a_medium_that_is_mounted_read_only(tmp_path, doctor, keys, command, nee
     place = shlex.quote(str(job.source))
     script = (f"mount --bind {place} {place} && mount -o remount,bind,ro {place} || exit 99\n"
               f"touch {place}/x 2>/dev/null && exit 98\n{words}")
-    done = subprocess.run([unshare, "-rm", "sh", "-c", script], check=False, timeout=60,
+    done = subprocess.run([unshare, "-rm", "sh", "-c", script], check=False, timeout=100,
                           capture_output=True, env=command.environment())
     if done.returncode == 99 or b"unshare" in done.stderr:
         pytest.skip("no namespace in which a folder can be mounted read-only")

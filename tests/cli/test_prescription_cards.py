@@ -246,7 +246,7 @@ def agent(*words, answer="y\n", cwd="."):
         env={**os.environ, "PYTHONUNBUFFERED": "1",
              "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )  # fmt: skip
-    assert "patient's program at" in process.stdout.readline(), process.communicate(timeout=20)
+    assert "patient's program at" in process.stdout.readline(), process.communicate(timeout=100)
     process.stdin.write(answer)
     process.stdin.flush()
     return process
@@ -262,7 +262,7 @@ def test_the_patient_s_program_signs_by_card_and_keeps_the_pin(rx, card, pin, st
     try:
         done = sign(rx, PATIENT_PRIVATE, "--patient-agent", "unix:agent")
     finally:
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=100)
     assert (done.status, text in done.err) == (status, True), done.err + err
     assert ("tries are left for the PIN" in err) == (card == "max"), err
     if status:

@@ -332,6 +332,6 @@ def test_a_key_may_come_from_a_pipe_and_the_wait_for_it_ends(call, study, people
     )
     writer = os.open(fifo, os.O_WRONLY)  # there when it is open at the other end
     waiting.terminate()
-    assert waiting.wait(10) == 130
+    assert waiting.wait(100) == 130
     os.close(writer)
     waiting.stderr.close()

@@ -224,7 +224,7 @@ PIPE = ('cat "$3" | "$0" -m dicomcrypt encrypt - -r "$1" | "$0" -m dicomcrypt de
 def test_pipes_carry_both_directions(tmp_path, keys, dicom, command, unbuffered):
     words = ["bash", "-o", "pipefail", "-c", PIPE, sys.executable, keys / "doctor.pub",
              keys / "doctor.key", dicom]
-    done = subprocess.run(words, check=False, capture_output=True, timeout=60,
+    done = subprocess.run(words, check=False, capture_output=True, timeout=100,
                           env={**command.environment(), "PYTHONUNBUFFERED": unbuffered})
     assert done.returncode == 0, done.stderr
     assert done.stderr == b""
@@ -235,7 +235,7 @@ def test_a_closed_standard_input_or_output_is_an_error_of_one_line(tmp_path, key
         line = f'exec "$0" -m dicomcrypt encrypt "$2" -r "$1" -o - {redirect}'
         done = subprocess.run(
             ["bash", "-c", line, sys.executable, keys / "doctor.pub", word], check=False,
-            capture_output=True, env=command.environment(), timeout=30,
+            capture_output=True, env=command.environment(), timeout=100,
         )  # fmt: skip
         assert done.returncode in (1, 2)
         assert b"Traceback" not in done.stderr
@@ -251,7 +251,7 @@ def test_a_reader_that_goes_away_gives_no_traceback(tmp_path, keys, command, for
     path = os.fsdecode(forge(tmp_path, os.urandom(1 << 20)))
     line = '"$0" -m dicomcrypt decrypt "$2" -i "$1" -o - | head -c 1 > /dev/null'
     done = subprocess.run(["bash", "-c", line, sys.executable, keys / "doctor.key", path],
-                          check=False, capture_output=True, env=command.environment(), timeout=30)
+                          check=False, capture_output=True, env=command.environment(), timeout=100)
     assert done.stderr == b""
 
 

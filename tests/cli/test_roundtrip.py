@@ -201,12 +201,12 @@ def test_pipes_sockets_and_devices_in_a_tree_are_skipped_by_name(tmp_path, keys,
             listener.bind("socket")
     finally:
         os.chdir(old)
-    done = command("encrypt", root, "-r", keys / "doctor.pub", "-o", tmp_path / "safe", timeout=30)
+    done = command("encrypt", root, "-r", keys / "doctor.pub", "-o", tmp_path / "safe", timeout=100)
     assert done.returncode == 0
     assert b"fifo: neither file" in done.stderr
     assert b"socket: neither file" in done.stderr
     assert os.listdir(tmp_path / "safe") == ["file.dcmx"]
-    done = command("verify", root, "-i", keys / "doctor.key", timeout=30)
+    done = command("verify", root, "-i", keys / "doctor.key", timeout=100)
     assert done.returncode == 1
     assert b"no object to verify was found" in done.stderr
 
@@ -218,7 +218,7 @@ def test_a_pipe_by_name_is_refused_and_does_not_block(tmp_path, keys, command, v
     arguments += ["-r", keys / "doctor.pub"] if verb == "encrypt" else ["-i", keys / "doctor.key"]
     arguments += ["-o", tmp_path / "out"] if verb in ("encrypt", "decrypt") else []
     try:
-        done = command(*arguments, timeout=60)
+        done = command(*arguments, timeout=100)
     except subprocess.TimeoutExpired:
         pytest.fail(f"{verb} waits for somebody to write into a pipe")
     assert done.returncode in (1, 2, 4)
@@ -269,7 +269,7 @@ def unprivileged(command, keys):
 
     def run(*arguments):
         return subprocess.run([*prefix, *command.words, *arguments], check=False, cwd=place,
-                              capture_output=True, timeout=60, env=command.environment())
+                              capture_output=True, timeout=100, env=command.environment())
 
     if run("--version").returncode:
         pytest.skip("nobody may not read this Python")

@@ -72,7 +72,7 @@ def test_shards_at_once_in_one_output(tmp_path, job, keys, command, names):
         for k in (1, 2, 3)
     ]  # fmt: skip
     for process in running:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=100)
         assert process.returncode == 0, err
     job.names = names
     job.check_done()

@@ -277,7 +277,7 @@ def test_a_medium_without_room_is_told_of_and_nothing_is_left(world, command, tm
     words = [*command.words, "standard", "wrap", str(world.ct), "-r",
              str(world.file("reader.crt")), "-o", str(tmp_path / "a.p7m")]
     done = subprocess.run(["bash", "-c", 'ulimit -f 16; exec "$@"', "bash", *words], check=False,
-                          capture_output=True, text=True, env=command.environment(), timeout=60)
+                          capture_output=True, text=True, env=command.environment(), timeout=100)
     assert done.returncode == 1
     assert "file too large" in done.stderr
     assert "Traceback" not in done.stderr

@@ -344,7 +344,7 @@ def test_an_interrupt_leaves_nothing_half_done(world, command, tmp_path):
     while not parts(tmp_path) and time.monotonic() < end:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=100)
     assert process.returncode == 130, said
     assert "Traceback" not in said
     assert parts(tmp_path) == []

@@ -31,11 +31,11 @@ def slot(room):
     thread = threading.Thread(target=slot.run)
     thread.start()
     try:
-        assert there.wait(20)
+        assert there.wait(100)
         yield slot
     finally:
         slot.close()
-        thread.join(20)
+        thread.join(100)
 
 
 def dial(room):
@@ -55,7 +55,7 @@ def test_opensc_reads_the_serial_number_with_its_own_reader_of_ef_gdo(slot, tmp_
         f'app default {{ card_atr {atr} {{ driver = "starcos"; type = 7002; }} }}\n'
     )
     words = [tool, "-r", "0", "-w", "--serial"]
-    told = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True,
+    told = subprocess.run(words, capture_output=True, text=True, timeout=100, check=True,
                           env={**os.environ, "OPENSC_CONF": str(settings)}).stdout
     digits = "".join(told.split()[: len(world.ICCSN) // 2])
     assert digits == world.ICCSN

@@ -27,7 +27,7 @@ def test_help_has_an_example_and_wrong_calls_say_what_is_wrong(tmp_path):
     def call(*words):
         return subprocess.run(
             [sys.executable, RECEIVER, *words], check=False, capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(PACKAGE)}, timeout=60,
+            env={**os.environ, "PYTHONPATH": str(PACKAGE)}, timeout=100,
         )  # fmt: skip
 
     shown = call("--help")
@@ -82,7 +82,7 @@ def test_it_does_not_start_with_an_invalid_certificate_of_its_own(tmp_path):
     done = subprocess.run(
         [sys.executable, RECEIVER, "--port", "0", "-r", public, "-o", tmp_path / "safe",
          "--tls-cert", tmp_path / "own.pem", "--tls-ca", tmp_path / "ca.pem"],
-        check=False, capture_output=True, text=True, timeout=60,
+        check=False, capture_output=True, text=True, timeout=100,
         env={**os.environ, "PYTHONPATH": str(PACKAGE)},
     )  # fmt: skip
     assert done.returncode == 5, done.stderr

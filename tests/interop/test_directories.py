@@ -135,10 +135,10 @@ def failing(world, stack):
     cut = stack.enter_context(slapd.babbling(b"\x30\x20\x02\x01"))
     return [
         (at(slapd.free_port(), "down"), "down", "cannot be reached: connection refused"),
-        (at(silent, "slow"), "slow", "does not answer within the time-out"),
-        (at(silent, "slow-tls", "ldaps"), "slow",
+        (at(silent, "slow", timeout=1.0), "slow", "does not answer within the time-out"),
+        (at(silent, "slow-tls", "ldaps", timeout=1.0), "slow",
          "does not finish the TLS handshake within the time-out"),
-        (at(silent, "slow-starttls", start_tls=True), "slow",
+        (at(silent, "slow-starttls", timeout=1.0, start_tls=True), "slow",
          "does not answer within the time-out"),
         (secure(world, "wrong-issuer", ca=world.foreign_ca), "tls",
          "its TLS certificate is refused: its issuer is not in the CA bundle"),
@@ -166,7 +166,7 @@ def failing(world, stack):
         (at(huge, "huge"), "too much", "answers with more data than is taken"),
         (at(many, "many"), "too much", "answers with more data than is taken"),
         (at(small, "many-small"), "too much", "answers with more values than are taken"),
-        (at(cut, "cut-off"), "slow", "does not answer within the time-out"),
+        (at(cut, "cut-off", timeout=1.0), "slow", "does not answer within the time-out"),
     ]
 
 
@@ -174,11 +174,12 @@ def test_whoever_fails_is_named_and_the_rest_still_answers(world):
     with contextlib.ExitStack() as stack:
         cases = failing(world, stack)
         started = time.monotonic()
-        scan = dr.Directories([*(case[0] for case in cases), secure(world)]).find_by_email(ADA)
+        scan = dr.Directories([*(case[0] for case in cases), secure(world)],
+                              deadline=60).find_by_email(ADA)
         seconds = time.monotonic() - started
-        assert seconds < 3
         assert scan.require().found == [world.ada]
         answers = {answer.directory.name: answer for answer in scan.answers}
+        assert seconds < sum(answer.seconds for answer in scan.answers)  # not one after another
         if "DICOMCRYPT_SHOW_TABLE" in os.environ:
             for name, answer in answers.items():
                 print(f"| {name} | {answer.state} | {answer.sentence} | {answer.seconds:.2f} s |")
@@ -195,11 +196,10 @@ def test_whoever_fails_is_named_and_the_rest_still_answers(world):
 
 def test_the_deadline_ends_what_a_time_out_does_not(world):
     with slapd.silent() as port:
-        slow = dr.Directory("slow", f"ldaps://127.0.0.1:{port}", "dc=x", timeout=60)
-        started = time.monotonic()
-        scan = dr.Directories([slow, secure(world)], deadline=0.5).find_by_email(ADA)
-        assert time.monotonic() - started < 1.5
+        slow = dr.Directory("slow", f"ldaps://127.0.0.1:{port}", "dc=x", timeout=100)
+        scan = dr.Directories([slow, secure(world)], deadline=3).find_by_email(ADA)
     assert [a.state for a in scan.answers] == ["found", "slow"]
+    assert scan.answers[1].sentence == "does not answer within 3 s"
     assert scan.found == [world.ada]
 
 
@@ -215,11 +215,8 @@ def test_bytes_that_trickle_do_not_keep_the_line_open():
                     time.sleep(0.05)
 
         threading.Thread(target=trickle, daemon=True).start()
-        started = time.monotonic()
-        line = at(listener.getsockname()[1], "trickle")
-        line = dataclasses.replace(line, timeout=0.5)
+        line = at(listener.getsockname()[1], "trickle", timeout=0.5)
         assert dr.Directories([line]).find_by_email(ADA).answers[0].state == "slow"
-        assert time.monotonic() - started < 2
 
 
 def test_referrals_are_not_followed(world):

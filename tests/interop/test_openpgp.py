@@ -49,7 +49,7 @@ def gpg(need_command, tmp_path_factory):
         if password:
             words += ["--passphrase-file", home / "password"]
         return subprocess.run([*words, *arguments], input=data, capture_output=True, check=False,
-                              timeout=60)
+                              timeout=100)
 
     yield run
     subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False,

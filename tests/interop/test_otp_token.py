@@ -34,7 +34,7 @@ def token(tmp_path_factory):
     os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
 
     def run(*words):
-        subprocess.run(words, check=True, capture_output=True, timeout=60)
+        subprocess.run(words, check=True, capture_output=True, timeout=100)
 
     key = rsa.generate_private_key(65537, 2048)
     (folder / "key.pem").write_bytes(key.private_bytes(

@@ -49,7 +49,7 @@ def token(module, tmp_path_factory):
     os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
 
     def run(*words):
-        subprocess.run(words, check=True, capture_output=True, timeout=60)
+        subprocess.run(words, check=True, capture_output=True, timeout=100)
 
     def keys(*words):
         run(tool, "--module", module, "--token-label", "ward", "--login", "--pin", PIN, *words)
@@ -244,7 +244,7 @@ def test_the_pin_is_asked_for_on_a_terminal_and_not_shown(entered, status, token
     with contextlib.suppress(OSError):  # the end of a terminal
         while piece := os.read(ours, 1000):
             shown += piece
-    assert process.wait(60) == status, shown
+    assert process.wait(100) == status, shown
     os.close(ours)
     assert entered.encode() not in shown
 
@@ -345,7 +345,7 @@ def test_attribute_confidentiality(with_certificate, command, token, module, uri
     if with_certificate:
         subprocess.run([need("pkcs11-tool", "opensc"), "--module", module, "--token-label", "ward",
                         "--login", "--pin", PIN, "--write-object", tmp_path / "ward.crt", "--type",
-                        "cert", "--id", "02"], check=True, capture_output=True, timeout=60)
+                        "cert", "--id", "02"], check=True, capture_output=True, timeout=100)
     done = command("standard", "protect", "in", "-r", "other.pem", "-r", "ward.crt", "-o", "out")
     assert done.returncode == 0, done.stderr
     words = "standard", "reveal", "out", "-o", "back", "-i", uri("token=ward;object=p521")

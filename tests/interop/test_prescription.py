@@ -108,7 +108,7 @@ def test_from_the_doctor_s_key_to_the_pharmacist_s(rx, way):
         if agent is not None:
             shown = agent.stdout.read()
             assert "Ibuprofen 600 mg" in shown
-            assert agent.wait(20) == 0
+            assert agent.wait(100) == 0
     finally:
         if agent is not None:
             stop(agent)
@@ -146,7 +146,7 @@ def test_openssl_verifies_the_mail_and_the_document_and_reads_the_envelope(rx):
 
     def openssl(*words):
         return subprocess.run(["openssl", "cms", *map(str, words)], capture_output=True,
-                              timeout=30, check=False)
+                              timeout=100, check=False)
 
     (rx.folder / "key.pem").write_bytes(key_pem(rx.world.clinic.paul.key))
     (rx.folder / "paul.pem").write_bytes(pem([rx.world.clinic.paul.certificate]))

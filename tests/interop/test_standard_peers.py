@@ -54,7 +54,7 @@ def gdcmanon():
     def start(way, source, target, *words):
         pathlib.Path(target).unlink(missing_ok=True)
         done = subprocess.run(["/usr/bin/gdcmanon", way, *map(os.fspath, words), "-i", source, "-o",
-                               target], check=False, capture_output=True, timeout=60)
+                               target], check=False, capture_output=True, timeout=100)
         return done.returncode == 0 and os.path.exists(target)
 
     return start
@@ -138,7 +138,7 @@ def test_gdcmanon_takes_passwords_and_several_recipients(keys, gdcmanon, tmp_pat
 
 
 def _errors(path):
-    done = subprocess.run(["dciodvfy", path], check=False, capture_output=True, timeout=60)
+    done = subprocess.run(["dciodvfy", path], check=False, capture_output=True, timeout=100)
     lines = (done.stdout + done.stderr).decode("latin-1").splitlines()
     return collections.Counter(re.sub(r"value .*|<.*?>|\[\d+\]|UID [0-9.]+", "", line)
                                for line in lines if line.startswith("Error"))

@@ -58,7 +58,7 @@ def storescu(world, port, name, ct, *words, ca="ca.pem"):
     return subprocess.run(
         [dcmtk("storescu"), "+tls", world.file(f"{name}.key"), world.file(f"{name}.crt"), "+cf",
          world.file(ca), *words, "127.0.0.1", str(port), ct], check=False, capture_output=True,
-        timeout=30,
+        timeout=100,
     )  # fmt: skip
 
 

@@ -165,7 +165,7 @@ class Inserted:
 
 
 def await_cards(wanted: list[bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while [r.atr is not None for r in readers()][: len(wanted)] != wanted:
         assert time.monotonic() < end, f"the service sees {readers()}"
         time.sleep(0.03)

@@ -89,7 +89,7 @@ def mail_server(folder: pathlib.Path, maildir: pathlib.Path, pem_file: str) -> I
     process = subprocess.Popen([sys.executable, EXAMPLE / "mail_server.py", maildir, pem_file,
                                 port_file])
     try:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not port_file.exists() and time.monotonic() < end and process.poll() is None:
             time.sleep(0.02)
         yield int(port_file.read_text())

@@ -75,7 +75,7 @@ class Receiver:
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(100)
 
 
 def send(port, *words):

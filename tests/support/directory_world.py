@@ -71,16 +71,17 @@ def world(tmp_path_factory):
 
 
 def directory(server, name="one", **more):
-    return dr.Directory(name, server.url, server.suffix, **more)
+    return dr.Directory(name, server.url, server.suffix, **{"timeout": 60.0, **more})
 
 
 def secure(world, name="one", **more):
     return dr.Directory(name, world.one.tls_url, world.one.suffix,
-                        **{"ca": world.ca, **more})
+                        **{"ca": world.ca, "timeout": 60.0, **more})
 
 
 def at(port, name, scheme="ldap", **more):
-    return dr.Directory(name, f"{scheme}://127.0.0.1:{port}", "dc=x", timeout=1.0, **more)
+    return dr.Directory(name, f"{scheme}://127.0.0.1:{port}", "dc=x",
+                        **{"timeout": 60.0, **more})
 
 
 def admin(world, **more):

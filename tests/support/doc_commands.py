@@ -331,10 +331,13 @@ class _Talk:
                  replies: Mapping[str, Answer]) -> None:
         self.scene, self.process, self.ours, self.theirs = scene, process, ours, theirs
         self.out = self.err = b""
+        # What was written since the last answer, by where: what is typed comes back on the
+        # terminal, and that may be read after the next question on the standard error.
+        self._since = {ours: b"", process.stderr.fileno(): b""}
         self._last = ""
         self._answers = {k: [v] if isinstance(v, str) or callable(v) else list(v)
                          for k, v in replies.items()}
-        self._answered = self._asked = 0
+        self._asked = 0
         self._quiet = time.monotonic()
 
     def run(self) -> None:
@@ -352,6 +355,7 @@ class _Talk:
                         self.out += data
                     else:
                         self.err += data
+                        self._since[key.fd] += data
                 if not ready:
                     self._prompt()
                 else:
@@ -361,10 +365,13 @@ class _Talk:
                     raise TimeoutError(f"still runs after {_SECONDS} s; it said:\n{said}")
 
     def _prompt(self) -> None:
-        """Answer if the last line on the terminal is a question that was not answered yet."""
-        line = self.err[self._answered:].decode(errors="replace").rpartition("\n")[2].strip()
-        if not line or line[-1] not in ":?]":
-            return
+        """Answer if a last line is a question that was not answered yet."""
+        for place, said in self._since.items():
+            line = said.decode(errors="replace").rpartition("\n")[2].strip()
+            if line and line[-1] in ":?]":
+                self._answer(place, line)
+
+    def _answer(self, place: int, line: str) -> None:
         reply = self._reply(line)
         if reply is None:  # a question, or half a line?
             asked = time.monotonic() - self._quiet > 3
@@ -377,7 +384,7 @@ class _Talk:
         self._last = reply
         if len(self._turn) > 1:
             del self._turn[0]
-        self._answered = len(self.err)
+        self._since[place] = b""
         os.write(self.ours, reply.encode() + b"\n")
 
     def _reply(self, line: str) -> str | None:

@@ -41,7 +41,7 @@ class Room:
     def connect(self, slot: int) -> socket.socket:
         """Return a connection to a virtual reader: what a card emulator would make itself. A reader
         whose card was just taken out needs a moment until it waits for another."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             with socket.socket(socket.AF_UNIX) as asker:
                 asker.settimeout(5)
@@ -113,7 +113,7 @@ def serve() -> Iterator[Room]:
 
 
 def _await(room: Room) -> None:
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while time.monotonic() < end and room.process.poll() is None:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
             probe.connect(room.socket)

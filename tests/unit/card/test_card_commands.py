@@ -127,7 +127,7 @@ def test_signatures_are_those_that_openssl_verifies(run, card, pin, ward, tmp_pa
         ["dgst", "-sha256", "-verify", "sig.pem", "-signature", "letter.sig", "letter"],
     ):
         done = subprocess.run([openssl, *words], capture_output=True, cwd=tmp_path, check=False,
-                              timeout=30)
+                              timeout=100)
         assert done.returncode == 0, done.stderr
 
 

@@ -84,7 +84,7 @@ def inserted(driver, **options):
         yield slot
     finally:
         slot.close()
-        thread.join(10)
+        thread.join(100)
         assert not thread.is_alive()
 
 
@@ -153,7 +153,7 @@ def test_the_card_gives_up_when_the_driver_is_gone(driver):
     thread = threading.Thread(target=slot.run)
     thread.start()
     driver.accept().close()
-    thread.join(10)
+    thread.join(100)
     assert not thread.is_alive()
 
 
@@ -189,7 +189,7 @@ def test_two_cards_at_once_ruled_by_signals():
     thread = threading.Thread(target=play)
     thread.start()
     vpcd.emulate([Slot(card, driver.port) for card, driver in zip(cards, drivers, strict=True)])
-    thread.join(10)
+    thread.join(100)
     for driver in drivers:
         driver.close()
     first, second = (card.atr for card in cards)
@@ -205,5 +205,5 @@ def test_a_card_in_no_hurry_is_closed_while_it_waits(driver):
     thread.start()
     slot.remove()
     slot.close()
-    thread.join(10)
+    thread.join(100)
     assert not thread.is_alive()

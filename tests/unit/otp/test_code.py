@@ -82,7 +82,7 @@ def test_a_code_is_the_truncated_hash_of_a_signature_that_openssl_makes(
         message += bytes([0, 0, 0, len(field)]) + field
     signature = subprocess.run(
         [openssl, "dgst", "-sha256", "-sign", str(tmp_path / "key.pem")], input=message,
-        capture_output=True, check=True, timeout=60).stdout
+        capture_output=True, check=True, timeout=100).stdout
     digest = hashlib.sha256(signature).digest()
     at = digest[31] & 15
     number = int.from_bytes(digest[at : at + 4], "big") % (1 << 31)

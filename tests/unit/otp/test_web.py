@@ -49,7 +49,7 @@ def server(world):
 def ask(server):
     """Ask the server as a browser would; returns (status, headers, body)."""
     def send(method, path, form=None, kind="application/json"):
-        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=100)
         body = None if form is None else json.dumps(form)
         connection.request(method, path, body, {"Content-Type": kind} if body else {})
         answer = connection.getresponse()

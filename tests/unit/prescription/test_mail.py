@@ -45,7 +45,7 @@ def test_openssl_verifies_what_is_sent(name, ends, payload, tmp_path, need_comma
     (tmp_path / "root.crt").write_bytes(pem([clinic().root.certificate]))
     done = subprocess.run(
         ["openssl", "cms", "-verify", "-in", "mail.eml", "-CAfile", "root.crt", "-crl_check_all"],
-        cwd=tmp_path, capture_output=True, timeout=30, check=False)
+        cwd=tmp_path, capture_output=True, timeout=100, check=False)
     assert b"Verification successful" in done.stderr
     assert b"smime-type" in done.stdout
 

@@ -31,7 +31,7 @@ def openssl(need_command, folder, *words, **files):
     need_command("openssl", "openssl")
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    return subprocess.run(["openssl", "cms", *words], cwd=folder, capture_output=True, timeout=30,
+    return subprocess.run(["openssl", "cms", *words], cwd=folder, capture_output=True, timeout=100,
                           check=False)
 
 

@@ -23,7 +23,7 @@ def answering(place, handler):
     try:
         yield server.address
     finally:
-        thread.join(10)
+        thread.join(100)
         server.close()
     assert not place.exists()
 
@@ -92,7 +92,7 @@ def test_what_is_no_json_object_is_damaged(tmp_path, body):
     thread.start()
     with pytest.raises(DamagedError, match="the message is not"):
         ask(f"unix:{tmp_path / 's'}")
-    thread.join(10)
+    thread.join(100)
 
 
 def test_nobody_there_and_addresses_that_cannot_be_are_told(tmp_path, monkeypatch):
