@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -366,7 +366,21 @@ def _decryptor(
     return Guarded(work, source_root, opener.begin)
 
 
-def restore_link(out: str, outcome: Outcome, options: DecryptOptions, resumed: bool) -> Outcome:
+def links_last(
+    outcomes: Iterable[Outcome], out: str, options: DecryptOptions, resumed: bool
+) -> Iterator[Outcome]:
+    """Yield outcomes; symbolic links that workers found in objects are made after all else."""
+    links = []
+    for outcome in outcomes:
+        if outcome.state == "link":
+            links.append(outcome)
+        else:
+            yield outcome
+    for link in links:
+        yield _restore_link(out, link, options, resumed)
+
+
+def _restore_link(out: str, outcome: Outcome, options: DecryptOptions, resumed: bool) -> Outcome:
     """Make a symbolic link that a worker found in an object; raises nothing."""
     relative, link = outcome.details["relative"], outcome.details["link"]
     try:
@@ -409,18 +423,11 @@ def decrypt_tree(
         survey = survey_of(root, output, shard)
         tasks = output.tasks(survey, mirror=True)
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force)
-        links: list[Outcome] = []
+        outcomes = run(survey, tasks, _decryptor,
+                       (root, out, identities, options, output.journal.run), jobs,
+                       checkpoints=checkpoints, watch=watch, start_method=start_method)
         whole = True
-        for outcome in run(survey, tasks, _decryptor,
-                           (root, out, identities, options, output.journal.run), jobs,
-                           checkpoints=checkpoints, watch=watch, start_method=start_method):
-            if outcome.state == "link":
-                links.append(outcome)
-                continue
+        for outcome in links_last(outcomes, out, options, output.journal.resumed):
             whole = whole and outcome.state != "failed"
             yield outcome
-        for outcome in links:
-            made = restore_link(out, outcome, options, output.journal.resumed)
-            whole = whole and made.state != "failed"
-            yield made
         output.finish(sync=options.sync, keep_journal=keep_journal or not whole)

@@ -24,7 +24,7 @@ from ..trees.checkpoint import Checkpoints
 from ..trees.job import Guarded, Output, Watch, run
 from ..trees.names import check_folders, safe_relative
 from ..trees.pool import Outcome, Worker
-from ..trees.tree import DECRYPTED_BEFORE, EARLY, DecryptOptions, restore_link
+from ..trees.tree import DECRYPTED_BEFORE, EARLY, DecryptOptions, links_last
 from .reading import (
     Ask,
     Listed,
@@ -121,22 +121,15 @@ def get(
     with Output(vault.workplace, out, job, journal=journal) as output:
         survey = Listed(tasks)
         checkpoints = Checkpoints(out, output.journal, sync=options.sync, force=options.force)
-        links: list[Outcome] = []
-        whole = True
         arguments = (vault.store, os.fsencode(out), vault.stanza_keys(), options,
                      output.journal.run)
-        for outcome in run(survey, output.tasks(survey, mirror=False), _getter, arguments, jobs,
-                           checkpoints=checkpoints, watch=watch, start_method=start_method,
-                           answer=vault.keys.record_key):
-            if outcome.state == "link":
-                links.append(outcome)
-                continue
+        outcomes = run(survey, output.tasks(survey, mirror=False), _getter, arguments, jobs,
+                       checkpoints=checkpoints, watch=watch, start_method=start_method,
+                       answer=vault.keys.record_key)
+        whole = True
+        for outcome in links_last(outcomes, out, options, output.journal.resumed):
             whole = whole and outcome.state != "failed"
             yield outcome
-        for outcome in links:
-            made = restore_link(out, outcome, options, output.journal.resumed)
-            whole = whole and made.state != "failed"
-            yield made
         if os.path.isdir(out):
             output.finish(sync=options.sync, keep_journal=not whole)
 

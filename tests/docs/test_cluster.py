@@ -1,9 +1,8 @@
 """docs/cluster.md: a scheduler and workers over TLS, as the page starts them."""
 
-import socket
-
 import doc_people as people
 from doc_commands import Rule, page
+from ports import free_port
 
 from tests.conftest import require_module
 
@@ -30,9 +29,7 @@ def test_the_page_runs_from_top_to_bottom(scene):
     archive = scene.archive()
     scene.dicom("ward3/ct.dcm")
     assert scene.shell("dicomcrypt vault create archive.vault/ -r doctor.pub") == 0, scene.err
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     here = "--host 127.0.0.1 --no-dashboard"
     scene.run(page(PAGE), [
         Rule("dask scheduler", serve="Scheduler at:",

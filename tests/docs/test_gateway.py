@@ -4,7 +4,7 @@ import doc_people as people
 import object_files as make
 import pytest
 from doc_commands import ROOT, Rule, page
-from ldap_server import free_port
+from ports import free_port
 
 import dicomcrypt as dc
 from tests.conftest import need, require_module

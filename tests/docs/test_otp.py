@@ -7,7 +7,6 @@ import email.policy
 import http.server
 import json
 import re
-import socket
 import sqlite3
 import ssl
 import threading
@@ -16,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from doc_commands import Rule, page
+from ports import free_port
 
 import dicomcrypt as dc
 from tests.conftest import require_module
@@ -63,9 +63,7 @@ def mailbox(context):
     from aiosmtpd.controller import Controller
 
     box = Mailbox()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        box.port = free.getsockname()[1]
+    box.port = free_port()
     running = Controller(box, hostname="localhost", port=box.port, tls_context=context,
                          require_starttls=True, authenticator=box, auth_required=True)
     running.start()

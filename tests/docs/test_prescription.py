@@ -4,19 +4,17 @@ and the patient's program; and again by card."""
 import contextlib
 import json
 import shutil
-import socket
 
 import pytest
-import slapd
 from clinic import Inserted, Watched
-from clinic_servers import running
+from clinic_servers import require_servers, running
 from doc_commands import Page, Rule, page
+from ports import free_port
 from practice import ANNA, MAX, PAUL
 from practice_cards import PIN, card_of
 
 from dicomcrypt.card.software import SoftwareCard
 from dicomcrypt.card.state import MemoryStore
-from tests.conftest import need, require_module
 
 PAGE = "docs/prescription.md"
 CARDS = "With cards"
@@ -25,11 +23,7 @@ REGISTER = Rule("register serve", serve="register at ")
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    require_module("fhir", "prescription")
-    require_module("pyasn1_modules", "ldap")
-    require_module("aiosmtpd", "test")
-    if slapd.find_slapd() is None:
-        need("slapd", "slapd")
+    require_servers()
     with running(tmp_path_factory.mktemp("rx")) as w:
         yield w
 
@@ -49,9 +43,7 @@ def clinic_scene(scene, world):
 
 def words(world):
     """What stands in the place of names and addresses of the page."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     return {"smtp.clinic.example:587": f"127.0.0.1:{world.smtp} --smtp-ca all.crt",
             "127.0.0.1:8443": f"127.0.0.1:{port}", "loewe@pharmacy.example": PAUL,
             "anna@clinic.example": ANNA, "max@home.example": MAX}

@@ -24,7 +24,8 @@ from cstore import (
     status_of_answer,
     store_one,
 )
-from dcmtk import dcmtk, free_port
+from dcmtk import dcmtk
+from ports import free_port
 from pydicom.uid import generate_uid
 
 import dicomcrypt as dc

@@ -14,6 +14,7 @@ import slapd
 from directory_world import ADA, admin, at, directory, secure, world  # noqa: F401  a fixture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ports import free_port
 
 from dicomcrypt.errors import DirectoryError, PolicyError, UsageError
 from dicomcrypt.keys.extensions import key_identifier
@@ -53,7 +54,7 @@ def test_priorities_decide_and_the_next_one_stands_in(world):
     good, better = directory(world.two, "two", priority=2), secure(world, priority=1)
     scan = dr.Directories([good, better]).find_by_email(ADA)
     assert (scan.found, len(scan.all)) == ([world.ada], 2)
-    down = at(slapd.free_port(), "down", priority=1)
+    down = at(free_port(), "down", priority=1)
     assert dr.Directories([good, down]).find_by_email(ADA).found == [world.ada_old]
     same = dataclasses.replace(good, priority=1)
     assert set(dr.Directories([same, better]).find_by_email(ADA).found) == {
@@ -134,7 +135,7 @@ def failing(world, stack):
     huge = stack.enter_context(slapd.babbling(b"\x30\x84\x7f\xff\xff\xff" + b"x" * 100))
     cut = stack.enter_context(slapd.babbling(b"\x30\x20\x02\x01"))
     return [
-        (at(slapd.free_port(), "down"), "down", "cannot be reached: connection refused"),
+        (at(free_port(), "down"), "down", "cannot be reached: connection refused"),
         (at(silent, "slow", timeout=1.0), "slow", "does not answer within the time-out"),
         (at(silent, "slow-tls", "ldaps", timeout=1.0), "slow",
          "does not finish the TLS handshake within the time-out"),

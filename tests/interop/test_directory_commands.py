@@ -13,6 +13,7 @@ import click.testing
 import pytest
 import slapd
 from directory_world import ADA, admin, at, directory, entry, secure, world  # noqa: F401  a fixture
+from ports import free_port
 
 from dicomcrypt.cli.pki_directory import fetch, find, publish
 from dicomcrypt.errors import DirectoryError, MissingExtraError, PolicyError, UsageError
@@ -217,7 +218,7 @@ def test_http_proxies_are_not_for_directories(world, monkeypatch):
     with slapd.silent() as port:
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
-        directories = dr.Directories([secure(world), at(slapd.free_port(), "down")])
+        directories = dr.Directories([secure(world), at(free_port(), "down")])
         scan = directories.find_by_email(ADA)
     assert scan.found == [world.ada]
     said = {a.directory.name: a.sentence for a in scan.answers}["down"]
@@ -254,7 +255,7 @@ base = "{world.two.suffix}"
 priority = 2
 
 [directories.gone]
-url = "ldap://127.0.0.1:{slapd.free_port()}"
+url = "ldap://127.0.0.1:{free_port()}"
 base = "dc=gone"
 timeout = 1
 """)

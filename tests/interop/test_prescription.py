@@ -8,9 +8,8 @@ import subprocess
 import types
 
 import pytest
-import slapd
 from click.testing import CliRunner
-from clinic_servers import configuration, mail_server, running, start, stop
+from clinic_servers import configuration, mail_server, require_servers, running, start, stop
 from practice import ANNA, MAX, PAUL, key_pem
 from wiretap import tap
 
@@ -18,16 +17,12 @@ from dicomcrypt import cli as command_line
 from dicomcrypt.errors import DicomcryptError
 from dicomcrypt.pki.files import pem
 from dicomcrypt.prescription.protecting import PATIENT_PRIVATE, PATIENT_PUBLIC, WAYS
-from tests.conftest import need, require_module
+from tests.conftest import need
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    require_module("fhir", "prescription")
-    require_module("pyasn1_modules", "ldap")
-    require_module("aiosmtpd", "test")
-    if slapd.find_slapd() is None:
-        need("slapd", "slapd")
+    require_servers()
     with running(tmp_path_factory.mktemp("rx")) as w:
         yield w
 

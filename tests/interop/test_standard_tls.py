@@ -9,6 +9,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from ports import free_port, listening
 from tls_world import client, make_world, server
 
 from dicomcrypt.errors import CertificateRefusedError, UsageError
@@ -244,24 +245,10 @@ def test_openssl_comes_through_with_what_is_permitted(world):
             assert b"welcome" in done.stdout, (words, done.stderr)
 
 
-@contextlib.contextmanager
 def openssl_server(world, *words):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [need("openssl", "openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-cert",
-         world.file("node.pem"), "-quiet", *words],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        for _ in range(300):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.02)
-        yield port
-    finally:
-        process.kill()
-        process.communicate()
+    port = free_port()
+    return listening([need("openssl", "openssl"), "s_server", "-accept", f"127.0.0.1:{port}",
+                      "-cert", world.file("node.pem"), "-quiet", *words], port)
 
 
 @pytest.mark.parametrize("words", [

@@ -2,15 +2,14 @@
 
 import contextlib
 import gc
-import socket
 import subprocess
-import time
 import warnings
 from types import SimpleNamespace
 
 import pydicom
 import pytest
 from dcmtk import dcmtk
+from ports import free_port, listening
 from pydicom.uid import CTImageStorage
 from tls_world import client, make_world, server
 
@@ -102,24 +101,11 @@ def test_storescu_refuses_us_if_it_does_not_know_our_issuer(world, ct):
         assert ours.stored == []
 
 
-@contextlib.contextmanager
 def storescp(world, folder, name, *words):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
+    port = free_port()
+    return listening(
         [dcmtk("storescp"), "+tls", world.file(f"{name}.key"), world.file(f"{name}.crt"), "+cf",
-         world.file("ca.pem"), "-od", folder, *words, str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        for _ in range(300):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.02)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
+         world.file("ca.pem"), "-od", folder, *words, str(port)], port)
 
 
 def store(port, context, ct):

@@ -18,6 +18,7 @@ from practice import ANNA, MAX, PAUL, Clinic, clinic, tls_pem, write_p12
 
 import dicomcrypt
 from dicomcrypt.pki.files import pem
+from tests.conftest import need, require_module
 
 PACKAGE = pathlib.Path(dicomcrypt.__file__).resolve().parents[1]
 EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "clinic"
@@ -96,6 +97,15 @@ def mail_server(folder: pathlib.Path, maildir: pathlib.Path, pem_file: str) -> I
     finally:
         process.kill()
         process.wait()
+
+
+def require_servers() -> None:
+    """Skip where `running` cannot be, naming the package."""
+    require_module("fhir", "prescription")
+    require_module("pyasn1_modules", "ldap")
+    require_module("aiosmtpd", "test")
+    if slapd.find_slapd() is None:
+        need("slapd", "slapd")
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import functools
 import os
 import shutil
-import socket
 import subprocess
 
 from tests.conftest import need
@@ -18,9 +17,3 @@ def dcmtk(name):
                                                capture_output=True).stdout:
             return path
     return need(f"dcmtk-{name}", "dcmtk")
-
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]

@@ -11,9 +11,9 @@ import socket
 import threading
 from collections.abc import Iterator
 
-from ldap_server import SCHEMA, Server, find_slapd, free_port, serve
+from ldap_server import SCHEMA, Server, find_slapd, serve
 
-__all__ = ["SCHEMA", "Server", "babbling", "find_slapd", "forging", "free_port", "serve", "silent"]
+__all__ = ["SCHEMA", "Server", "babbling", "find_slapd", "forging", "serve", "silent"]
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import pytest
 import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
+from ports import free_port
 
 from dicomcrypt.errors import DeliveryError, UsageError
 from dicomcrypt.otp.channels import ConsoleChannel, Message, SmsChannel, SmtpChannel
@@ -67,9 +68,7 @@ def smtp(server_context):
     def start(tls=True, **options):
         box = Mailbox()
         about = {"tls_context": server_context, "require_starttls": True} if tls else {}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         controller = Controller(box, hostname="localhost", port=port, **about, **options)
         controller.start()
         started.append(controller)
