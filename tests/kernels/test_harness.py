@@ -35,7 +35,7 @@ def build(folder: Path, compiler: str, flags: list[str], *programs: str) -> list
         common.append('-DDCX_VECTORS="vectors.inc"')
 
     def run(command: list) -> None:
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr[:4000]
 
     def compile_one(source: Path) -> Path:
@@ -75,7 +75,7 @@ def vectors() -> str:
     return "static const vector all_vectors[] = {\n" + "\n".join(entries) + "\n};\n"
 
 
-def run(*command: object, timeout: int = 180) -> str:
+def run(*command: object, timeout: int = 600) -> str:
     """Run a program that must succeed; return what it printed."""
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, timeout=timeout
@@ -156,7 +156,7 @@ def constant_time(command: list, kernels: list[str], report: str) -> None:
 def constant_time_of(command: list, kernel: str, report: str) -> None:
     for leak in ("branch", "index", "output"):
         done = subprocess.run(
-            [*command, kernel, leak], capture_output=True, text=True, timeout=120
+            [*command, kernel, leak], capture_output=True, text=True, timeout=600
         )
         if done.returncode == 77:
             assert kernel != "portable"
