@@ -247,7 +247,7 @@ def decrypt_path(
 ) -> int:
     """Decrypt an object into a file and give it its mode and time; return its bytes.
 
-    part: "all", "tags" or "pixels". A symbolic link is not made here (see `restore_link`):
+    part: "all", "tags" or "pixels". A symbolic link is not made here (see `trees.tree.links_last`):
     UnsafePathError. Raises NoIdentityError, DamagedError, OutputExistsError.
     """
     opened, file = open_path(source, identities, cache, policy)
