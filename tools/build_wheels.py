@@ -61,7 +61,8 @@ def source_archive(tree: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
 
 def unpack(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # none before 3.11.4
+        tar.extractall(folder)  # noqa: S202  made a moment ago
     return next(folder.iterdir())
 
 

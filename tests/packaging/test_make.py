@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
@@ -118,6 +119,15 @@ def test_the_bill_names_its_subject_and_the_hash_of_each_wheel():
         "name": "Dicom_Crypt", "type": "application",
         "hashes": [{"alg": "SHA-256", "content": "aa"}],
     }  # fmt: skip
+
+
+def test_a_source_archive_is_unpacked_by_every_python_that_is_supported(tmp_path):
+    (tmp_path / "dicomcrypt-1").mkdir()
+    (tmp_path / "dicomcrypt-1" / "PKG-INFO").write_text("Name: dicomcrypt\n")
+    with tarfile.open(tmp_path / "archive.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "dicomcrypt-1", "dicomcrypt-1")
+    tree = tool("build_wheels").unpack(tmp_path / "archive.tar.gz", tmp_path / "source")
+    assert (tree.name, (tree / "PKG-INFO").read_text()) == ("dicomcrypt-1", "Name: dicomcrypt\n")
 
 
 def test_the_core_tests_and_what_they_start_do_not_take_the_source_folder(monkeypatch):
