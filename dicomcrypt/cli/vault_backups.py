@@ -30,7 +30,7 @@ def moment(seconds: float) -> str:
 
 def copies(found: Iterable[Backup]) -> list[dict[str, Any]]:
     """Return what --json has of copies of the key table."""
-    return [{"id": b.id.hex(), "time": day(b.time / 1e9), "counter": b.counter, "place": b.place}
+    return [{"id": b.id.hex(), "time": day(b.time / 1e9), "counter": b.change, "place": b.place}
             for b in found]
 
 
@@ -88,7 +88,7 @@ def backup_keys(
     if as_json:
         print_json(found)
     elif found:
-        print_table([[str(cell) for cell in b.values()] for b in found],
+        print_table([["" if cell is None else str(cell) for cell in b.values()] for b in found],
                     ("id", "made", "change", "place"))
     else:
         say("no copy of the key table is registered")

@@ -47,6 +47,11 @@ class Backup(NamedTuple):
     place: str
     table: bytes
 
+    @property
+    def change(self) -> int | None:
+        """The counter, None as long as it is not known."""
+        return None if self.counter == _UNKNOWN else self.counter
+
 
 def backups(keys: VaultKeys) -> list[Backup]:
     """Return the copies that are registered, oldest first."""
@@ -207,9 +212,7 @@ def restore_keys(
             with copy.open_copy(made) as table:
                 result = _prepare(store, table, present, force, readable=there >= newest)
                 aside = _aside(path) if os.path.lexists(path) else None
-                if aside is not None:  # it holds keys, as every copy does
-                    kept = Backup(os.urandom(16), time.time_ns(), _UNKNOWN, aside, bytes(16))
-                    _replace(VaultKeys(table), kept)
+                _register_older(table, aside)
             if problem is not None and not force:
                 raise UsageError(f"the present key table cannot be opened ({problem}): with "
                                  "--force it is kept aside all the same")
@@ -225,6 +228,18 @@ def restore_keys(
             if present is not None:
                 present.close()
     return result
+
+
+def _register_older(table: UnlockedKeyTable, aside: str | None) -> None:
+    """Note that no copy made until now, the one that is put back and the table that is kept aside
+    among them, holds a key that is made later."""
+    keys, last = VaultKeys(table), table.counter
+    found = [b._replace(counter=min(b.counter, last)) if b.table == table.table_id else b
+             for b in backups(keys)]
+    if aside is not None:
+        found.append(Backup(os.urandom(16), time.time_ns(), last, aside, table.table_id))
+    with keys.transaction():
+        _put(keys, found)
 
 
 def _accesses(path: str) -> list[str]:

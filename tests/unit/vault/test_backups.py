@@ -119,6 +119,23 @@ def test_a_lost_table_comes_back(world):
 
 
 @pytest.mark.parametrize("present", [True, False])
+def test_no_copy_of_before_a_restoration_is_said_to_hold_what_came_after(world, present):
+    made = copy_of(world)
+    if not present:
+        os.unlink(world.keys_path)
+    restore(world, made.place)
+    with world.open() as vault:
+        found = backups.backups(vault.keys)
+        assert len(found) == 1 + present
+        assert all(backup.change is not None for backup in found)
+        old = find_record(vault, patient="P1")
+        assert backups.holding(vault.keys, old) == found
+        world.plant("late", 1, patient="P7", study=7)
+        world.add(vault)
+        assert backups.holding(vault.keys, find_record(vault, patient="P7")) == []
+
+
+@pytest.mark.parametrize("present", [True, False])
 def test_what_was_erased_stays_erased(world, present):
     made = copy_of(world)
     erase_patient(world, "P1")
