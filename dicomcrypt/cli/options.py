@@ -407,9 +407,7 @@ def configured_recipients(key: str) -> list[str]:
     from .. import config
     from ..keys.references import configured
 
-    found = [configured(name) for name in config.names("recipients", key)]
-    outputs.keep_read(found, "a recipient file of the configuration")
-    return found
+    return [configured(name) for name in config.names("recipients", key)]
 
 
 def one_use_of_standard_input(inputs: tuple[str, ...], other: str | None) -> None:

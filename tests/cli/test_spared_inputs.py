@@ -106,7 +106,7 @@ def test_a_link_to_what_is_read_is_seen(room, call, make):
 
 
 @pytest.mark.parametrize(("output", "said"), [
-    ("doctor.pub", "a recipient file of the configuration"), ("config.toml", "the configuration"),
+    ("doctor.pub", "a recipient file"), ("config.toml", "the configuration"),
     ("k", "key of [audit] in the configuration"),
 ])
 def test_what_the_configuration_names_is_spared(room, call, monkeypatch, output, said):
@@ -117,6 +117,16 @@ def test_what_the_configuration_names_is_spared(room, call, monkeypatch, output,
     done = call("encrypt", "ct.dcm", "-o", output, "-f")
     assert done.status == 2
     assert f"is output and {said}, which" in done.err
+    assert contents(room) == before
+
+
+def test_recipient_files_that_another_names_are_spared(room, call):
+    (room / "team.txt").write_text("group ct\nfile doctor.pub\n")
+    before = contents(room)
+    for output in ("team.txt", "doctor.pub"):
+        done = call("encrypt", "ct.dcm", "-r", "team.txt#ct", "-o", output, "-f")
+        assert done.status == 2
+        assert f"'{output}' is output and " in done.err
     assert contents(room) == before
 
 
