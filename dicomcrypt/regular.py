@@ -68,6 +68,26 @@ def open_regular(path: str | bytes | os.PathLike[str]) -> int:
     return descriptor
 
 
+def cannot_write(path: str | os.PathLike[str], error: OSError) -> OSError:
+    """Return an error of opening a temporary file beside an output as one that names the output
+    and its folder, and what to do where that is known; its class and number stay."""
+    path = os.fspath(path)
+    folder = os.path.dirname(path) or os.curdir
+    if not os.path.lexists(folder):
+        said = f"there is no folder {folder!r}: make it first"
+    elif not os.path.isdir(folder):
+        said = f"{folder!r} is no folder: nothing can be written into it"
+    else:
+        said = f"cannot write into folder {folder!r}: {reason(error)}"
+    return OSError(error.errno, said, path)
+
+
+def reason(error: OSError) -> str:
+    """Return what the system says, in the style of the messages; file names in it stay."""
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:]
+
+
 def read_at(descriptor: int, length: int, offset: int) -> bytes:
     """Return up to `length` bytes from `offset` on, as `os.pread`; several threads may."""
     if hasattr(os, "pread"):

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from ..errors import OutputExistsError, UsageError
 from ..native import _system
-from ..regular import check_not_kept
+from ..regular import cannot_write, check_not_kept
 
 PART_PREFIX, PART_SUFFIX = ".dcmx-", ".part"
 
@@ -151,6 +151,9 @@ class AtomicFile:
         try:
             self.descriptor = os.open(self.part, flags, 0o600)
             self.raw: BinaryIO = open(self.descriptor, "r+b", buffering=0)
+        except OSError as error:
+            self._remove()
+            raise cannot_write(self.path, error) from None
         except BaseException:
             self._remove()
             raise
