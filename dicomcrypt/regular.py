@@ -1,15 +1,57 @@
-"""Opening files that a user or a configuration names, without ever waiting for a pipe; and reading
-them, on systems that lack calls of POSIX too."""
+"""Opening files that a user or a configuration names, without ever waiting for a pipe; reading
+them, on systems that lack calls of POSIX too; and keeping them while outputs are written."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
+from collections.abc import Iterator
 
 from .errors import UsageError
 
 _moving = threading.Lock()  # a descriptor's place, where it must be moved to read elsewhere
+
+#: Files that the running command reads, by device and number, and what is said to whoever would
+#: overwrite them; None where nobody keeps files. Workers that are forked have it too.
+_kept: dict[tuple[int, int], str] | None = None
+
+
+@contextlib.contextmanager
+def keeping() -> Iterator[None]:
+    """Until it ends, no output takes the place of a file that `keep` was told of."""
+    global _kept
+    before, _kept = _kept, {}
+    try:
+        yield
+    finally:
+        _kept = before
+
+
+def keep(path: str | os.PathLike[str], said: str) -> None:
+    """Have a file kept that is read, if somebody keeps files and it is there.
+
+    said: of an output that is the same file, in the refusal."""
+    if _kept is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        status = os.stat(path)
+        if stat.S_ISREG(status.st_mode):
+            _kept.setdefault((status.st_dev, status.st_ino), said)
+
+
+def check_not_kept(path: str | bytes | os.PathLike[str]) -> None:
+    """Raise UsageError if a file that is kept would be overwritten, by this or another name."""
+    if not _kept:
+        return
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return
+    said = _kept.get((status.st_dev, status.st_ino))
+    if said is not None:
+        raise UsageError(f"{os.fsdecode(path)!r} {said}")
 
 
 def open_regular(path: str | bytes | os.PathLike[str]) -> int:
@@ -24,6 +66,26 @@ def open_regular(path: str | bytes | os.PathLike[str]) -> int:
         hint = ": give - for standard input" if name.startswith("/dev/") else ""
         raise UsageError(f"{name!r} is not a regular file{hint}")
     return descriptor
+
+
+def cannot_write(path: str | os.PathLike[str], error: OSError) -> OSError:
+    """Return an error of opening a temporary file beside an output as one that names the output
+    and its folder, and what to do where that is known; its class and number stay."""
+    path = os.fspath(path)
+    folder = os.path.dirname(path) or os.curdir
+    if not os.path.lexists(folder):
+        said = f"there is no folder {folder!r}: make it first"
+    elif not os.path.isdir(folder):
+        said = f"{folder!r} is no folder: nothing can be written into it"
+    else:
+        said = f"cannot write into folder {folder!r}: {reason(error)}"
+    return OSError(error.errno, said, path)
+
+
+def reason(error: OSError) -> str:
+    """Return what the system says, in the style of the messages; file names in it stay."""
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:]
 
 
 def read_at(descriptor: int, length: int, offset: int) -> bytes:

@@ -127,6 +127,7 @@ def main() -> None:
         status = 1
     except Exception as error:
         from ..errors import DicomcryptError, PolicyError
+        from ..regular import reason
         from .console import complain
 
         if isinstance(error, DicomcryptError):
@@ -136,7 +137,7 @@ def main() -> None:
                 _record_refusal(sys.argv[1:3])
         elif isinstance(error, OSError):
             name = f"{os.fsdecode(error.filename)!r}: " if error.filename else ""
-            complain(f"{name}{(error.strerror or str(error)).lower()}")
+            complain(f"{name}{reason(error)}")
             status = 1
         else:
             raise

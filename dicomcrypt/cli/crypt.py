@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
-from . import auditing, cluster
+from . import auditing, cluster, outputs
 from . import options as opt
 from .outcome import single
 from .pipes import decrypt_pipe, encrypt_pipe
@@ -259,11 +259,11 @@ def remove_journals(
 
 def planned(source: str, target: str, force: bool) -> Outcome:
     """What a dry run says of one file."""
-    from ..errors import OutputExistsError
+    from ..regular import check_not_kept
     from ..trees.pool import Outcome
 
-    if os.path.lexists(target) and not force:
-        raise OutputExistsError(f"{target!r} exists: give --force to overwrite it")
+    outputs.not_there(target, force)
+    check_not_kept(target)
     return Outcome(source, "planned", target, os.path.getsize(source))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from ..errors import UsageError
-from . import trust
+from . import outputs, trust
 from .console import HUSHED, ask_passphrase
 
 if TYPE_CHECKING:
@@ -206,7 +206,10 @@ no_sync = click.option("--no-sync", is_flag=True,
                        "leave cut files under final names.")
 dry_run = click.option("--dry-run", is_flag=True,
                        help="Say what would be done, and write nothing.")
-force = click.option("-f", "--force", is_flag=True, help="Overwrite what exists.")
+force = shared(
+    outputs.spare_inputs,
+    click.option("-f", "--force", is_flag=True, help="Overwrite what exists."),
+)
 classical = shared(
     click.option("--allow-classical", is_flag=True,
                  help="Allow classical recipients (X25519, P-256, RSA...) beside post-quantum "

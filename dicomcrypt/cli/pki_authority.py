@@ -302,6 +302,7 @@ Examples:
               help="How long it is good for.")
 @click.option("-o", "--output", metavar="FILE", help="Write it there too.")
 @opt.passphrase
+@outputs.spare_inputs
 @click.option("-f", "--force", is_flag=True, help="Overwrite what exists; go on from a list that "
               "is newer than the database.")
 @opt.as_json

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 
 from ..errors import UsageError
-from . import access, auditing
+from . import access, auditing, outputs
 from . import options as opt
 from .vault import Unlocking, about, open_vault, unlocking
 
@@ -49,6 +49,7 @@ Examples:
 @unlocking
 @click.argument("to", required=False)
 @click.option("--forget", metavar="ID", help="Copy that was destroyed, and is not named any more.")
+@outputs.spare_inputs
 @click.option("-f", "--force", is_flag=True, help="Overwrite the file TO.")
 @opt.as_json
 @opt.hushed

@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ..container.layout import looks_like_object
 from ..errors import DamagedError, NoIdentityError, OutputExistsError, PolicyError, UsageError
+from ..regular import cannot_write, check_not_kept
 from .hpke import HpkeIdentity, HpkeRecipient
 from .hybrid import HybridIdentity
 from .keypair import usable
@@ -245,11 +246,17 @@ def secret_text(text: str, name: str) -> str:
 def write_private(path: str | os.PathLike[str], data: bytes, *, force: bool = False) -> None:
     """Write a secret file with mode 0600 from its first byte on.
 
-    Raises OutputExistsError if it exists and force is not set.
+    Raises OutputExistsError if it exists and force is not set, UsageError if it is kept
+    (`regular.keep`).
     """
+    if force:
+        check_not_kept(path)
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.urandom(6).hex()}.part")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise cannot_write(path, error) from None
     try:
         try:
             with open(descriptor, "wb") as file:

@@ -23,6 +23,7 @@ from .. import config
 from ..container.header import MAX_STANZAS
 from ..container.layout import looks_like_object
 from ..errors import PolicyError, UsageError
+from ..regular import keep
 from .keyfile import looks_foreign, naming, parse_recipients, read_key_file
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class References:
         if self._files > MOST_FILES:
             raise UsageError(f"over {MOST_FILES} recipient files are named by each other")
         data = read_key_file(path)
+        keep(path, "is output and a recipient file, which this command uses: give another name")
         with naming("recipient file", path), self._within((os.path.realpath(path), group), path):
             if looks_like_object(data):
                 raise UsageError("an encrypted object: give the .pub of whoever is meant")

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from ..errors import OutputExistsError, UsageError
 from ..native import _system
+from ..regular import cannot_write, check_not_kept
 
 PART_PREFIX, PART_SUFFIX = ".dcmx-", ".part"
 
@@ -52,8 +53,10 @@ def exists_error(path: str) -> OutputExistsError:
 
 
 def rename_part(part: str, path: str, *, force: bool) -> None:
-    """Give a whole output its name; OutputExistsError if that is taken and force is not set."""
+    """Give a whole output its name; OutputExistsError if that is taken and force is not set,
+    UsageError if it is that of a file that is kept (`regular.keep`)."""
     if force:
+        check_not_kept(path)
         os.replace(part, path)
         if os.path.lexists(part):  # two names of one file, of a link that was the last step
             os.unlink(part)
@@ -117,7 +120,8 @@ class AtomicFile:
     Written beside its final place with mode 0600. `with AtomicFile(path) as file: ...;
     file.commit()`, or `file.keep()` for those who rename many at once. sync: it is on the
     medium before it has its name. run: of a job, which says with `taken_over` that it knows the
-    part. Raises OutputExistsError if the name is taken and force is not set.
+    part. Raises OutputExistsError if the name is taken and force is not set, UsageError if what
+    is there is kept (`regular.keep`).
     """
 
     def __init__(
@@ -133,6 +137,7 @@ class AtomicFile:
         if os.path.lexists(self.path):
             if not force:
                 raise exists_error(self.path)
+            check_not_kept(self.path)
             if os.path.exists(self.path) and not os.path.isfile(self.path):
                 raise UsageError(
                     f"{self.path!r} is not a regular file: to write into a pipe or a "
@@ -146,6 +151,9 @@ class AtomicFile:
         try:
             self.descriptor = os.open(self.part, flags, 0o600)
             self.raw: BinaryIO = open(self.descriptor, "r+b", buffering=0)
+        except OSError as error:
+            self._remove()
+            raise cannot_write(self.path, error) from None
         except BaseException:
             self._remove()
             raise

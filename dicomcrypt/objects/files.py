@@ -22,7 +22,7 @@ from ..errors import (
     UsageError,
 )
 from ..keys.batch import Envelope, Material
-from ..regular import open_regular, read_at, read_into
+from ..regular import open_regular, read_at, read_into, reason
 from .atomic import AtomicFile, default_mode
 from .buffers import FLUSH, FileSink, FileSource, patiently
 from .decoder import PARTS, FileOutput, NullOutput, decode
@@ -386,7 +386,7 @@ def describe_failure(error: BaseException) -> str:
     if isinstance(error, DicomcryptError):
         return str(error)
     if isinstance(error, OSError):
-        return (error.strerror or str(error)).lower()
+        return reason(error)
     if isinstance(error, MemoryError):
         return "not enough memory"
     return f"{type(error).__name__}: {error}"

@@ -117,7 +117,7 @@ def test_a_byte_stream_and_sealed_bytes_say_what_they_are(call, named, dicom):
     (["-n", "1"], "there is no frame 1", 1),
     (["-n", "0", "--per-frame"], "give one of them", 2),
     (["--plot", "x.pdf"], "must end in .png", 2),
-    (["--plot", "/nowhere/x.png"], "no such file", 1),
+    (["--plot", "/nowhere/x.png"], "there is no folder '/nowhere': make it first", 1),
 ])
 def test_what_cannot_be_done_is_said(call, dicom, words, message, status):
     done = call("analyze", dicom, *words)

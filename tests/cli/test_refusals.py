@@ -289,13 +289,38 @@ def test_a_full_disk_gives_1_and_is_not_left_fuller(tmp_path, keys, command, for
 
 
 def test_a_missing_or_read_only_output_folder_gives_1_and_names_it(tmp_path, keys, dicom, call):
-    done = call("encrypt", dicom, "-r", keys / "doctor.pub", "-o", tmp_path / "no" / "x.dcmx")
+    done = call("encrypt", dicom, "-r", keys / "doctor.pub", "-o", tmp_path / "No" / "x.dcmx")
     assert done.status == 1
-    assert "no such file" in done.err
+    assert f": there is no folder '{tmp_path / 'No'}': make it first\n" in done.err
     assert ".part" not in done.err
     done = call("encrypt", dicom, "-r", keys / "doctor.pub", "-o", "/proc/x.dcmx")
     assert done.status == 1
+    assert "cannot write into folder '/proc': " in done.err
     nothing_new(tmp_path)
+
+
+@pytest.mark.parametrize("words", [
+    ["decrypt", "{safe}", "-i", "{keys}/doctor.key", "-o"],
+    ["frame", "{safe}", "-i", "{keys}/doctor.key", "-n", "0", "-o"],
+    ["inspect", "{safe}", "-i", "{keys}/doctor.key", "--plot"],
+    ["keygen", "-o"],
+    ["standard", "wrap", "{dicom}", "--passphrase-file", "{keys}/passphrase", "-o"],
+])
+def test_an_output_without_folder_is_named_by_every_command(
+    safe, keys, dicom, call, need_module, words
+):
+    if "--plot" in words:
+        need_module("matplotlib", "plot")
+    words = [word.format(safe=safe, keys=keys, dicom=dicom) for word in words]
+    no_folder = safe.parent / "No"
+    done = call(*words, no_folder / "x.png")
+    assert done.status == 1
+    assert f"there is no folder '{no_folder}': make it first\n" in done.err
+    done = call(*words, safe / "x.png")
+    assert done.status == 1
+    assert f"'{safe}' is no folder: nothing can be written into it\n" in done.err
+    assert ".part" not in done.err
+    nothing_new(safe.parent, "ct.dcmx")
 
 
 def test_a_file_where_a_folder_should_be_gives_1_in_json_too(tmp_path, keys, call):
