@@ -33,6 +33,7 @@ from .signing import NO_DEMANDS, SignaturePolicy, unlock
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from typing_extensions import Buffer
 
 MAP_LIMIT = 4096  # units whose methods are listed one by one
 
@@ -145,6 +146,19 @@ def inspect_path(
         return result
     finally:
         source.close()
+
+
+def why_opaque(data: Buffer) -> str:
+    """Return what a file is that the scanner cannot follow, as words behind "bytes of "."""
+    scan = _scan.Scan()
+    status = scan.feed(data, 0, True)
+    if status == _scan.DEFLATED:
+        return "a deflated DICOM file"
+    if status == _scan.FOREIGN:
+        return "a file that is not DICOM"
+    if scan.need > memoryview(data).nbytes:
+        return "a DICOM file that ends within its tags"
+    return "a DICOM file whose tags cannot be followed"
 
 
 def listed_dataset(obj: OpenedObject) -> Dataset:

@@ -179,6 +179,23 @@ def test_without_matplotlib_the_extra_is_named_and_tables_work(
     assert call("analyze", dicom, "--trials", "1").status == 0
 
 
+def test_a_file_that_cannot_be_followed_is_called_what_it_is(call, tmp_path, named):
+    whole = named("examples_ybr_color.dcm").read_bytes()
+    no_items = make.element(0x00081140, b"SQ", b"no item, surely.", make.UNDEFINED)
+    lost = make.dicom(20, 20, bytes(400), before=no_items)
+    for data, what in (
+        (whole[:3000], "a DICOM file that ends within its tags"),
+        (whole[:300], "a DICOM file that ends within its tags"),
+        (lost, "a DICOM file whose tags cannot be followed"),
+        (named("image_dfl.dcm").read_bytes(), "a deflated DICOM file"),
+        (b"some text" * 40, "a file that is not DICOM"),
+    ):
+        (tmp_path / "file").write_bytes(data)
+        done = call("analyze", tmp_path / "file", "--trials", "1", "--json")
+        assert (done.status, done.err) == (0, "")
+        assert json.loads(done.out)["measured"] == f"bytes of {what}"
+
+
 # ---- inspect --plot ------------------------------------------------------------
 
 
