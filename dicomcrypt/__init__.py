@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # what `__getattr__` finds, for those who check types
     from .api import rewrap as rewrap
     from .api import salvage as salvage
     from .container.header import BatchKeyCache as BatchKeyCache
+    from .container.stanza import Identity as AnyIdentity
+    from .container.stanza import Recipient as Recipient
     from .errors import DamagedError as DamagedError
     from .errors import DicomcryptError as DicomcryptError
     from .errors import FrameError as FrameError
@@ -75,6 +77,7 @@ _HOMES = {
     "open": "api",
     "rewrap": "api",
     "salvage": "api",
+    "Recipient": "container.stanza",
     "HybridIdentity": "keys.hybrid",
     "HybridRecipient": "keys.hybrid",
     "X25519Identity": "keys.x25519",
@@ -98,9 +101,14 @@ _HOMES = {
     "UnsafePathError": "errors",
     "FrameError": "errors",
 }
+#: What has another name where it comes from.
+_RENAMED = {
+    "AnyIdentity": ("container.stanza", "Identity"),
+    "Identity": ("keys.hybrid", "HybridIdentity"),
+}
 _MODULES = ("ciphers", "errors", "keys", "trees")
 
-__all__ = ["Identity", "__version__", *_MODULES, *_HOMES]
+__all__ = ["AnyIdentity", "Identity", "__version__", *_MODULES, *_HOMES]
 
 if not TYPE_CHECKING:  # so that a name that is not there is an error to them
 
@@ -109,11 +117,10 @@ if not TYPE_CHECKING:  # so that a name that is not there is an error to them
 
         if name in _MODULES:
             return import_module(f".{name}", __name__)
-        home = "keys.hybrid" if name == "Identity" else _HOMES.get(name)
+        home, there = _RENAMED.get(name, (_HOMES.get(name), name))
         if home is None:
             raise AttributeError(f"module 'dicomcrypt' has no attribute {name!r}")
-        wanted = "HybridIdentity" if name == "Identity" else name
-        value = getattr(import_module(f".{home}", __name__), wanted)
+        value = getattr(import_module(f".{home}", __name__), there)
         globals()[name] = value
         return value
 

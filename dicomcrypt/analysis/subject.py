@@ -12,6 +12,7 @@ from ..container.layout import OPAQUE, PIXELS, TAGS, looks_like_object
 from ..errors import AlreadyEncryptedError, UsageError
 from ..keys.hybrid import HybridIdentity
 from ..objects.decoder import stream_runs
+from ..objects.inspection import why_opaque
 from ..regular import open_regular
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def load(path: str | os.PathLike[str], *, frame: int | None = None, decoded: boo
         whole = _native(obj, runs[0])
         if whole is not None:
             return (whole if frame is None else whole.only(frame)), obj
-    return _stream(obj, runs, frame), obj
+    return _stream(obj, runs, frame, data), obj
 
 
 def _native(obj: OpenedObject, run: Sequence[int]) -> Subject | None:
@@ -115,8 +116,10 @@ def _extent(frames: int, rows: int, columns: int, pixel: int, sample: int) -> st
     return f", {count} of {rows} rows and {columns} columns, {pixel // sample} * {8 * sample} bits"
 
 
-def _stream(obj: OpenedObject, runs: Sequence[Sequence[int]], frame: int | None) -> Subject:
-    """The bytes of compressed frames, or of what else there is."""
+def _stream(
+    obj: OpenedObject, runs: Sequence[Sequence[int]], frame: int | None, file: bytes
+) -> Subject:
+    """The bytes of compressed frames, or of what else there is in the file."""
     if frame is not None:
         data = obj.frame_bytes(frame)
         return Subject(data, [(0, len(data))], (1, 1, len(data), 1), what="byte stream of a "
@@ -125,7 +128,7 @@ def _stream(obj: OpenedObject, runs: Sequence[Sequence[int]], frame: int | None)
     if runs:
         sid, what = PIXELS, "byte stream of the pixel data (compressed, or of no whole bytes)"
     elif OPAQUE in streams:
-        sid, what = OPAQUE, "bytes of a file that is not DICOM"
+        sid, what = OPAQUE, f"bytes of {why_opaque(file)}"
     else:
         sid, what = TAGS, "bytes of the data elements: there is no pixel data"
     runs = stream_runs(obj.container, sid)[0]

@@ -108,6 +108,7 @@ def main() -> None:
 
         auditing.begun = False
         warnings.filterwarnings("ignore", "Attribute's length")  # of long names in certificates
+        warnings.filterwarnings("ignore", module=r"pydicom\b")  # they quote the file's values
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as cleanly as by ctrl-C
         status = cli.main(prog_name="dicomcrypt", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):

@@ -9,7 +9,8 @@ import click
 from .console import print_json, print_table, printable, size_text
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
+    from pydicom import DataElement, Dataset
+    from pydicom.tag import BaseTag
 
 _LETTERS = "TVM"
 _SHOWN_UNITS = 16
@@ -17,23 +18,46 @@ _VALUE_LIMIT = 120
 
 
 def tag_rows(dataset: Dataset, depth: int = 0) -> list[list[str]]:
-    """Return a data set's elements as rows: tag, VR, keyword, value; items indented."""
+    """Return a data set's elements as rows: tag, VR, keyword, value; items indented.
+
+    An element that contradicts its VR is named with its size, whatever pydicom makes of it."""
     rows = []
-    for element in dataset:
-        tag = f"{'  ' * depth}({element.tag.group:04X},{element.tag.element:04X})"
-        if element.VR == "SQ":
-            rows.append([tag, "SQ", element.name, f"{len(element.value)} items"])
-            for item in element.value:
-                rows += tag_rows(item, depth + 1)
-            continue
-        if isinstance(element.value, bytes):
-            value = f"{len(element.value)} bytes"
-        else:
-            value = str(element.value)
-        if len(value) > _VALUE_LIMIT:
-            value = value[:_VALUE_LIMIT] + "..."
-        rows.append([tag, element.VR, element.name, value])
+    for tag in sorted(dataset.keys()):
+        try:
+            rows += _element_rows(dataset[tag], depth)
+        except Exception:  # of one element; what it says may hold the value
+            rows.append(_unread_row(dataset, tag, depth))
     return rows
+
+
+def _tag_text(tag: BaseTag, depth: int) -> str:
+    return f"{'  ' * depth}({tag.group:04X},{tag.element:04X})"
+
+
+def _element_rows(element: DataElement, depth: int) -> list[list[str]]:
+    tag = _tag_text(element.tag, depth)
+    if element.VR == "SQ":
+        rows = [[tag, "SQ", element.name, f"{len(element.value)} items"]]
+        for item in element.value:
+            rows += tag_rows(item, depth + 1)
+        return rows
+    if isinstance(element.value, bytes):
+        value = f"{len(element.value)} bytes"
+    else:
+        value = str(element.value)
+    if len(value) > _VALUE_LIMIT:
+        value = value[:_VALUE_LIMIT] + "..."
+    return [[tag, element.VR, element.name, value]]
+
+
+def _unread_row(dataset: Dataset, tag: BaseTag, depth: int) -> list[str]:
+    from pydicom.dataelem import DataElement, RawDataElement
+
+    raw = dataset.get_item(tag, keep_deferred=True)  # which leaves empty values alone, too
+    vr = raw.VR or "UN"
+    size = f"{len(raw.value or b'')} bytes, " if isinstance(raw, RawDataElement) else ""
+    return [_tag_text(tag, depth), vr, DataElement(tag, "UN", b"").name,
+            f"{size}not to be read as {vr}"]
 
 
 def show_inspection(path: str, facts: dict[str, Any], as_json: bool) -> None:

@@ -110,6 +110,7 @@ def inspect(
     Without a key nothing is authenticated yet: version, suite, sizes, recipients.
     """
     from .. import api
+    from ..objects.inspection import listed_dataset
     from .look import show_inspection, tag_rows
 
     if plot is not None:
@@ -125,7 +126,7 @@ def inspect(
     facts = api.inspect(path, identities)
     if tags:
         with api.open(path, identities) as obj:
-            facts["opened"]["elements"] = tag_rows(obj.dataset)
+            facts["opened"]["elements"] = tag_rows(listed_dataset(obj))
     if signature_out is not None or manifest_out is not None:
         _write_signature(path, identities, signature_out, manifest_out, force)
     if plot is not None:

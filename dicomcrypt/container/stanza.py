@@ -68,7 +68,8 @@ class Recipient(Protocol):
         """Its name in the policy's registry."""
 
     @property
-    def stanza_type(self) -> int: ...
+    def stanza_type(self) -> int:
+        """The type of its stanzas, docs/spec/dcmx-v1.md section 4.2."""
 
     @property
     def hint(self) -> bytes:

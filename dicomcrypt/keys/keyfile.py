@@ -18,7 +18,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from ..container.layout import looks_like_object
 from ..errors import DamagedError, NoIdentityError, OutputExistsError, PolicyError, UsageError
@@ -29,6 +29,7 @@ from .keypair import usable
 from .x25519 import X25519Identity
 
 if TYPE_CHECKING:
+    from ..container.stanza import Identity, Recipient
     from .references import FindEmail
 
 Made = TypeVar("Made")
@@ -165,7 +166,7 @@ def looks_foreign(data: bytes) -> bool:
 def load_recipients(
     path: str | os.PathLike[str], *, passphrase: Callable[[], str] | None = None,
     find_email: FindEmail | None = None,
-) -> list[Any]:
+) -> list[Recipient]:
     """Read the recipients of a file: lines of ours, PEM, DER, or PKCS #12.
 
     passphrase: gives that of a PKCS #12 file which needs one. find_email: gives the certificates
@@ -182,7 +183,7 @@ def load_recipients(
 def load_identities(
     path: str | os.PathLike[str], open_sealed: Callable[[bytes], bytes] | None = None, *,
     passphrase: Callable[[], str] | None = None,
-) -> list[Any]:
+) -> list[Identity]:
     """Read the identities of a file: lines of ours, PEM, DER (PKCS #8 and older forms), PKCS #12.
 
     open_sealed: decrypts an identity file that is sealed with a passphrase. passphrase: gives that
@@ -198,13 +199,13 @@ def load_identities(
         return read_identities(data, passphrase)
 
 
-def read_identities(data: bytes, passphrase: Callable[[], str] | None = None) -> list[Any]:
+def read_identities(data: bytes, passphrase: Callable[[], str] | None = None) -> list[Identity]:
     """Return the identities in the bytes of a key file that is not sealed."""
     if looks_foreign(data):
         from .x509 import identities_in
 
-        return identities_in(data, passphrase)
-    return parse_identities(data.decode("utf-8-sig", "replace"))
+        return [*identities_in(data, passphrase)]
+    return [*parse_identities(data.decode("utf-8-sig", "replace"))]
 
 
 def read_secret_line(path: str | os.PathLike[str], what: str) -> str:

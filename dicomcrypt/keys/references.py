@@ -15,7 +15,7 @@ number are bounded.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ from .keyfile import looks_foreign, naming, parse_recipients, read_key_file
 
 if TYPE_CHECKING:
     from cryptography import x509
+
+    from ..container.stanza import Identity, Recipient
 
     #: Gives the certificates that directories have for an address.
     FindEmail = Callable[[str], list[x509.Certificate]]
@@ -63,7 +65,7 @@ class References:
         self._inside: list[tuple[str, str | None]] = []
         self._files = self._found = 0
 
-    def recipients(self, reference: str) -> list[Any]:
+    def recipients(self, reference: str) -> list[Recipient]:
         """Return who a reference means. Raises UsageError, PolicyError, NoIdentityError,
         DicomcryptError of the directories."""
         if reference.startswith("@"):
@@ -83,7 +85,7 @@ class References:
                 return self.email(reference)
         return self.file(reference)
 
-    def file(self, path: str, group: str | None = None) -> list[Any]:
+    def file(self, path: str, group: str | None = None) -> list[Recipient]:
         """Return the recipients of a file, or of one group of it."""
         self._files += 1
         if self._files > MOST_FILES:
@@ -101,7 +103,7 @@ class References:
                 return self._counted(recipients_in(data, self._passphrase))
             return self._text(data.decode("utf-8-sig", "replace"), os.path.dirname(path), group)
 
-    def group(self, name: str) -> list[Any]:
+    def group(self, name: str) -> list[Recipient]:
         """Return the recipients of a group of the configuration."""
         members = config.names("groups", name) if _is_name(name) else []
         if not members:
@@ -109,7 +111,7 @@ class References:
         with self._within(("@", name), f"@{name}"):
             return [r for member in members for r in self.recipients(configured(member))]
 
-    def email(self, address: str) -> list[Any]:
+    def email(self, address: str) -> list[Recipient]:
         """Return the recipients that directories know by an address."""
         if self._find_email is None:
             raise UsageError(f"cannot look up {address!r}: no directories are configured")
@@ -122,8 +124,8 @@ class References:
             raise PolicyError(f"a directory gave a certificate that is not for {address!r}")
         return self._counted(from_certificates(certificates))
 
-    def _text(self, text: str, folder: str, group: str | None) -> list[Any]:
-        found: list[Any] = []
+    def _text(self, text: str, folder: str, group: str | None) -> list[Recipient]:
+        found: list[Recipient] = []
         here, seen = None, group is None
         for number, line in enumerate(text.splitlines(), 1):
             line = line.strip()
@@ -151,7 +153,7 @@ class References:
             raise UsageError("no recipient in it")
         return found
 
-    def _included(self, folder: str, name: str) -> list[Any]:
+    def _included(self, folder: str, name: str) -> list[Recipient]:
         path = os.path.join(folder, name)
         group = None
         if not os.path.lexists(path) and "#" in name:
@@ -172,11 +174,11 @@ class References:
         finally:
             self._inside.pop()
 
-    def _counted(self, found: list[Any]) -> list[Any]:
+    def _counted(self, found: Sequence[Recipient]) -> list[Recipient]:
         self._found += len(found)
         if self._found > MOST_RECIPIENTS:
             raise UsageError(f"over {MOST_RECIPIENTS} recipients: give them a key in common")
-        return found
+        return [*found]
 
 
 def configured(reference: str) -> str:
@@ -199,7 +201,7 @@ def each_once(recipients: list[Any]) -> list[Any]:
 def identities(
     reference: str, *, open_sealed: Callable[[bytes], bytes] | None = None,
     passphrase: Callable[[], str] | None = None, pin: Callable[[str], str] | None = None,
-) -> list[Any]:
+) -> list[Identity]:
     """Return the identities of a file, a `pkcs11:` URI, or a third party's scheme.
 
     pin: gives the PIN of the token that it is told. Raises UsageError, NoIdentityError,

@@ -12,6 +12,9 @@ import numpy as np
 from ..errors import FrameError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
+    from pydicom.uid import UID
+
+    from ..container.index import Geometry
     from .opened import OpenedObject
 
 _FLOAT = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
@@ -79,13 +82,24 @@ def decode_frame(obj: OpenedObject, number: int) -> np.ndarray:
     try:
         return np.asarray(dataset.pixel_array)
     except DECODER_ERRORS as error:
+        raise FrameError(f"frame {number}{_reason(g, syntax, error)}") from None
+
+
+def _reason(geometry: Geometry, syntax: UID, error: Exception) -> str:
+    """Why a frame cannot be decoded, without what the file has in place of a term or a UID of the
+    standard: it may be anything."""
+    from pydicom.pixels.common import PhotometricInterpretation
+
+    name = syntax.name
+    if name == str(syntax):
+        return " cannot be decoded: its TransferSyntaxUID is none that is known"
+    if geometry.photometric not in ("", *PhotometricInterpretation):
+        reason = "PhotometricInterpretation is of a kind that cannot be shown"
+    else:
         reason = " ".join(str(error).split())
-        hint = ""
         if "missing" in reason or "Unable to decompress" in reason or "require" in reason:
-            hint = "; pip install 'dicomcrypt[images]' brings decoders for JPEG and JPEG 2000"
-        raise FrameError(
-            f"frame {number} ({getattr(syntax, 'name', syntax)}) cannot be decoded: {reason}{hint}"
-        ) from None
+            reason += "; pip install 'dicomcrypt[images]' brings decoders for JPEG and JPEG 2000"
+    return f" ({name}) cannot be decoded: {reason}"
 
 
 def as_picture(array: np.ndarray, obj: OpenedObject) -> np.ndarray:
@@ -105,8 +119,9 @@ def as_picture(array: np.ndarray, obj: OpenedObject) -> np.ndarray:
     else:
         finite = values[np.isfinite(values)]
         low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    span = high - low or 1.0
-    grey = ((np.nan_to_num(values, nan=low) - low) / span * 255).clip(0, 255).astype(np.uint8)
+    with np.errstate(over="ignore", invalid="ignore"):  # pixels may be any floats
+        span = high - low or 1.0
+        grey = ((np.nan_to_num(values, nan=low) - low) / span * 255).clip(0, 255).astype(np.uint8)
     return 255 - grey if photometric == "MONOCHROME1" else grey
 
 
@@ -123,7 +138,8 @@ def _windowed(
         values = np.asarray(apply_modality_lut(array, dataset), dtype=np.float64)
         if "WindowCenter" in dataset or "VOILUTSequence" in dataset:
             values = np.asarray(apply_voi_lut(values, dataset), dtype=np.float64)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError, NotImplementedError):
+    except (AttributeError, EOFError, IndexError, KeyError, RuntimeError, TypeError, ValueError,
+            struct.error):
         values = array.astype(np.float64)  # tags that contradict the pixels: show them plainly
     return values, float(values.min(initial=values.flat[0] if values.size else 0)), float(
         values.max(initial=values.flat[0] if values.size else 0)

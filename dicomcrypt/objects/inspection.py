@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 from ..ciphers.transform import METHOD_NAMES
 from ..container.header import MACS_SIZE, Slot
@@ -23,11 +24,16 @@ from ..container.reader import Container
 from ..container.stanza import NO_HINT, SCOPE_NAMES, Identity
 from ..container.streams import plain_size
 from ..dicom.attributes import values
+from ..errors import DicomcryptError, FrameError
 from ..native import _scan
 from .buffers import FileSource
 from .decoder import stream_runs
 from .opened import OpenedObject
 from .signing import NO_DEMANDS, SignaturePolicy, unlock
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from typing_extensions import Buffer
 
 MAP_LIMIT = 4096  # units whose methods are listed one by one
 
@@ -140,3 +146,51 @@ def inspect_path(
         return result
     finally:
         source.close()
+
+
+def why_opaque(data: Buffer) -> str:
+    """Return what a file is that the scanner cannot follow, as words behind "bytes of "."""
+    scan = _scan.Scan()
+    status = scan.feed(data, 0, True)
+    if status == _scan.DEFLATED:
+        return "a deflated DICOM file"
+    if status == _scan.FOREIGN:
+        return "a file that is not DICOM"
+    if scan.need > memoryview(data).nbytes:
+        return "a DICOM file that ends within its tags"
+    return "a DICOM file whose tags cannot be followed"
+
+
+def listed_dataset(obj: OpenedObject) -> Dataset:
+    """Return the data set of an opened object for showing its elements one by one.
+
+    That is `OpenedObject.dataset`, or, where pydicom cannot read the elements that say how to read
+    the others, what stands in the file as the scanner followed it. Of either, asking for one
+    element may raise what pydicom raises. Raises FrameError where there is nothing to show.
+    """
+    try:
+        return obj.dataset
+    except DicomcryptError:
+        raise
+    except Exception:  # whatever pydicom makes of an element that is not as it should be
+        return _as_scanned(obj)
+
+
+def _as_scanned(obj: OpenedObject) -> Dataset:
+    from pydicom import Dataset
+    from pydicom.charset import convert_encodings, default_encoding
+    from pydicom.filereader import data_element_generator
+
+    data, scan = obj._without_pixels()
+    implicit, little = scan.implicit_vr, not scan.big_endian
+    encodings: str | list[str] = default_encoding
+    try:
+        elements = data_element_generator(BytesIO(data[scan.dataset :]), implicit, little)
+        found = Dataset({element.tag: element for element in elements})
+        if (named := values(scan, data).get("SpecificCharacterSet")) is not None:
+            encodings = convert_encodings(named.split("\\"))
+    except Exception:
+        raise FrameError("the object's data elements cannot be listed: decrypt it, and look at "
+                         "the file") from None
+    found.set_original_encoding(implicit, little, encodings)
+    return found

@@ -165,15 +165,23 @@ class OpenedObject:
     def dataset(self) -> pydicom.Dataset:
         """The data set without its pixel data, what stands behind them included.
 
-        Raises FrameError if the object holds no DICOM data set."""
+        Raises FrameError if the object holds no DICOM data set, and for an element that
+        contradicts the standard what pydicom raises, here or when it is asked for."""
         import pydicom
 
+        data, _ = self._without_pixels()
+        return pydicom.dcmread(BytesIO(data), force=True, stop_before_pixels=True)
+
+    def _without_pixels(self) -> tuple[bytes, _scan.Scan]:
+        """Return the file without its pixel data, and the scan of it.
+
+        Raises FrameError if the object holds no DICOM data set."""
         tags = self.tags
         tail = self.read(TAIL, 0, self._range(TAIL).size)
         scan = _scan.Scan()
         if scan.feed(tags, 0, True) == _scan.PIXELS:
             tags = tags[: scan.pixel_element]
-        return pydicom.dcmread(BytesIO(tags + tail), force=True, stop_before_pixels=True)
+        return tags + tail, scan
 
     # ---- frames ---------------------------------------------------------
 

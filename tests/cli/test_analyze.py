@@ -179,6 +179,23 @@ def test_without_matplotlib_the_extra_is_named_and_tables_work(
     assert call("analyze", dicom, "--trials", "1").status == 0
 
 
+def test_a_file_that_cannot_be_followed_is_called_what_it_is(call, tmp_path, named):
+    whole = named("examples_ybr_color.dcm").read_bytes()
+    no_items = make.element(0x00081140, b"SQ", b"no item, surely.", make.UNDEFINED)
+    lost = make.dicom(20, 20, bytes(400), before=no_items)
+    for data, what in (
+        (whole[:3000], "a DICOM file that ends within its tags"),
+        (whole[:300], "a DICOM file that ends within its tags"),
+        (lost, "a DICOM file whose tags cannot be followed"),
+        (named("image_dfl.dcm").read_bytes(), "a deflated DICOM file"),
+        (b"some text" * 40, "a file that is not DICOM"),
+    ):
+        (tmp_path / "file").write_bytes(data)
+        done = call("analyze", tmp_path / "file", "--trials", "1", "--json")
+        assert (done.status, done.err) == (0, "")
+        assert json.loads(done.out)["measured"] == f"bytes of {what}"
+
+
 # ---- inspect --plot ------------------------------------------------------------
 
 
@@ -242,6 +259,58 @@ def test_a_map_of_nothing_is_refused(call, keys, tmp_path, sealed):
         assert (done.status, done.out) == (status, "")
         assert message in done.err
     assert not target.exists()
+
+
+# ---- values that the standard does not allow -------------------------------------
+
+
+def odd(photometric):
+    """A file whose elements hold what their VRs do not allow."""
+    values = ((0x00080018, b"UI", "1.2.Hans"), (0x00100030, b"DA", "Hans2020"),
+              (0x00281050, b"DS", "Hans"), (0x00281051, b"DS", "12"))
+    before = b"".join(make.text(*value) for value in values)
+    return make.dicom(16, 16, make.noise(256), photometric=photometric, before=before)
+
+
+@pytest.mark.usefixtures("figures")
+def test_nothing_of_the_values_of_odd_files_is_on_standard_error(command, keys, doctor, tmp_path):
+    for name, photometric in (("odd", "hans-s"), ("odd2", "MONOCHROME2")):
+        (tmp_path / f"{name}.dcm").write_bytes(odd(photometric))
+        dc.encrypt_file(tmp_path / f"{name}.dcm", tmp_path / f"{name}.dcmx", [doctor.recipient])
+    environment = {**command.environment(), "PYTHONWARNINGS": "error::UserWarning"}
+    key = ("-i", keys / "doctor.key")
+    said = ("dicomcrypt: frame 0 (Explicit VR Little Endian) cannot be decoded: "
+            "PhotometricInterpretation is of a kind that cannot be shown\n")
+    for words, status, message in (
+        (["analyze", "odd.dcm", "--trials", "1", "--plot", "a.png"], 0, ""),
+        (["analyze", "odd.dcm", "--trials", "1", "--decoded"], 1, said),
+        (["frame", "odd.dcmx", *key, "-o", "c.png"], 1, said),
+        (["inspect", "odd2.dcmx", *key, "--tags", "--plot", "d.png"], 0, ""),
+    ):
+        done = command(*words, cwd=tmp_path, env=environment)
+        assert (done.returncode, done.stderr.decode()) == (status, message), words
+
+
+def test_an_unknown_transfer_syntax_is_not_quoted(doctor):
+    frames = make.encapsulated([b"no frame", b"at all.."])
+    blob = dc.encrypt(make.dicom(2, 2, frames, frames=2, syntax=b"1.2.Hans"), [doctor.recipient])
+    with dc.open(blob, [doctor]) as obj, pytest.warns(UserWarning, match="Hans"), pytest.raises(
+        dc.FrameError, match=r"^frame 1 cannot be decoded: its TransferSyntaxUID is none"
+    ):
+        obj.frame_array(1)
+
+
+def test_infinite_pixels_are_shown_without_a_warning(doctor):
+    import numpy as np
+
+    from dicomcrypt.objects.frames import as_picture
+
+    data = make.dicom(2, 2, b"", bits=64, behind=b"")
+    start = data[: -len(make.element(0x7FE00010, b"OW", b""))]
+    pixels = make.element(0x7FE00009, b"OD", np.array([np.inf, 1, np.nan, -np.inf]).tobytes())
+    with dc.open(dc.encrypt(start + pixels, [doctor.recipient]), [doctor]) as obj:
+        shown = as_picture(obj.frame_array(0), obj)
+    assert shown.tolist() == [[255, 0], [0, 0]]
 
 
 # ---- documentation --------------------------------------------------------------

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shutil
+import struct
 
 import numpy as np
+import object_files as make
 import pydicom
 import pytest
 
@@ -117,6 +119,86 @@ def test_inspect_tags_of_a_file_without_tags_says_so(tmp_path, call, keys, forge
     done = call("inspect", tmp_path / "text.dcmx", "-i", keys / "doctor.key", "--tags")
     assert done.status == 1
     assert "no tags" in done.err
+
+
+def odd(dicom, path, at, old, new):
+    """A file one of whose elements has another VR than its value."""
+    data = bytearray(dicom.read_bytes())
+    place = data.index(at + old)
+    data[place + 4 : place + 6] = new
+    path.write_bytes(data)
+
+
+NAME, ROWS, CHARACTER_SET, CREATOR = (struct.pack("<HH", *tag) for tag in (
+    (0x10, 0x10), (0x28, 0x10), (0x08, 0x05), (0x08, 0x90)))
+SYNTAX, GROUP_LENGTH = (struct.pack("<HH", 2, number) for number in (0x10, 0))
+
+
+@pytest.mark.parametrize(("tag", "vr", "wrong", "said"), [
+    (NAME, b"PN", b"DZ", "(0010,0010)  DZ  Patient's Name"),
+    (NAME, b"PN", b"FL", "(0010,0010)  FL  Patient's Name"),
+    (ROWS, b"US", b"FD", "(0028,0010)  FD  Rows"),
+    (CREATOR, b"PN", b"DZ", "(0008,0090)  DZ  Referring Physician's Name"),  # which is empty
+    (CHARACTER_SET, b"CS", b"DZ", "(0008,0005)  DZ  Specific Character Set"),
+    (CHARACTER_SET, b"CS", b"AT", "(0008,0005)  AT  Specific Character Set"),
+    (SYNTAX, b"UI", b"DZ", None),
+    (GROUP_LENGTH, b"UL", b"DZ", None),
+])  # fmt: skip
+def test_inspect_names_an_element_that_cannot_be_read_and_lists_the_others(
+    tmp_path, call, keys, dicom, tag, vr, wrong, said
+):
+    odd(dicom, tmp_path / "odd.dcm", tag, vr, wrong)
+    whole = call("encrypt", dicom, "-r", keys / "doctor.pub", "-o", tmp_path / "whole")
+    done = call("encrypt", tmp_path / "odd.dcm", "-r", keys / "doctor.pub", "-o", tmp_path / "odd")
+    assert (whole.status, done.status) == (0, 0)
+    words = ["-i", keys / "doctor.key", "--tags", "--json"]
+    lists = [json.loads(call("inspect", tmp_path / name, *words).out)["opened"]["elements"]
+             for name in ("whole", "odd")]
+    assert [row[0] for row in lists[1]] == [row[0] for row in lists[0]]
+    unread = [row for row in lists[1] if row not in lists[0]]
+    if said is None:  # an element before the data set
+        assert unread == []
+    elif wrong != b"AT":
+        assert [row[:3] for row in unread] == [said.split("  ")]
+        assert re.fullmatch(rf"\d+ bytes, not to be read as {wrong.decode()}", unread[0][3])
+    shown = call("inspect", tmp_path / "odd", *words[:-1])
+    assert (shown.status, shown.err) == (0, "")
+    assert said is None or said.split("  ")[2] in shown.out
+
+
+def test_inspect_names_an_element_of_an_item_that_cannot_be_read(tmp_path, call, keys, doctor):
+    name = make.element(0x00100010, b"FL", b"Some^Body^Else")
+    sop = make.element(0x00081155, b"UI", b"1.2.3\0")
+    inner = make.element(0x00081199, b"SQ", make.item(sop + name))
+    for number, before in enumerate((
+        inner,
+        make.element(0x00081140, b"SQ", make.item(name) + make.head(make.DELIMITER, 0),
+                     make.UNDEFINED),
+    )):
+        target = tmp_path / f"{number}.dcmx"
+        target.write_bytes(dc.encrypt(make.dicom(2, 2, bytes(4), before=before),
+                                      [doctor.recipient]))
+        done = call("inspect", target, "-i", keys / "doctor.key", "--tags")
+        assert (done.status, done.err) == (0, "")
+        assert "  (0010,0010)  FL  Patient's Name" in done.out
+        assert "14 bytes, not to be read as FL" in done.out
+        assert "Nobody^Really" in done.out
+        assert "Some^Body" not in done.out
+    assert "1.2.3" in call("inspect", tmp_path / "0.dcmx", "-i", keys / "doctor.key", "--tags").out
+
+
+def test_inspect_of_elements_that_cannot_be_listed_at_all_says_so_in_one_line(
+    tmp_path, call, keys, doctor
+):
+    wrong = make.element(0x00080005, b"FL", b"ISO_IR 100")
+    before = make.element(0x00081140, b"SQ", make.item(wrong) + make.head(make.DELIMITER, 0),
+                          make.UNDEFINED)
+    target = tmp_path / "o.dcmx"
+    target.write_bytes(dc.encrypt(make.dicom(2, 2, bytes(4), before=before), [doctor.recipient]))
+    done = call("inspect", target, "-i", keys / "doctor.key", "--tags")
+    assert (done.status, done.out) == (1, "")
+    assert done.err == ("dicomcrypt: the object's data elements cannot be listed: decrypt it, and "
+                        "look at the file\n")
 
 
 # ---- frame ----------------------------------------------------------------------

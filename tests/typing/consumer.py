@@ -15,7 +15,6 @@ import numpy
 import pydicom
 
 import dicomcrypt as dc
-from dicomcrypt.container.stanza import Identity, Recipient
 from dicomcrypt.container.streams import Source
 from dicomcrypt.trees.pool import Outcome
 from dicomcrypt.trees.tree import EncryptOptions, encrypt_tree
@@ -42,17 +41,21 @@ class FarAway:
         return bytes(length)
 
 
-def keys(folder: pathlib.Path) -> tuple[list[Recipient], list[Identity]]:
+def keys(folder: pathlib.Path) -> tuple[list[dc.Recipient], list[dc.AnyIdentity]]:
     own = dc.Identity.generate()
     assert_type(own, dc.HybridIdentity)
-    recipients: list[Recipient] = [own.recipient, dc.Passphrase("long enough, we hope")]
+    recipients: list[dc.Recipient] = [own.recipient, dc.Passphrase("long enough, we hope")]
+    assert_type(dc.load_recipients(folder / "doctor.pub"), list[dc.Recipient])
     recipients += dc.load_recipients(folder / "doctor.pub")
-    identities: list[Identity] = [own, dc.X25519Identity.generate()]
+    identities: list[dc.AnyIdentity] = [own, dc.X25519Identity.generate()]
+    assert_type(dc.load_identities(folder / "own.key"), list[dc.AnyIdentity])
     identities += dc.load_identities(folder / "own.key")
     return recipients, identities
 
 
-def in_memory(data: bytes, recipients: Sequence[Recipient], identities: Sequence[Identity]) -> None:
+def in_memory(
+    data: bytes, recipients: Sequence[dc.Recipient], identities: Sequence[dc.AnyIdentity]
+) -> None:
     blob = dc.encrypt(data, recipients, method="multilevel", allow_mixed=True)
     assert_type(blob, bytes)
     assert_type(dc.decrypt(memoryview(blob), identities, part="tags"), bytes)
@@ -65,7 +68,9 @@ def in_memory(data: bytes, recipients: Sequence[Recipient], identities: Sequence
     dc.encript(data, recipients)  # type: ignore[attr-defined]
 
 
-def on_files(folder: pathlib.Path, recipients: list[Recipient], who: list[Identity]) -> None:
+def on_files(
+    folder: pathlib.Path, recipients: list[dc.Recipient], who: list[dc.AnyIdentity]
+) -> None:
     assert_type(dc.encrypt_file(folder / "a.dcm", folder / "a.dcmx", recipients, force=True), int)
     assert_type(dc.decrypt_file(folder / "a.dcmx", str(folder / "b.dcm"), who), int)
     assert_type(dc.inspect(folder / "a.dcmx", who), dict[str, Any])
@@ -88,7 +93,7 @@ def received(pieces: Iterator[memoryview], batch: dc.Batch, sink: io.BufferedWri
     return writer.close()
 
 
-def shown(place: pathlib.Path | Source | io.BytesIO, who: list[Identity]) -> numpy.ndarray:
+def shown(place: pathlib.Path | Source | io.BytesIO, who: list[dc.AnyIdentity]) -> numpy.ndarray:
     cache = dc.BatchKeyCache()
     with dc.open(place, who, cache=cache) as found:
         assert_type(found.dataset, pydicom.Dataset)
@@ -97,7 +102,9 @@ def shown(place: pathlib.Path | Source | io.BytesIO, who: list[Identity]) -> num
         return found.frame_array(0)
 
 
-def tree(source: str, target: str, recipients: Sequence[Recipient], who: list[Identity]) -> int:
+def tree(
+    source: str, target: str, recipients: Sequence[dc.Recipient], who: list[dc.AnyIdentity]
+) -> int:
     from dicomcrypt.keys.batch import Envelope, scoped_recipients
 
     envelope = Envelope(scoped_recipients(recipients), batch=True)
