@@ -12,7 +12,7 @@ from tree_jobs import Job
 from vault_world import write_dicom
 
 import dicomcrypt
-from dicomcrypt.errors import DicomcryptError, UsageError, WorkerLostError
+from dicomcrypt.errors import DicomcryptError, JobBusyError, UsageError, WorkerLostError
 from tests.conftest import require_module
 
 require_module("distributed", "dask")
@@ -122,6 +122,42 @@ def test_an_interrupt_ends_the_workers_shards_and_the_same_command_goes_on(
     assert status == 0
     assert states(document)["skipped"] == some
     job.check_done()
+
+
+def test_a_second_job_on_an_output_is_refused_and_the_first_goes_on(
+    tmp_path, doctor, cluster, begin, dask, keys
+):
+    job = Job(tmp_path, "encrypt", doctor, count=40)
+    words = "encrypt", job.source, "-r", keys / "doctor.pub", "-o", job.out, "--shards", "2"
+    with cluster.slow():
+        running = begin(*words)
+        until(lambda: len(job.in_place()) >= FEW)
+        status, document, _ = dask(*words)
+        assert running.poll() is None
+    assert status == 1
+    assert "another job writes into" in document["summary"]["error"]
+    out, err = running.communicate(timeout=100)
+    assert running.returncode == 0, err
+    assert states(json.loads(out)) == {"done": 40}
+    job.check_done()
+
+
+def test_a_job_whose_process_was_killed_goes_on_when_it_is_given_again(
+    tmp_path, doctor, cluster, begin, dask, keys
+):
+    job = Job(tmp_path, "encrypt", doctor, count=40)
+    words = "encrypt", job.source, "-r", keys / "doctor.pub", "-o", job.out, "--shards", "2"
+    with cluster.slow():
+        running = begin(*words)
+        until(lambda: len(job.in_place()) >= 2 * FEW)
+        running.kill()
+        running.communicate(timeout=100)
+    # Its workers have the journals until they notice.
+    status, document, err = until(lambda: (done := dask(*words))[0] != 1 and done)
+    assert status == 0, err
+    assert states(document)["skipped"] >= FEW
+    job.check_done()
+    assert list(tmp_path.glob("*journal*")) == []
 
 
 def test_verify_and_rewrap_as_on_one_machine(tmp_path, doctor, dask, call, keys):
@@ -383,12 +419,25 @@ def test_a_worker_killed_while_it_seals_for_a_vault(
 
 
 def test_a_probe_that_a_killed_job_left_goes(tmp_path):
-    from dicomcrypt.cluster.tasks import probing
+    from dicomcrypt.cluster.tasks import LOCK, probing
 
     part = tmp_path / (".dcmx-da5c0000" + "0" * 12 + ".part")  # a job's own, which is longer
     part.touch()
+    (tmp_path / LOCK).touch()
     with probing(str(tmp_path)) as first:
         left = tmp_path / (first[:-9] + "0000.part")
         left.touch()
     with probing(str(tmp_path)) as second:
-        assert {str(p) for p in tmp_path.iterdir()} == {second, str(part)}
+        assert {str(p) for p in tmp_path.iterdir()} == {second, str(part), str(tmp_path / LOCK)}
+    assert list(tmp_path.iterdir()) == [part]
+
+
+def test_a_probe_of_a_job_that_goes_on_stays(tmp_path):
+    from dicomcrypt.cluster.tasks import probing
+
+    with probing(str(tmp_path)) as first:
+        there = set(tmp_path.iterdir())
+        with pytest.raises(JobBusyError, match="another job writes into"), probing(str(tmp_path)):
+            pass
+        assert set(tmp_path.iterdir()) == there
+        assert first in map(str, there)
