@@ -1,9 +1,13 @@
 """Jobs on a real Dask cluster: a scheduler and workers as processes of their own, on loopback."""
 
 import contextlib
+import gc
+import http.server
 import json
+import re
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -238,6 +242,10 @@ def test_a_job_keeps_its_number_of_shards(tmp_path):
     (("--engine", "dask"), "--scheduler tcp"),
     (("--scheduler", "tcp://127.0.0.1:1"), "--engine dask only"),
     (("--engine", "dask", "--scheduler", "127.0.0.1:1"), "give tcp://"),
+    (("--engine", "dask", "--scheduler", "tcp://127.0.0.1"), "give tcp://"),
+    (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:65536"), "give tcp://"),
+    (("--engine", "dask", "--scheduler", "tls://127.0.0.1:1"),
+     "needs --dask-ca, --dask-cert and --dask-key"),
     (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "--dask-ca", "x"), "tls://"),
     (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "--shard", "1/2"), "--shard is"),
     (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "-j", "2"), "--jobs is"),
@@ -257,6 +265,27 @@ def test_a_scheduler_that_is_not_there(tmp_path, call, keys, monkeypatch):
                 "--engine", "dask", "--scheduler", "tcp://127.0.0.1:1")
     assert done.status == 1
     assert "no Dask scheduler answers at 'tcp://127.0.0.1:1'" in done.err
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_scheduler_is_not_waited_for(tmp_path, call, keys, monkeypatch):
+    monkeypatch.setattr("dicomcrypt.cluster.connection.PATIENCE", 0.5)
+    (tmp_path / "in").mkdir()
+    # As the port of the scheduler's dashboard, which may be taken for the scheduler's.
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), QuietHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.server_address[1]}"
+        done = call("encrypt", tmp_path / "in", "-r", keys / "doctor.pub", "-o", tmp_path / "out",
+                    "--engine", "dask", "--scheduler", address)
+        server.shutdown()
+    gc.collect()  # a connection that did not come about has nothing to close
+    assert done.status == 1
+    assert f"no Dask scheduler answers at '{address}'" in done.err
+
+
+class QuietHandler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *said):
+        pass
 
 
 def test_keys_go_to_a_scheduler_on_loopback_only(tmp_path, doctor, dask, keys, monkeypatch):
@@ -332,7 +361,9 @@ def test_a_worker_of_another_version_does_nothing(tmp_path):
         check_same("0.0", None, None)
 
 
-def test_keys_go_over_tls(tmp_path, doctor, keys, call):
+@pytest.fixture
+def certified(tmp_path):
+    """{name: file} of an authority, and of a certificate of this machine by it."""
     import trustme
 
     ca = trustme.CA()
@@ -341,6 +372,11 @@ def test_keys_go_over_tls(tmp_path, doctor, keys, call):
     ca.cert_pem.write_to_path(files["ca"])
     mine.cert_chain_pems[0].write_to_path(files["cert"])
     mine.private_key_pem.write_to_path(files["key"])
+    return files
+
+
+def test_keys_go_over_tls(tmp_path, doctor, keys, call, certified):
+    files = certified
     job = Job(tmp_path, "decrypt", doctor, count=4)
     security = ("--tls-ca-file", files["ca"], "--tls-cert", files["cert"], "--tls-key",
                 files["key"])
@@ -352,6 +388,27 @@ def test_keys_go_over_tls(tmp_path, doctor, keys, call):
         done = call(*words, "--dask-cert", files["cert"], "--dask-key", files["key"])
         assert done.status == 0, done.err
         assert states(json.loads(done.out)) == {"done": 4}
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+    ({"ca": b"none"}, "ca.pem': what is there cannot be used"),
+    ({"cert": b"none"}, "--dask-cert and --dask-key, or Dask's configuration: what is there"),
+    ({"key": b"none"}, "--dask-cert and --dask-key, or Dask's configuration: what is there"),
+    ({"cert": None}, "needs --dask-ca, --dask-cert and --dask-key"),
+    ({"ca": None}, "needs --dask-ca, --dask-cert and --dask-key"),
+])
+def test_certificates_that_are_none(certified, changed, said):
+    from dicomcrypt.cluster.connection import Cluster, Place
+
+    for name, data in changed.items():
+        if data is None:
+            del certified[name]
+        else:
+            certified[name].write_bytes(data)
+    given = (str(certified[name]) if name in certified else None for name in ("ca", "cert", "key"))
+    with pytest.raises(UsageError, match=re.escape(said)) as refused:
+        Cluster(Place("tls://127.0.0.1:1", *given))
+    assert "--dask-ca" in str(refused.value)
 
 
 # ---- vaults ------------------------------------------------------------------
