@@ -180,7 +180,7 @@ def test_verify_and_rewrap_as_on_one_machine(tmp_path, doctor, dask, call, keys)
     for expected in ("done", "skipped"):
         status, document, _ = dask("rewrap", job.source, "-i", keys / "doctor.key", "--add",
                                    keys / "other.pub", "--shards", "3")
-        assert states(document) == {expected: len(names) - 1}
+        assert (status, states(document)) == (0, {expected: len(names) - 1})
     assert call("verify", job.source, "-i", keys / "other.key").status == 0
 
 
