@@ -101,11 +101,14 @@ def run_trees(report: Report, jobs: Sequence[Any]) -> None:
     from .console import run
 
     warn = warner(report)
-    with connect(secret=any(job.secret for job in jobs)) as cluster:
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(connect(secret=any(job.secret for job in jobs)))
+        probes = [stack.enter_context(shards.holding(job)) for job in jobs]
         counts = [shards.shard_count(job.out, opt.kept("shards"), cluster.slots) for job in jobs]
-        for job, count in zip(jobs, counts, strict=True):
-            run(report, shards.run_shards(cluster, job, count, watch=report.watch, tell=warn))
-    if not report.exit_status():
-        for job, count in zip(jobs, counts, strict=True):
-            if job.out is not None:
-                shards.remove_journals(job.out, count)
+        for job, count, probe in zip(jobs, counts, probes, strict=True):
+            run(report, shards.run_shards(cluster, job, count, probe, watch=report.watch,
+                                          tell=warn))
+        if not report.exit_status():
+            for job, count in zip(jobs, counts, strict=True):
+                if job.out is not None:
+                    shards.remove_journals(job.out, count)

@@ -177,7 +177,7 @@ class Report:
         self.causes: list[int] = []
         #: Sentences for the JSON document; for people they were said when they came up.
         self.warnings: list[str] = []
-        self._hard_links = 0
+        self._hard_links = self._before = 0
         self._read_back: set[str] = set()
         self._started = time.monotonic()
         self._shown = 0.0
@@ -242,6 +242,8 @@ class Report:
         self.bytes_in += outcome.bytes_in
         self.bytes_out += outcome.bytes_out
         self._hard_links += "hard_links" in outcome.details
+        self._before += outcome.state == "skipped" and outcome.message.endswith(
+            (" before", " already"))
         if "verified" in outcome.details:
             self._read_back.add(outcome.details["verified"])
         if outcome.state == "failed":
@@ -339,8 +341,9 @@ class Report:
     def exit_status(self, *, expect_some: bool = False) -> int:
         """0, the common cause of all failures, or 1 for mixed causes.
 
-        expect_some: a job that found no object at all has not done what was asked for."""
-        if expect_some and not self.counts["done"] and not self.counts["failed"]:
+        expect_some: a job that found no object at all has not done what was asked for; one that
+        an earlier job had done already is found."""
+        if expect_some and not (self.counts["done"] or self.counts["failed"] or self._before):
             complain(f"no object to {self.verb} was found there")
             return 1
         return exit_status(self.causes)

@@ -68,25 +68,32 @@ def _show(tasks: Tasks, count: int, finished: set[int], watch: Watch) -> None:
     watch(survey, sum(m["done"] for m in told))
 
 
+@contextlib.contextmanager
+def holding(job: ShardJob) -> Iterator[str | None]:
+    """Hold a job's output folder, which is made, until its journals are gone; give the file by
+    which workers know it, None for a job without one. Raises JobBusyError."""
+    if job.out is None:
+        yield None
+        return
+    os.makedirs(job.out, exist_ok=True)
+    with probing(job.out) as probe:
+        yield probe
+
+
 def run_shards(
-    cluster: Cluster, job: ShardJob, count: int, *, watch: Watch | None = None,
+    cluster: Cluster, job: ShardJob, count: int, probe: str | None, *, watch: Watch | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Outcome]:
     """Do a job (`cluster.jobs`) in `count` shards; yield the outcomes of each when it is done.
 
     A shard whose worker was lost is begun again by the scheduler, and goes on from its journal.
-    tell: is told of such. Raises what ended a shard, WorkerLostError; the rest is cancelled then,
-    as by an interrupt.
+    tell: is told of such. probe: as `holding` gives it. Raises what ended a shard, WorkerLostError;
+    the rest is cancelled then, as by an interrupt.
     """
     waiting: list[tuple[float, int]] = []  # to be tried again, and when
     locked: dict[int, float] = {}
     finished: set[int] = set()
-    with contextlib.ExitStack() as stack:
-        probe = None
-        if job.out is not None:
-            os.makedirs(job.out, exist_ok=True)
-            probe = stack.enter_context(probing(job.out))
-        tasks = stack.enter_context(Tasks(cluster, job.name, tell))
+    with Tasks(cluster, job.name, tell) as tasks:
 
         def submit(number: int) -> None:
             tasks.submit(number, work.do_shard, job, (number, count), probe)

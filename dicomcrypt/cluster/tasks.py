@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .._version import __version__
-from ..objects.atomic import new_part_name
+from ..errors import JobBusyError
+from ..objects.atomic import PART_PREFIX, PART_SUFFIX, new_part_name
 from .connection import Cluster, result_of
 
 #: Seconds in which cancelled tasks are waited for.
 ENDING = 10.0
 #: How the names of probes begin, shorter than those of a job's outputs in progress.
 PROBE = "da5c"
+#: The file that is locked: by its name, too, what other jobs leave alone.
+LOCK = f"{PART_PREFIX}{PROBE:0<14}{PART_SUFFIX}"
 
 
 class Tasks:
@@ -105,14 +108,56 @@ class Tasks:
 def probing(folder: str) -> Iterator[str]:
     """A file in an output folder, by which workers see that theirs is the same.
 
-    One that a killed job left is removed."""
-    for path in glob.glob(os.path.join(glob.escape(folder), new_part_name(PROBE)[:10] + "?" * 17)):
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-    path = os.path.join(folder, new_part_name(PROBE))
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    One that a killed job left is removed. Raises JobBusyError if another job has one there."""
+    with _alone(folder) as alone:
+        if alone:
+            for path in glob.glob(
+                os.path.join(glob.escape(folder), f"{PART_PREFIX}{PROBE}" + "?" * 17)
+            ):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        path = os.path.join(folder, new_part_name(PROBE))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            yield path
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+@contextlib.contextmanager
+def _alone(folder: str) -> Iterator[bool]:
+    """Hold the lock of the jobs that write into a folder: a file, as network folders can lock it.
+
+    A killed job's file stays until the next job, its lock does not. Gives whether there are such
+    locks. Raises JobBusyError."""
     try:
-        yield path
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        import fcntl
+    except ImportError:
+        yield False
+        return
+    path = os.path.join(folder, LOCK)
+    with contextlib.ExitStack() as stack:
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held = True
+            except BlockingIOError:
+                raise JobBusyError(
+                    f"another job writes into {folder!r}: wait until it ends"
+                ) from None
+            except OSError:  # a file system without these locks
+                held = False
+                break
+            # Whoever had it before may have removed it since it was opened.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                    break
+            stack.close()
+        try:
+            yield held
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(path)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..container.reader import Container
-from ..container.stanza import BATCH, Identity, Recipient
+from ..container.stanza import BATCH, BATCH_SCOPE, FULL, Identity, Recipient
 from ..objects.buffers import FileSource
 from ..objects.files import Buffers, Progress, verify_opened
 from ..objects.rewrap import rewrap_path
@@ -85,7 +85,8 @@ def rewrap_one(
     path: str, identities: Sequence[Identity], options: RewrapOptions
 ) -> Outcome:
     """Change the recipients of one object."""
-    if options.resume and _rewrapped_before(path, options):
+    asked = options.add or options.remove
+    if options.resume and asked and _rewrapped_before(path, options):
         return Outcome(path, "skipped", message="has these recipients already")
     done = rewrap_path(
         path, identities, add=options.add, remove=options.remove, keep_key=options.keep_key,
@@ -101,12 +102,15 @@ def rewrap_one(
 def _rewrapped_before(path: str, options: RewrapOptions) -> bool:
     file = FileSource(path)
     try:
-        stanzas = [s for s in Container(file).slots[0].stanzas if s.type != BATCH]
+        found = Container(file).slots[0].stanzas
     finally:
         file.close()
+    stanzas = [s for s in found if s.type != BATCH]
+    # Only who opens the object knows which of several batch keys a recipient has.
+    full = {FULL, BATCH_SCOPE} if all(s.scope == FULL for s in found if s.type == BATCH) else {FULL}
     hints = {s.hint for s in stanzas}
     gone = {r if isinstance(r, bytes) else r.hint for r in options.remove}
-    there = {(s.type, s.hint) for s in stanzas}
+    there = {(s.type, s.hint) for s in stanzas if s.scope in full}
     return not gone & hints and all((r.stanza_type, r.hint) in there for r in options.add)
 
 

@@ -1,9 +1,13 @@
 """Jobs on a real Dask cluster: a scheduler and workers as processes of their own, on loopback."""
 
 import contextlib
+import gc
+import http.server
 import json
+import re
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -12,7 +16,7 @@ from tree_jobs import Job
 from vault_world import write_dicom
 
 import dicomcrypt
-from dicomcrypt.errors import DicomcryptError, UsageError, WorkerLostError
+from dicomcrypt.errors import DicomcryptError, JobBusyError, UsageError, WorkerLostError
 from tests.conftest import require_module
 
 require_module("distributed", "dask")
@@ -124,6 +128,42 @@ def test_an_interrupt_ends_the_workers_shards_and_the_same_command_goes_on(
     job.check_done()
 
 
+def test_a_second_job_on_an_output_is_refused_and_the_first_goes_on(
+    tmp_path, doctor, cluster, begin, dask, keys
+):
+    job = Job(tmp_path, "encrypt", doctor, count=40)
+    words = "encrypt", job.source, "-r", keys / "doctor.pub", "-o", job.out, "--shards", "2"
+    with cluster.slow():
+        running = begin(*words)
+        until(lambda: len(job.in_place()) >= FEW)
+        status, document, _ = dask(*words)
+        assert running.poll() is None
+    assert status == 1
+    assert "another job writes into" in document["summary"]["error"]
+    out, err = running.communicate(timeout=100)
+    assert running.returncode == 0, err
+    assert states(json.loads(out)) == {"done": 40}
+    job.check_done()
+
+
+def test_a_job_whose_process_was_killed_goes_on_when_it_is_given_again(
+    tmp_path, doctor, cluster, begin, dask, keys
+):
+    job = Job(tmp_path, "encrypt", doctor, count=40)
+    words = "encrypt", job.source, "-r", keys / "doctor.pub", "-o", job.out, "--shards", "2"
+    with cluster.slow():
+        running = begin(*words)
+        until(lambda: len(job.in_place()) >= 2 * FEW)
+        running.kill()
+        running.communicate(timeout=100)
+    # Its workers have the journals until they notice.
+    status, document, err = until(lambda: (done := dask(*words))[0] != 1 and done)
+    assert status == 0, err
+    assert states(document)["skipped"] >= FEW
+    job.check_done()
+    assert list(tmp_path.glob("*journal*")) == []
+
+
 def test_verify_and_rewrap_as_on_one_machine(tmp_path, doctor, dask, call, keys):
     job = Job(tmp_path, "decrypt", doctor)
     names = sorted(job.sources().values())
@@ -140,7 +180,7 @@ def test_verify_and_rewrap_as_on_one_machine(tmp_path, doctor, dask, call, keys)
     for expected in ("done", "skipped"):
         status, document, _ = dask("rewrap", job.source, "-i", keys / "doctor.key", "--add",
                                    keys / "other.pub", "--shards", "3")
-        assert states(document) == {expected: len(names) - 1}
+        assert (status, states(document)) == (0, {expected: len(names) - 1})
     assert call("verify", job.source, "-i", keys / "other.key").status == 0
 
 
@@ -202,6 +242,10 @@ def test_a_job_keeps_its_number_of_shards(tmp_path):
     (("--engine", "dask"), "--scheduler tcp"),
     (("--scheduler", "tcp://127.0.0.1:1"), "--engine dask only"),
     (("--engine", "dask", "--scheduler", "127.0.0.1:1"), "give tcp://"),
+    (("--engine", "dask", "--scheduler", "tcp://127.0.0.1"), "give tcp://"),
+    (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:65536"), "give tcp://"),
+    (("--engine", "dask", "--scheduler", "tls://127.0.0.1:1"),
+     "needs --dask-ca, --dask-cert and --dask-key"),
     (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "--dask-ca", "x"), "tls://"),
     (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "--shard", "1/2"), "--shard is"),
     (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "-j", "2"), "--jobs is"),
@@ -221,6 +265,27 @@ def test_a_scheduler_that_is_not_there(tmp_path, call, keys, monkeypatch):
                 "--engine", "dask", "--scheduler", "tcp://127.0.0.1:1")
     assert done.status == 1
     assert "no Dask scheduler answers at 'tcp://127.0.0.1:1'" in done.err
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_scheduler_is_not_waited_for(tmp_path, call, keys, monkeypatch):
+    monkeypatch.setattr("dicomcrypt.cluster.connection.PATIENCE", 0.5)
+    (tmp_path / "in").mkdir()
+    # As the port of the scheduler's dashboard, which may be taken for the scheduler's.
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), QuietHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.server_address[1]}"
+        done = call("encrypt", tmp_path / "in", "-r", keys / "doctor.pub", "-o", tmp_path / "out",
+                    "--engine", "dask", "--scheduler", address)
+        server.shutdown()
+    gc.collect()  # a connection that did not come about has nothing to close
+    assert done.status == 1
+    assert f"no Dask scheduler answers at '{address}'" in done.err
+
+
+class QuietHandler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *said):
+        pass
 
 
 def test_keys_go_to_a_scheduler_on_loopback_only(tmp_path, doctor, dask, keys, monkeypatch):
@@ -296,7 +361,9 @@ def test_a_worker_of_another_version_does_nothing(tmp_path):
         check_same("0.0", None, None)
 
 
-def test_keys_go_over_tls(tmp_path, doctor, keys, call):
+@pytest.fixture
+def certified(tmp_path):
+    """{name: file} of an authority, and of a certificate of this machine by it."""
     import trustme
 
     ca = trustme.CA()
@@ -305,6 +372,11 @@ def test_keys_go_over_tls(tmp_path, doctor, keys, call):
     ca.cert_pem.write_to_path(files["ca"])
     mine.cert_chain_pems[0].write_to_path(files["cert"])
     mine.private_key_pem.write_to_path(files["key"])
+    return files
+
+
+def test_keys_go_over_tls(tmp_path, doctor, keys, call, certified):
+    files = certified
     job = Job(tmp_path, "decrypt", doctor, count=4)
     security = ("--tls-ca-file", files["ca"], "--tls-cert", files["cert"], "--tls-key",
                 files["key"])
@@ -316,6 +388,27 @@ def test_keys_go_over_tls(tmp_path, doctor, keys, call):
         done = call(*words, "--dask-cert", files["cert"], "--dask-key", files["key"])
         assert done.status == 0, done.err
         assert states(json.loads(done.out)) == {"done": 4}
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+    ({"ca": b"none"}, "ca.pem': what is there cannot be used"),
+    ({"cert": b"none"}, "--dask-cert and --dask-key, or Dask's configuration: what is there"),
+    ({"key": b"none"}, "--dask-cert and --dask-key, or Dask's configuration: what is there"),
+    ({"cert": None}, "needs --dask-ca, --dask-cert and --dask-key"),
+    ({"ca": None}, "needs --dask-ca, --dask-cert and --dask-key"),
+])
+def test_certificates_that_are_none(certified, changed, said):
+    from dicomcrypt.cluster.connection import Cluster, Place
+
+    for name, data in changed.items():
+        if data is None:
+            del certified[name]
+        else:
+            certified[name].write_bytes(data)
+    given = (str(certified[name]) if name in certified else None for name in ("ca", "cert", "key"))
+    with pytest.raises(UsageError, match=re.escape(said)) as refused:
+        Cluster(Place("tls://127.0.0.1:1", *given))
+    assert "--dask-ca" in str(refused.value)
 
 
 # ---- vaults ------------------------------------------------------------------
@@ -383,12 +476,25 @@ def test_a_worker_killed_while_it_seals_for_a_vault(
 
 
 def test_a_probe_that_a_killed_job_left_goes(tmp_path):
-    from dicomcrypt.cluster.tasks import probing
+    from dicomcrypt.cluster.tasks import LOCK, probing
 
     part = tmp_path / (".dcmx-da5c0000" + "0" * 12 + ".part")  # a job's own, which is longer
     part.touch()
+    (tmp_path / LOCK).touch()
     with probing(str(tmp_path)) as first:
         left = tmp_path / (first[:-9] + "0000.part")
         left.touch()
     with probing(str(tmp_path)) as second:
-        assert {str(p) for p in tmp_path.iterdir()} == {second, str(part)}
+        assert {str(p) for p in tmp_path.iterdir()} == {second, str(part), str(tmp_path / LOCK)}
+    assert list(tmp_path.iterdir()) == [part]
+
+
+def test_a_probe_of_a_job_that_goes_on_stays(tmp_path):
+    from dicomcrypt.cluster.tasks import probing
+
+    with probing(str(tmp_path)) as first:
+        there = set(tmp_path.iterdir())
+        with pytest.raises(JobBusyError, match="another job writes into"), probing(str(tmp_path)):
+            pass
+        assert set(tmp_path.iterdir()) == there
+        assert first in map(str, there)

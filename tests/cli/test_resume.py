@@ -116,3 +116,63 @@ def test_a_name_that_no_file_system_takes_fails_alone(tmp_path, call, keys, forg
     assert done.status == 1
     assert len([p for p in back.iterdir() if p.is_file()]) == 12
     shutil.rmtree(back)
+
+
+@pytest.mark.parametrize("whole_tree", [False, True])
+def test_a_rewrap_that_is_done_is_done_when_it_is_given_again(
+    tmp_path, folder, call, keys, whole_tree
+):
+    safe = tmp_path / "safe"
+    assert call("encrypt", folder, "-r", keys / "doctor.pub", "-o", safe).status == 0
+    words = ("rewrap", safe if whole_tree else safe / "a.dcm.dcmx", "-i", keys / "doctor.key",
+             "--add", keys / "other.pub", "--resume")
+    count = 2 if whole_tree else 1
+    for done, skipped in ((count, 0), (0, count)):
+        again = call(*words)
+        assert again.status == 0, again.err
+        assert f"{done} done, {skipped} skipped, 0 failed" in again.err
+        assert "no object" not in again.err
+
+
+def test_a_rewrap_of_a_folder_without_objects_is_an_error(folder, call, keys):
+    done = call("rewrap", folder, "-i", keys / "doctor.key", "--add", keys / "other.pub",
+                "--resume")
+    assert done.status == 1
+    assert "no object to rewrap was found there" in done.err
+
+
+def test_a_rewrap_that_asks_for_nothing_is_not_done(tmp_path, folder, call, keys):
+    safe = tmp_path / "safe"
+    assert call("encrypt", folder, "-r", keys / "doctor.pub", "-o", safe).status == 0
+    done = call("rewrap", safe, "-i", keys / "doctor.key", "--resume")
+    assert done.status == 2
+    assert "nothing to do" in done.err
+
+
+@pytest.mark.parametrize("whole_tree", [False, True])
+def test_who_reads_the_tags_only_is_added_by_a_rewrap_that_goes_on(
+    tmp_path, dicom, call, keys, whole_tree
+):
+    (tmp_path / "in").mkdir()
+    source = shutil.copy(dicom, tmp_path / "in" / "ct")
+    safe = tmp_path / "safe"
+    safe.mkdir()
+    made, output = (source, safe / "ct.dcmx") if not whole_tree else (tmp_path / "in", safe)
+    assert call("encrypt", made, "-r", keys / "doctor.pub", "--tags-to", keys / "other.pub", "-o",
+                output).status == 0
+    for expected in ("1 done, 0 skipped", "0 done, 1 skipped"):
+        done = call("rewrap", safe, "-i", keys / "doctor.key", "--add", keys / "other.pub",
+                    "--resume")
+        assert done.status == 0
+        assert expected in done.err
+    back = tmp_path / "back"
+    assert call("decrypt", safe / "ct.dcmx", "-i", keys / "other.key", "-o", back).status == 0
+    assert back.read_bytes() == dicom.read_bytes()
+
+
+def test_who_is_of_the_batch_is_left_out_by_a_rewrap_that_goes_on(tmp_path, folder, call, keys):
+    safe = tmp_path / "safe"
+    assert call("encrypt", folder, "-r", keys / "doctor.pub", "-o", safe).status == 0
+    done = call("rewrap", safe, "-i", keys / "doctor.key", "--add", keys / "doctor.pub",
+                "--resume")
+    assert (done.status, "0 done, 2 skipped" in done.err) == (0, True)
