@@ -150,7 +150,8 @@ class Checkpoints:
                 os.unlink(outcome.in_progress()[0])
             if self._journal is not None:
                 self._journal.forget(outcome.relative)
-            return Outcome(outcome.path, "failed", message=describe_failure(error), exit_status=1)
+            return Outcome(outcome.path, "failed", message=describe_failure(error),
+                           exit_status=getattr(error, "exit_status", 1))
         outdated = outcome.details.pop("outdated", None)
         if outdated is not None:  # it has another name than what takes its place
             with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 
 import click
 import pytest
@@ -130,8 +131,11 @@ def test_recipient_files_that_another_names_are_spared(room, call):
     assert contents(room) == before
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_tree_leaves_the_key_in_its_output_folder_alone(room, call, jobs):
+@pytest.mark.parametrize(("jobs", "threads"), [("1", 1), ("2", 1), ("2", 2)],
+                         ids=["alone", "forked", "spawned"])
+def test_a_tree_leaves_the_key_in_its_output_folder_alone(room, call, monkeypatch, jobs, threads):
+    """Spawned workers do not know what is kept: who gives the names does."""
+    monkeypatch.setattr(threading, "active_count", lambda: threads)
     (room / "in").mkdir()
     for name in ("one", "doctor.key"):
         shutil.copy("ct.dcm", room / "in" / name)
