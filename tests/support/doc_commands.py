@@ -331,8 +331,7 @@ class _Talk:
                  replies: Mapping[str, Answer]) -> None:
         self.scene, self.process, self.ours, self.theirs = scene, process, ours, theirs
         self.out = self.err = b""
-        # What was written since the last answer, by where: what is typed comes back on the
-        # terminal, and that may be read after the next question on the standard error.
+        # What was written since the last answer; typed lines may come back after the next question.
         self._since = {ours: b"", process.stderr.fileno(): b""}
         self._last = ""
         self._answers = {k: [v] if isinstance(v, str) or callable(v) else list(v)
